@@ -1,0 +1,140 @@
+"""The app that `celery -A backlog_worker` finds: broker, queues, routes, the schedule; ring() sends bells."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from backlog_worker import settings as environment
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.store import Store
+from backlog_worker.telemetry import emit
+from backlog_worker.wiring import store_of
+from beat_schedule import BEAT_SCHEDULE
+
+SETTINGS = environment.load()
+AMQP = SETTINGS.broker.startswith(("amqp", "pyamqp"))
+TASKS = {step: f"backlog.{step}" for step in Step}
+ROUTES = {
+    Step.DISPATCH: "control",
+    Step.SWEEP: "control",
+    Step.CLAIM: "stages",
+    Step.STAGE: "stages",
+    Step.HUMAN_REVIEW: "dead_letter",
+    Step.SEND: "writeback",
+}
+# Redis takes 0 first, RabbitMQ 9: so bells carry a priority on Redis only. Runs that began go before new ones.
+PRIORITY = {Step.DISPATCH: 0, Step.SWEEP: 0, Step.STAGE: 3, Step.CLAIM: 6, Step.HUMAN_REVIEW: 3, Step.SEND: 6}
+EXCHANGE = Exchange("backlog", type="topic" if AMQP else "direct")  # a direct one makes Celery warn beside quorum queues
+QUORUM = {"x-queue-type": "quorum"} if AMQP else None
+QUEUES = [
+    Queue(name, EXCHANGE, routing_key=name, queue_arguments=QUORUM) for name in sorted(set(ROUTES.values()))
+]
+FAILS_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+REDIS = {
+    "visibility_timeout": 60,  # a bell is unacked for milliseconds: bring back soon what a dying worker held
+    "unacked_restore_interval": 10,
+    "unacked_restore_throttle": 1,
+    "priority_steps": list(range(10)),  # the default of four steps mixes 0 to 2
+    "queue_order_strategy": "priority",
+    "socket_timeout": 5,  # bounds a ring while the broker is frozen
+    "socket_connect_timeout": 2,
+    "socket_keepalive": True,
+    "health_check_interval": 25,
+    **FAILS_FAST,
+}
+
+app = Celery("backlog_worker", broker=SETTINGS.broker, include=["backlog_worker.tasks"])
+app.conf.update(
+    task_serializer="json",
+    accept_content=["json"],  # no pickle; anything else is dropped
+    task_ignore_result=True,  # a result backend would be a second truth
+    result_backend=None,
+    task_acks_late=False,  # acked when a slot starts it: the lease does what late acks try to do
+    task_reject_on_worker_lost=False,  # the count of lost workers is ours
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=not AMQP,
+    task_queues=QUEUES,
+    task_routes={TASKS[step]: {"queue": queue, "routing_key": queue} for step, queue in ROUTES.items()},
+    task_create_missing_queues=False,  # a mistyped name fails at once
+    task_default_queue="control",
+    task_default_exchange="backlog",
+    task_default_exchange_type=EXCHANGE.type,
+    task_default_routing_key="control",
+    task_default_queue_type="quorum" if AMQP else "classic",
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,  # the default gives up after a hundred tries
+    broker_channel_error_retry=AMQP,  # else RabbitMQ's consumer timeout ends the worker
+    broker_transport_options=dict(FAILS_FAST) if AMQP else REDIS,
+    worker_send_task_events=False,  # monitors switch them on while they run
+    task_send_sent_event=False,
+    worker_max_tasks_per_child=200,  # what agents' libraries leak goes with the child
+    worker_soft_shutdown_timeout=0,  # it sleeps its whole length; a stopped stage is given back at once
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_enable_remote_control=True,
+    worker_hijack_root_logger=False,
+    task_time_limit=SETTINGS.stage_seconds_max + 120,
+    beat_schedule=BEAT_SCHEDULE,
+    beat_scheduler="backlog_worker.celery:SlotScheduler",
+    beat_max_loop_interval=5,
+    timezone="UTC",
+    enable_utc=True,
+)
+
+
+def ring(bells: Sequence[Bell]) -> None:
+    """Send bells after the commit that made them; never raises, for the sweep rings again."""
+    if not bells:
+        return
+    try:
+        with app.producer_or_acquire() as producer:
+            for bell in bells:
+                app.send_task(
+                    TASKS[bell.step],
+                    bell.ids,
+                    task_id=bell.task_id,
+                    producer=producer,
+                    retry=False,
+                    argsrepr=" ".join(bell.ids),
+                    kwargsrepr="",
+                    priority=None if AMQP else PRIORITY[bell.step],
+                )
+    except (OperationalError, OSError) as error:
+        emit("bells_unsent", count=len(bells), error=str(error)[:200])
+
+
+class SlotScheduler(Scheduler):
+    """A schedule of which any number of beats may run: a row per entry, moved by compare-and-set, decides who sends."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._store: Store = store_of(SETTINGS)
+        super().__init__(*arguments, **named)
+
+    def setup_schedule(self) -> None:
+        """Take the entries of beat_schedule.py."""
+        self.merge_inplace(self.app.conf.beat_schedule)
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 - Celery's signature
+        """Send one entry, unless another beat has taken its slot."""
+        slot = _slot(entry)
+        with self._store.begin(actor="beat") as unit:
+            mine = unit.take_slot(f"beat:{entry.name}", slot)
+        if mine:
+            return super().apply_async(entry, producer=producer, advance=advance, **named)
+        return self.reserve(entry) if advance else None
+
+
+def _slot(entry: ScheduleEntry) -> datetime:
+    """Return the moment at which *entry* fell due: an interval's is the present step, a crontab's its last due time."""
+    now = datetime.now(UTC)  # noqa: DTZ005 - beat's own clock says when a slot begins; the database says who has it
+    every = getattr(entry.schedule, "run_every", None)
+    if isinstance(every, timedelta):
+        step = every.total_seconds()
+        return datetime.fromtimestamp(now.timestamp() // step * step, UTC)
+    return now.replace(second=0, microsecond=0)
+
+

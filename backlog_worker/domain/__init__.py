@@ -1,0 +1,1 @@
+"""Decisions: values and `now` in, a value out; no I/O, no clock, no randomness."""

@@ -1,0 +1,212 @@
+"""YAML text to a checked value: every error with its line, and nothing built before the text is known to be harmless."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionStartEvent, DocumentStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
+
+from backlog_worker.domain.errors import Finding, InvalidFileError
+
+SIZE_MAX = 256 * 1024
+DEPTH_MAX = 32
+NODES_MAX = 20_000
+
+Path = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+# Stable: a code is never used again for something else. 2xx pipelines, 3xx policies; the last two digits mean the same.
+CODES: dict[str, tuple[str, str]] = {
+    "01": ("The text is not YAML.", "Correct the place shown; quote texts that hold ': ' or begin with a symbol."),
+    "02": (
+        "The text is too large, too deep, or uses anchors, aliases, tags.",
+        "Write it out plainly, in smaller files.",
+    ),
+    "03": ("A key or a value is not what the schema wants.", "Compare with `backlog-worker schema pipeline|policy`."),
+    "04": (
+        "An expression does not compile.",
+        "Write numbers with a decimal point, and only the names that are documented.",
+    ),
+    "05": ("The same id stands twice.", "Give every job, gate, rule and term an id of its own."),
+    "06": (
+        "A job depends on a job that does not exist before it.",
+        "Jobs run in the order of the file; name an earlier one.",
+    ),
+    "07": ("A job must say in exactly one way what it does.", "Use one of `run`, `python`, `template`."),
+    "08": (
+        "A term falls while an entry grows older.",
+        "The queue is read oldest first: let terms of age rise or stand.",
+    ),
+    "09": ("A contract is not a JSON Schema.", "Correct the schema; remote references are not followed."),
+    "10": ("`${{ }}` inside a command.", "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead."),
+}
+
+
+class Model(BaseModel):
+    """Part of a file: camelCase keys, unknown ones refused, nothing changed after loading."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text as plain values, and where each value stands."""
+
+    text: str
+    file: str
+    group: str
+    value: Any
+    places: Mapping[Path, tuple[int, int]] = field(repr=False)
+
+    def finding(self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0) -> Finding:
+        """Make a finding at the value under *path*, or at the nearest one above it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        rows = self.text.splitlines()
+        source = rows[line - 1] if line <= len(rows) else ""
+        return Finding(
+            code=f"BW{self.group}{number}",
+            text=text,
+            file=self.file,
+            line=line,
+            column=column + shift,
+            source=source[:200],
+            hint=hint or CODES[number][1],
+        )
+
+    def checked(self, model: type[M]) -> M:
+        """Check the value against *model*; raises InvalidFileError with every mistake at once."""
+        try:
+            return model.model_validate(self.value)
+        except ValidationError as error:
+            raise InvalidFileError(list(self._findings(error, model))) from None
+
+    def _findings(self, error: ValidationError, model: type[BaseModel]) -> Iterator[Finding]:
+        for each in error.errors(include_url=False, include_context=False):
+            path = tuple(part for part in each["loc"] if isinstance(part, str | int))
+            if each["type"] == "extra_forbidden":
+                close = suggestion(str(path[-1]), _keys(model))
+                yield self.finding(path, "03", f'unknown key "{path[-1]}"', hint=close)
+            else:
+                where = ".".join(str(part) for part in path) or "the file"
+                yield self.finding(path, "03", f"{where}: {each['msg'][:300]}")
+
+
+def suggestion(word: str, words: Iterator[str] | list[str]) -> str:
+    """Return `did you mean "..."?` for the nearest word, or nothing."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f'did you mean "{near[0]}"?' if near else ""
+
+
+def read(text: str, *, file: str, group: str) -> Document:
+    """Read one YAML document into plain values; raises InvalidFileError, and never anything else for bad text.
+
+    Before any value is built the event stream is counted: 256 KiB, depth 32, 20,000 nodes, no anchors, aliases or
+    tags, one document. Scalars keep YAML 1.2 meaning; a ``version`` keeps its text, so 1.10 is not 1.1.
+    """
+    empty = Document(text, file, group, None, {})
+    if len(text.encode("utf-8", "surrogatepass")) > SIZE_MAX:
+        raise InvalidFileError([empty.finding((), "02", f"larger than {SIZE_MAX // 1024} KiB")])
+    try:
+        _guard(empty)
+        node = YAML(typ="rt", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        places = {(): (mark.line + 1, mark.column + 1)} if mark else {}
+        problem = " ".join(part for part in (error.problem, error.context) if part)
+        raise InvalidFileError([Document(text, file, group, None, places).finding((), "01", problem)]) from None
+    except (ReaderError, YAMLError, ValueError, RecursionError) as error:
+        raise InvalidFileError([empty.finding((), "01", str(error).splitlines()[0][:200])]) from None
+    places: dict[Path, tuple[int, int]] = {}
+    value = _value(node, (), places, empty)
+    return Document(text, file, group, value, places)
+
+
+def _guard(document: Document) -> None:
+    depth = nodes = documents = 0
+    for event in YAML(typ="rt", pure=True).parse(document.text):
+        documents += isinstance(event, DocumentStartEvent)
+        nodes += isinstance(event, ScalarEvent | CollectionStartEvent)
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+        elif type(event).__name__ in {"MappingEndEvent", "SequenceEndEvent"}:
+            depth -= 1
+        fault = _forbidden(event) or (
+            f"deeper than {DEPTH_MAX} levels"
+            if depth > DEPTH_MAX
+            else f"more than {NODES_MAX} values"
+            if nodes > NODES_MAX
+            else "more than one document"
+            if documents > 1
+            else ""
+        )
+        if fault:
+            mark = event.start_mark
+            places: dict[Path, tuple[int, int]] = {(): (mark.line + 1, mark.column + 1)}
+            at = Document(document.text, document.file, document.group, None, places)
+            raise InvalidFileError([at.finding((), "02", fault)])
+
+
+def _forbidden(event: object) -> str:
+    if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
+        return "anchors and aliases are not allowed"
+    if isinstance(event, ScalarEvent | CollectionStartEvent) and getattr(event, "ctag", None):
+        return "tags are not allowed"
+    return ""
+
+
+def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> Any:  # noqa: ANN401 - YAML holds any value
+    if node is None:
+        return None
+    places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    if isinstance(node, SequenceNode):
+        return [_value(each, (*path, index), places, document) for index, each in enumerate(node.value)]
+    if isinstance(node, MappingNode):
+        return _mapping(node, path, places, document)
+    return _scalar(node, path)
+
+
+def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, each in node.value:
+        name = str(key.value) if isinstance(key, ScalarNode) else ""
+        twice = name in values
+        if twice or not isinstance(key, ScalarNode):
+            spot: dict[Path, tuple[int, int]] = {(): (key.start_mark.line + 1, key.start_mark.column + 1)}
+            at = Document(document.text, document.file, document.group, None, spot)
+            fault = f'the key "{name}" stands twice' if twice else "a key must be a text"
+            raise InvalidFileError([at.finding((), "01", fault)])
+        values[name] = _value(each, (*path, name), places, document)
+    return values
+
+
+def _scalar(node: ScalarNode, path: Path) -> Any:  # noqa: ANN401 - YAML holds any value
+    tag, text = str(node.tag).rsplit(":", 1)[-1], str(node.value)
+    if path == ("version",):
+        return text
+    if tag == "int":
+        plain = text.replace("_", "").lower()
+        base = 16 if "0x" in plain else 8 if "0o" in plain else 10
+        return int(plain, base)
+    if tag == "float":
+        return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+    if tag == "bool":
+        return text.lower() == "true"
+    return None if tag == "null" else text
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """Every key that this model, or a model inside it, knows."""
+    schema = model.model_json_schema(by_alias=True)
+    parts = [schema, *schema.get("$defs", {}).values()]
+    return sorted({key for part in parts for key in part.get("properties", {})})

@@ -1,0 +1,176 @@
+"""What intake receives before it is an entry, and what bars it from the queue."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from backlog_worker.domain import expression
+from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.pipeline import Pipeline, violation
+from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.reasons import Bar
+from backlog_worker.domain.window import Window
+
+INPUT_BYTES_MAX = 256 * 1024
+TITLE_BYTES_MAX = 512
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _title(value: str) -> str:
+    value = " ".join(value.split())
+    if not value:
+        message = "a title must not be empty"
+        raise ValueError(message)
+    if len(value.encode()) > TITLE_BYTES_MAX:
+        message = f"a title may have {TITLE_BYTES_MAX} bytes, this one has {len(value.encode())}"
+        raise ValueError(message)
+    return value
+
+
+def _no_null(value: object) -> object:
+    if isinstance(value, str) and "\x00" in value:
+        message = "a text must not contain NUL"
+        raise ValueError(message)
+    return value
+
+
+Moment = Annotated[datetime, AfterValidator(_utc)]
+Text = Annotated[str, Field(max_length=300), BeforeValidator(_no_null)]
+
+
+class Constraints(BaseModel):
+    """Conditions on running that the entry itself carries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    windows: list[Window] = Field(default=[], max_length=20)
+    sign_off_before: list[Text] = Field(default=[], max_length=50)
+    not_before: Moment | None = None
+
+
+class Draft(BaseModel):
+    """What becomes an entry: everything that a worker needs, checked before anything is written."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    title: Annotated[str, BeforeValidator(_no_null), AfterValidator(_title)]
+    dedupe_key: Annotated[str, Field(min_length=1, max_length=300), BeforeValidator(_no_null)]
+    url: Annotated[str, Field(max_length=2000), BeforeValidator(_no_null)] = ""
+    source: Text = ""
+    external_ref: Text = ""
+    pipeline: Text = "spec"
+    team: Text = ""
+    owner: Text = ""
+    author: Text = ""
+    labels: list[Text] = Field(default=[], max_length=64)
+    priority: Text = "medium"
+    signals: dict[Text, float] = Field(default={}, max_length=20)
+    constraints: Constraints = Constraints()
+    depends_on: list[Text] = Field(default=[], max_length=100)
+    eligible_by: Text = ""
+    eligible_at: Moment | None = None
+    created_at: Moment
+    due_date: Moment | None = None
+    input: dict[str, Any] = {}
+
+
+def checked(record: Mapping[str, Any]) -> Draft:
+    """Check one record; raises InvalidInputError that names every wrong field, its value and what is wanted."""
+    try:
+        draft = Draft.model_validate(record)
+        size = len(json.dumps(draft.input).encode())
+    except ValidationError as error:
+        parts = []
+        for each in error.errors(include_url=False, include_context=False):
+            where = ".".join(str(part) for part in each["loc"]) or "the record"
+            given = "" if each["type"] == "missing" else f" (got {str(each['input'])[:60]!r})"
+            parts.append(f"{where}: {each['msg']}{given}")
+        raise InvalidInputError("; ".join(parts)) from None
+    except (TypeError, ValueError) as error:
+        message = f"input: {error}"
+        raise InvalidInputError(message) from None
+    if size > INPUT_BYTES_MAX:
+        message = f"input: may have {INPUT_BYTES_MAX} bytes, has {size}"
+        raise InvalidInputError(message)
+    return draft
+
+
+def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -> dict[str, Any]:
+    """Return the columns of the entry that *draft* becomes; `provenance` says who declared it eligible, and when."""
+    content = digest(draft.input)
+    return {
+        "id": entry_id,
+        "env": env,
+        "schema_version": 1,
+        "title": draft.title,
+        "dedupe_key": draft.dedupe_key,
+        "pipeline": draft.pipeline,
+        "url": draft.url,
+        "source": draft.source,
+        "external_ref": draft.external_ref,
+        "team": draft.team,
+        "owner": draft.owner,
+        "labels": list(dict.fromkeys(draft.labels)),
+        "priority": draft.priority,
+        "signals": dict(draft.signals),
+        "constraints": draft.constraints.model_dump(mode="json", exclude_defaults=True),
+        "provenance": {
+            "channel": channel,
+            "author": draft.author,
+            "filed_by": actor,
+            "eligible_by": draft.eligible_by,
+            "eligible_at": draft.eligible_at.isoformat() if draft.eligible_at else None,
+            "content_sha256": content,
+        },
+        "input_sha256": content,
+        "created_at": draft.created_at,
+        "due_date": draft.due_date,
+    }
+
+
+def rule_values(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what eligibility rules and gates may read of an entry."""
+    return {
+        "entry.title": columns["title"],
+        "entry.source": columns["source"],
+        "entry.url": columns["url"],
+        "entry.team": columns["team"],
+        "entry.owner": columns["owner"],
+        "entry.labels": list(columns["labels"])[: expression.LIST_MAX],
+        "entry.priority": columns["priority"],
+        "entry.signals": expression.plain(columns["signals"]),
+        "entry.pipeline": columns["pipeline"],
+        "entry.provenance": expression.plain(columns["provenance"]),
+    }
+
+
+def bars(
+    columns: Mapping[str, Any],
+    input_value: Mapping[str, Any] | None,
+    *,
+    policy: Policy,
+    pipelines: Callable[[str], Pipeline | None],
+    waits_on: Sequence[str] = (),
+) -> list[tuple[Bar, str]]:
+    """Say what keeps an entry out of the queue, each with its words; nothing means that it may be cleared.
+
+    *input_value* is None where the input was checked before and has not changed since.
+    """
+    found: list[tuple[Bar, str]] = []
+    pipeline = pipelines(columns["pipeline"])
+    if pipeline is None:
+        found.append((Bar.DEFINITION_MISSING, f'the pipeline "{columns["pipeline"]}" is not known here'))
+    elif input_value is not None and (why := violation(pipeline.accepts, input_value)):
+        found.append((Bar.INPUT_INVALID, f"input {why}"))
+    if no := [rule for rule, said in policy.eligibility(rule_values(columns)).items() if not said]:
+        found.append((Bar.NOT_ELIGIBLE, f"rule {', '.join(no)} of policy {policy.stamp} says no"))
+    if waits_on:
+        found.append((Bar.WAITS_ON_ENTRY, f"depends on {', '.join(waits_on[:5])}"))
+    return found

@@ -1,0 +1,170 @@
+"""The entry and its whole state machine: one table from which guards, diagram and tests are made."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from backlog_worker.domain.errors import ConflictError
+
+
+class Status(StrEnum):
+    """Where an entry stands."""
+
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    READY = "ready"
+    IN_PROGRESS = "in_progress"
+    RETRYING = "retrying"
+    ESCALATED = "escalated"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
+OPEN = tuple(status for status in Status if status not in FINAL)
+WAITING = (Status.QUEUED, Status.RETRYING)
+
+
+class Change(StrEnum):
+    """What moves an entry."""
+
+    FILED = "filed"
+    CLEARED = "cleared"
+    BLOCKED = "blocked"
+    DISPATCHED = "dispatched"
+    CLAIMED = "claimed"
+    RETURNED = "returned"
+    EXPIRED = "expired"
+    RETRIED = "retried"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    ESCALATED = "escalated"
+    REQUEUED = "requeued"
+    CANCELED = "canceled"
+
+
+class Note(StrEnum):
+    """What happens to an entry without moving it."""
+
+    EDITED = "edited"
+    TAKEN = "taken"
+    CHECKPOINTED = "checkpointed"
+    ASKED = "asked"
+    ANSWERED = "answered"
+    REMINDED = "reminded"
+    RECORDED = "recorded"
+    SENT = "sent"
+
+
+def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:
+    return dict.fromkeys(sources, target)
+
+
+_S = Status
+TRANSITIONS: Mapping[Change, Mapping[Status, Status]] = {
+    Change.FILED: {},  # from nothing to blocked: an entry is born blocked
+    Change.CLEARED: {_S.BLOCKED: _S.QUEUED},
+    Change.BLOCKED: _all((_S.BLOCKED, _S.QUEUED, _S.READY, _S.RETRYING, _S.IN_PROGRESS), _S.BLOCKED),
+    Change.DISPATCHED: _all(WAITING, _S.READY),
+    Change.CLAIMED: {_S.READY: _S.IN_PROGRESS},
+    Change.RETURNED: {_S.IN_PROGRESS: _S.QUEUED},
+    Change.EXPIRED: _all((_S.READY, _S.IN_PROGRESS), _S.QUEUED),
+    Change.RETRIED: {_S.IN_PROGRESS: _S.RETRYING},
+    Change.COMPLETED: _all((_S.IN_PROGRESS, _S.ESCALATED), _S.COMPLETED),
+    Change.FAILED: _all((_S.IN_PROGRESS, _S.ESCALATED), _S.FAILED),
+    Change.ESCALATED: _all((_S.IN_PROGRESS, _S.BLOCKED, _S.QUEUED, _S.RETRYING), _S.ESCALATED),
+    Change.REQUEUED: _all((_S.ESCALATED, _S.FAILED, _S.CANCELED), _S.QUEUED),
+    Change.CANCELED: _all(OPEN, _S.CANCELED),
+}
+
+# Only a person leaves a dead letter or a final status, and says why.
+PERSONAL = frozenset({Change.REQUEUED, Change.CANCELED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One unit of work in the backlog, as its row stands; moments are the database's, in UTC."""
+
+    id: str
+    env: str
+    title: str
+    dedupe_key: str
+    pipeline: str
+    schema_version: int = 1
+    url: str = ""
+    source: str = ""
+    external_ref: str = ""
+    team: str = ""
+    owner: str = ""
+    labels: Sequence[str] = ()
+    priority: str = ""
+    signals: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    constraints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    input_sha256: str = ""
+    created_at: datetime
+    due_date: datetime | None = None
+    status: Status = Status.BLOCKED
+    bars: Sequence[str] = ()
+    seq: int = 0
+    reason: str = ""
+    run_id: str | None = None
+    worker: str | None = None
+    claimed_at: datetime | None = None
+    leased_until: datetime | None = None
+    rung_at: datetime | None = None
+    rings: int = 0
+    retry_at: datetime | None = None
+    wake_at: datetime | None = None
+    attempt: int = 0
+    faults: int = 0
+    expiries: int = 0
+    cleared_at: datetime | None = None
+    changed_at: datetime | None = None
+    pipeline_hash: str | None = None
+    rank_group: str = ""
+    score: float | None = None
+    scored_by: str | None = None
+
+
+# What the clock and the bells write without an event; everything else follows from the history.
+UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "changed_at"})
+FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
+# A status that holds nothing holds no lease, no worker and no date to try again.
+UNHELD: Mapping[str, None] = {
+    "run_id": None,
+    "worker": None,
+    "claimed_at": None,
+    "leased_until": None,
+    "rung_at": None,
+    "retry_at": None,
+}
+
+
+def target(change: Change, status: Status) -> Status:
+    """Say where *change* leads from *status*; raises ConflictError where the table has no such row."""
+    if status not in TRANSITIONS[change]:
+        allowed = ", ".join(TRANSITIONS[change]) or "nothing"
+        message = f"an entry that is {status} cannot be {change}; only from: {allowed}"
+        raise ConflictError(message)
+    return TRANSITIONS[change][status]
+
+
+def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Fold one event into the values of an entry: what the row says once *change* has happened.
+
+    An event carries the columns that it set under ``set``; the status comes from the table above.
+    """
+    if change == Change.FILED:
+        return {**data["set"], "status": Status.BLOCKED}
+    if values is None:
+        message = f"the history begins with {change}, not with filed"
+        raise ConflictError(message)
+    folded = {**values, **data.get("set", {})}
+    if change in set(Change):
+        folded["status"] = target(Change(change), Status(values["status"]))
+    return folded

@@ -1,0 +1,90 @@
+"""What can be wrong, as one tree.
+
+BacklogError
+├── UsageError              the caller asked for something that makes no sense
+├── InvalidInputError       a value is wrong
+│   └── InvalidFileError    a file is wrong: every finding with line, column and a hint
+├── NotFoundError           no such thing
+├── NotAllowedError         somebody else may do this
+├── ConflictError           it changed since you looked
+│   └── LostClaimError      another run holds the entry now, or none
+├── RefusedError            the policy says no
+├── UnreachableError        a service does not answer
+└── MissingExtraError       a library of an optional group is not installed
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BacklogError(Exception):
+    """Something went wrong in the backlog."""
+
+    def __init__(self, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+        self.hint = hint
+
+
+class UsageError(BacklogError):
+    """The command or its options are wrong."""
+
+
+class InvalidInputError(BacklogError):
+    """A value is wrong."""
+
+
+class NotFoundError(BacklogError):
+    """There is no such thing."""
+
+
+class NotAllowedError(BacklogError):
+    """Your role does not allow this."""
+
+
+class ConflictError(BacklogError):
+    """It changed since you looked; look again."""
+
+
+class LostClaimError(ConflictError):
+    """The claim is lost: another run holds this entry now, or none."""
+
+
+class RefusedError(BacklogError):
+    """The policy refuses this."""
+
+
+class UnreachableError(BacklogError):
+    """A service does not answer."""
+
+
+class MissingExtraError(BacklogError):
+    """An optional part is not installed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One mistake in one file: a stable code, the place (both from 1), the words and the way out."""
+
+    code: str
+    text: str
+    file: str = "<text>"
+    line: int = 1
+    column: int = 1
+    source: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        rows = [f"error[{self.code}]: {self.text}", f"  --> {self.file}:{self.line}:{self.column}"]
+        if self.source:
+            rows += [f"{self.line} | {self.source}", f"{' ' * len(str(self.line))} | {' ' * (self.column - 1)}^"]
+        if self.hint:
+            rows.append(f"  = help: {self.hint}")
+        return "\n".join(rows)
+
+
+class InvalidFileError(InvalidInputError):
+    """A file is wrong."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(str(finding) for finding in findings))
+        self.findings = tuple(findings)

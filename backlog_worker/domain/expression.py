@@ -1,0 +1,133 @@
+"""CEL: compile against typed names, evaluate without side effects, and fail closed.
+
+Traps of the library that this module keeps from everybody else: an error is a value and is truthy; reading a null on
+Python 3.11 loses a reference to None; integers and decimals do not mix.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cel_expr_python import cel
+from cel_expr_python.ext import ext_math, ext_strings
+
+from backlog_worker.domain.errors import InvalidInputError
+
+SOURCE_MAX = 4096
+LIST_MAX = 500
+TEXT_MAX = 64 * 1024
+
+Names = tuple[tuple[str, str], ...]  # name and type, such as ("entry.age_days", "double")
+_TYPES = {
+    "double": cel.Type.DOUBLE,
+    "string": cel.Type.STRING,
+    "bool": cel.Type.BOOL,
+    "texts": cel.Type.List(cel.Type.STRING),
+    "any": cel.Type.DYN,
+}
+_ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_NAME = re.compile(r"\bentry\.([a-z_]+)")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+
+class ExpressionError(InvalidInputError):
+    """The expression cannot be compiled or evaluated."""
+
+    def __init__(self, message: str, column: int = 0) -> None:
+        super().__init__(message)
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled CEL text; the same names and values give the same result."""
+
+    source: str
+    program: Any
+
+    def number(self, values: Mapping[str, Any]) -> float:
+        """Evaluate to a finite number; raises ExpressionError for all else."""
+        result = self._result(values)
+        if result.type() not in (cel.Type.DOUBLE, cel.Type.INT):
+            raise ExpressionError(_said(result, "a number"))
+        value = float(result.value())
+        if not math.isfinite(value):
+            message = f"{self.source!r} gave {value}, which is not a finite number"
+            raise ExpressionError(message)
+        return value
+
+    def truth(self, values: Mapping[str, Any]) -> bool:
+        """Evaluate to a truth; only the boolean true is true, and what cannot be evaluated raises ExpressionError."""
+        result = self._result(values)
+        if result.type() != cel.Type.BOOL:
+            raise ExpressionError(_said(result, "true or false"))
+        return result.value() is True
+
+    def _result(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the library's own value type
+        try:
+            return self.program.eval(data=values)
+        except (RuntimeError, TypeError, ValueError) as error:
+            message = f"{self.source!r} cannot be evaluated: {_first_line(error)}"
+            raise ExpressionError(message) from None
+
+
+def compiled(source: str, names: Names, wants: str = "bool") -> Expression:
+    """Compile *source*; raises ExpressionError with the column (from 0) of an unknown name or a wrong type."""
+    if len(source.encode()) > SOURCE_MAX:
+        message = f"an expression may have {SOURCE_MAX} bytes, this one has {len(source.encode())}"
+        raise ExpressionError(message)
+    return _compiled(source, names, wants)
+
+
+def read_fields(source: str) -> frozenset[str]:
+    """Return the entry's fields that *source* reads: `entry.X` outside of string literals."""
+    return frozenset(_NAME.findall(_LITERAL.sub("''", source)))
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
+    """Prepare free JSON for CEL: numbers become decimals, nulls disappear, long texts and lists are cut."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int | float):
+        return float(value)
+    if isinstance(value, str):
+        return value[:TEXT_MAX]
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items() if each is not None}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value[:LIST_MAX] if each is not None]
+    return str(value)
+
+
+@lru_cache(maxsize=64)
+def _environment(names: Names) -> Any:  # noqa: ANN401 - the library's own environment type
+    variables = {name: _TYPES[kind] for name, kind in names}
+    return cel.NewEnv(variables=variables, extensions=[ext_math.ExtMath(), ext_strings.ExtStrings()])
+
+
+@lru_cache(maxsize=4096)
+def _compiled(source: str, names: Names, wants: str) -> Expression:
+    try:
+        program = _environment(names).compile(source)
+    except RuntimeError as error:
+        match = _ERROR.search(str(error))
+        column = int(match.group(2)) - 1 if match else 0
+        raise ExpressionError(match.group(3) if match else _first_line(error), column) from None
+    kinds = {"bool": (cel.Type.BOOL, cel.Type.DYN), "number": (cel.Type.DOUBLE, cel.Type.INT, cel.Type.DYN)}[wants]
+    if program.return_type() not in kinds:
+        message = f"gives {program.return_type().name()}, wanted {wants}"
+        raise ExpressionError(message)
+    return Expression(source, program)
+
+
+def _said(result: Any, wanted: str) -> str:  # noqa: ANN401 - the library's own value type
+    if result.type() == cel.Type.ERROR:
+        return _first_line(result.value()) if hasattr(result, "value") else "evaluation failed"
+    return f"wanted {wanted}, got {result.type().name()}"
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip().splitlines() or ["evaluation failed"])[0][:300]

@@ -1,0 +1,273 @@
+"""The policy: rules as data, with a version and the hash of their text; loaded whole or not at all."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from backlog_worker.domain import document, expression
+from backlog_worker.domain.document import Document, Model
+from backlog_worker.domain.duration import Duration
+from backlog_worker.domain.errors import Finding, InvalidFileError
+from backlog_worker.domain.expression import Expression, ExpressionError
+
+GROUP = "3"
+ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+
+ENTRY_NAMES: expression.Names = (
+    ("entry.title", "string"),
+    ("entry.source", "string"),
+    ("entry.url", "string"),
+    ("entry.team", "string"),
+    ("entry.owner", "string"),
+    ("entry.labels", "texts"),
+    ("entry.priority", "string"),
+    ("entry.signals", "any"),
+    ("entry.pipeline", "string"),
+    ("entry.provenance", "any"),
+)
+# What a term of the priority may read besides the age: values that many entries share, so that the best of a million
+# are found without scoring a million.
+GROUP_FIELDS = ("labels", "pipeline", "priority", "signals", "source", "team")
+_KINDS = dict(ENTRY_NAMES)
+TERM_NAMES: expression.Names = (
+    ("labels", "any"),
+    ("entry.age_days", "double"),
+    *((f"entry.{name}", _KINDS[f"entry.{name}"]) for name in GROUP_FIELDS),
+)
+
+
+class RuleFile(Model):
+    """One eligibility rule; all must be true."""
+
+    id: ID
+    check: str
+
+
+class TermFile(Model):
+    """One term of the score: weight x min(value, cap)."""
+
+    id: ID
+    value: str
+    weight: float = 1.0
+    cap: float | None = None
+
+
+class ExampleFile(Model):
+    """An order that the priority must give, run by `policy test` and at every load."""
+
+    name: str
+    entries: dict[str, dict[str, Any]]
+    order: list[str]
+
+
+class PriorityFile(Model):
+    """How queued entries are ordered."""
+
+    labels: dict[str, float] = {"high": 3, "medium": 2, "low": 1}
+    terms: list[TermFile] = [
+        TermFile(id="label", value="labels[entry.priority]"),
+        TermFile(id="age", value="math.floor(entry.age_days / 7.0)", cap=5),
+    ]
+    tests: list[ExampleFile] = []
+
+
+class DispatchFile(Model):
+    """How many go in one tick, how many bells may wait ahead of each slot, and how many light entries share a bell."""
+
+    top: int = Field(default=20, ge=1, le=10_000)
+    ahead: float = Field(default=1.0, ge=0, le=100)
+    batch: int = Field(default=20, ge=1, le=500)
+
+
+class ClaimsFile(Model):
+    """The lease of a claim, its heartbeat, and how often an entry may fail or lose its worker."""
+
+    timeout: Duration = timedelta(minutes=2)
+    heartbeat: Duration = timedelta(seconds=30)
+    max_attempts: int = Field(default=3, ge=1, le=100)
+    retry_delay: Duration = timedelta(seconds=30)
+    retry_delay_max: Duration = timedelta(hours=1)
+
+    def delay(self, faults: int, jitter: float) -> timedelta:
+        """Full jitter over an exponential bound; *jitter* is uniform in [0, 1).
+
+        Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        bound = min(self.retry_delay * 2 ** min(faults, 30), self.retry_delay_max)
+        return bound * max(jitter, 0.1)
+
+
+class AdmissionFile(Model):
+    """The most that may be chosen or under way at once, in the whole fleet."""
+
+    max_in_progress: int = Field(default=100, ge=1)
+
+
+class DeadLetterFile(Model):
+    """Who answers for dead letters, and by when."""
+
+    owner: str = "unassigned"
+    role: str = "reviewer"
+    answer_within: Duration = timedelta(hours=24)
+    remind_after: Duration = timedelta(hours=24)
+    on_deadline: Literal["escalate", "ignore"] = "escalate"
+
+
+class PolicyFile(Model):
+    """`.backlog-worker/policy.yml`."""
+
+    version: str = Field(pattern=r"^[1-9][0-9]*$")
+    eligibility: list[RuleFile] = Field(min_length=1)
+    priority: PriorityFile = PriorityFile()
+    dispatch: DispatchFile = DispatchFile()
+    claims: ClaimsFile = ClaimsFile()
+    admission: AdmissionFile = AdmissionFile()
+    dead_letter: DeadLetterFile = DeadLetterFile()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An eligibility rule, compiled."""
+
+    id: str
+    check: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A term of the score, compiled."""
+
+    id: str
+    value: Expression
+    weight: float
+    cap: float | None
+
+    def points(self, values: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the value and what it adds to the score."""
+        value = self.value.number(values)
+        return value, self.weight * (value if self.cap is None else min(value, self.cap))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A checked policy; its stamp is put on every score, claim and record."""
+
+    version: int
+    hash: str
+    body: str
+    rules: tuple[Rule, ...]
+    labels: Mapping[str, float]
+    terms: tuple[Term, ...]
+    reads: tuple[str, ...]
+    tests: tuple[ExampleFile, ...]
+    dispatch: DispatchFile
+    claims: ClaimsFile
+    admission: AdmissionFile
+    dead_letter: DeadLetterFile
+
+    @property
+    def stamp(self) -> str:
+        """Return version and hash, such as ``7 (4be1c0)``."""
+        return f"{self.version} ({self.hash[:6]})"
+
+    def eligibility(self, values: Mapping[str, Any]) -> dict[str, bool]:
+        """Ask every rule; what cannot be evaluated says no."""
+        return {rule.id: _said(rule, values) for rule in self.rules}
+
+
+def load(body: str, *, file: str = "policy.yml") -> Policy:
+    """Check the text of a policy; raises InvalidFileError with every finding at once."""
+    source = document.read(body, file=file, group=GROUP)
+    checked = source.checked(PolicyFile)
+    findings: list[Finding] = [*_doubled(source, checked)]
+    rules = [
+        Rule(rule.id, each)
+        for index, rule in enumerate(checked.eligibility)
+        if (each := _compiled(source, ("eligibility", index, "check"), rule.check, findings, "bool"))
+    ]
+    terms = [
+        Term(term.id, each, term.weight, term.cap)
+        for index, term in enumerate(checked.priority.terms)
+        if (each := _compiled(source, ("priority", "terms", index, "value"), term.value, findings, "number"))
+    ]
+    if findings:
+        raise InvalidFileError(findings)
+    read = set().union(*(expression.read_fields(term.value.source) for term in terms)) if terms else set()
+    policy = Policy(
+        version=int(checked.version),
+        hash=hashlib.sha256(body.encode()).hexdigest(),
+        body=body,
+        rules=tuple(rules),
+        labels=dict(checked.priority.labels),
+        terms=tuple(terms),
+        reads=tuple(sorted(read - {"age_days"})),
+        tests=tuple(checked.priority.tests),
+        dispatch=checked.dispatch,
+        claims=checked.claims,
+        admission=checked.admission,
+        dead_letter=checked.dead_letter,
+    )
+    if findings := list(_falling(source, policy)):
+        raise InvalidFileError(findings)
+    return policy
+
+
+def _said(rule: Rule, values: Mapping[str, Any]) -> bool:
+    try:
+        return rule.check.truth(values)
+    except ExpressionError:
+        return False
+
+
+def _compiled(
+    source: Document, path: document.Path, text: str, findings: list[Finding], wants: str
+) -> Expression | None:
+    names = ENTRY_NAMES if wants == "bool" else TERM_NAMES
+    try:
+        return expression.compiled(text, names, wants)
+    except ExpressionError as error:
+        known = [name for name, _ in names]
+        hint = document.suggestion(str(error).split("'")[1] if "'" in str(error) else "", known)
+        findings.append(source.finding(path, "04", str(error), hint=hint, shift=error.column))
+        return None
+
+
+def _doubled(source: Document, checked: PolicyFile) -> Iterator[Finding]:
+    lists: tuple[tuple[document.Path, list[str]], ...] = (
+        (("eligibility",), [rule.id for rule in checked.eligibility]),
+        (("priority", "terms"), [term.id for term in checked.priority.terms]),
+    )
+    for path, ids in lists:
+        for index, each in enumerate(ids):
+            if each in ids[:index]:
+                yield source.finding((*path, index, "id"), "05", f'the id "{each}" stands twice')
+
+
+# Days at which a term of age is tried: every half day for two months, every week for three years, every year for ten.
+_AGES = (
+    *(day / 2 for day in range(120)),
+    *(float(day) for day in range(60, 1100, 7)),
+    *(365.0 * y for y in range(3, 11)),
+)
+
+
+def _falling(source: Document, policy: Policy) -> Iterator[Finding]:
+    """Find terms that fall with age: inside a group of equal entries the oldest must be the best."""
+    base = {"entry.labels": [], "entry.pipeline": "", "entry.signals": {}, "entry.source": "", "entry.team": ""}
+    for index, term in enumerate(policy.terms):
+        if "age_days" not in expression.read_fields(term.value.source):
+            continue
+        for label in policy.labels or {"": 0.0}:
+            values = {**base, "labels": dict(policy.labels), "entry.priority": label}
+            try:
+                points = [term.points({**values, "entry.age_days": age})[1] for age in _AGES]
+            except ExpressionError:
+                continue  # the term needs values that only an entry has; it is tried on entries
+            if any(later < earlier for earlier, later in zip(points, points[1:], strict=False)):
+                path: document.Path = ("priority", "terms", index, "value")
+                yield source.finding(path, "08", f'the term "{term.id}" falls while an entry grows older')
+                break

@@ -1,0 +1,102 @@
+"""The score of an entry with its terms, and the order in which entries go.
+
+Entries with equal metadata form a rank group. Terms of age never fall (the policy is refused otherwise), so inside a
+group the oldest entry is the best one, and the best N of a million are found by looking at the heads of the groups.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from backlog_worker.domain import expression
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.events import compact
+from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.policy import ExampleFile, Policy
+
+DAY = 86400.0
+Place = tuple[float, datetime, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """An entry with its score, term by term; where a term failed the score is None and the error says why."""
+
+    entry: Entry
+    score: float | None
+    terms: Mapping[str, float]
+    error: str = ""
+
+    @property
+    def place(self) -> Place:
+        """Return the sort key: better first, then older, then by id; what cannot be scored comes last."""
+        return (-(self.score if self.score is not None else float("-inf")), self.entry.created_at, self.entry.id)
+
+
+def age_days(created_at: datetime, now: datetime) -> float:
+    """Return the age in days, never negative."""
+    return max(0.0, (now - created_at).total_seconds() / DAY)
+
+
+def group_of(fields: Mapping[str, Any], reads: Sequence[str]) -> str:
+    """Return the rank group of an entry: the values that the terms of the policy read, as canonical JSON."""
+    return compact({name: _plain(fields[name]) for name in reads})
+
+
+def score_group(policy: Policy, group: str, created_at: datetime, now: datetime) -> tuple[float, dict[str, float]]:
+    """Score whoever belongs to *group* and was created then; raises ExpressionError where a term fails."""
+    known = json.loads(group)
+    missing = [name for name in policy.reads if name not in known]
+    if missing:
+        message = f"the rank group {group} does not hold {', '.join(missing)}"
+        raise ExpressionError(message)
+    values = {f"entry.{name}": expression.plain(known[name]) for name in policy.reads}
+    values |= {"labels": dict(policy.labels), "entry.age_days": age_days(created_at, now)}
+    terms: dict[str, float] = {}
+    for term in policy.terms:
+        try:
+            terms[term.id] = term.points(values)[1]
+        except ExpressionError as error:
+            message = f'term "{term.id}": {error}'
+            raise ExpressionError(message) from None
+    return sum(terms.values()), terms
+
+
+def scored(policy: Policy, entry: Entry, now: datetime) -> Scored:
+    """Score one entry; a failing term becomes an error on this entry, never the end of the tick."""
+    fields = {name: getattr(entry, name) for name in policy.reads}
+    try:
+        score, terms = score_group(policy, group_of(fields, policy.reads), entry.created_at, now)
+    except ExpressionError as error:
+        return Scored(entry=entry, score=None, terms={}, error=str(error))
+    return Scored(entry=entry, score=score, terms=terms)
+
+
+def rank(entries: Sequence[Entry], policy: Policy, now: datetime) -> list[Scored]:
+    """Put entries in the order in which they should go."""
+    return sorted((scored(policy, entry, now) for entry in entries), key=lambda each: each.place)
+
+
+def example_orders(policy: Policy, now: datetime) -> list[tuple[str, list[str], list[Scored]]]:
+    """Rank the examples of a policy: (name, the order it wants, what it gives)."""
+    return [(each.name, list(each.order), rank(_examples(each, now), policy, now)) for each in policy.tests]
+
+
+def _examples(example: ExampleFile, now: datetime) -> list[Entry]:
+    entries = []
+    for name, given in example.entries.items():
+        values = dict(given)
+        created_at = now - timedelta(days=float(values.pop("age_days", 0)))
+        common = {"env": "test", "title": name, "dedupe_key": name, "pipeline": "spec", "created_at": created_at}
+        entries.append(Entry(**{"id": name, **common, **values}))
+    return entries
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): float(each) for key, each in value.items()}
+    return sorted(str(each) for each in value) if isinstance(value, list | tuple) else value

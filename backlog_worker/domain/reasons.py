@@ -1,0 +1,85 @@
+"""Why an entry does not run, as stable codes; the same in commands, records and history."""
+
+from enum import StrEnum
+
+
+class Bar(StrEnum):
+    """A reason that keeps an entry out of the queue until something happens."""
+
+    INPUT_INVALID = "INPUT_INVALID"
+    DEFINITION_MISSING = "DEFINITION_MISSING"
+    NOT_ELIGIBLE = "NOT_ELIGIBLE"
+    ON_HOLD = "ON_HOLD"
+    APPROVAL_REQUIRED = "APPROVAL_REQUIRED"
+    WAITS_ON_ENTRY = "WAITS_ON_ENTRY"
+
+
+class Wait(StrEnum):
+    """A reason that keeps a queued entry back for this tick only; in the order in which they are named."""
+
+    SCORE_ERROR = "SCORE_ERROR"
+    OUTSIDE_WINDOW = "OUTSIDE_WINDOW"
+    BACKING_OFF = "BACKING_OFF"
+    NO_WORKER = "NO_WORKER"
+    NO_SLOT = "NO_SLOT"
+    BELOW_CUTOFF = "BELOW_CUTOFF"
+
+
+class Standing(StrEnum):
+    """Where an entry is instead of waiting."""
+
+    DISPATCHED = "DISPATCHED"
+    CLAIMED = "CLAIMED"
+    DEADLINE_PASSED = "DEADLINE_PASSED"
+
+
+REMEDIES: dict[str, tuple[str, str]] = {
+    Bar.INPUT_INVALID: (
+        "The input breaks the contract of its pipeline.",
+        "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`.",
+    ),
+    Bar.DEFINITION_MISSING: (
+        "The pipeline that the entry names is not known here, or its pinned version is gone.",
+        "Add the file under .backlog-worker/pipelines/, or name another with `backlog-worker entry edit ID --pipeline NAME`.",
+    ),
+    Bar.NOT_ELIGIBLE: (
+        "An eligibility rule of the policy said no; nothing that nobody declared eligible is ever queued.",
+        "Let somebody who may declare it: `backlog-worker entry edit ID --add-label ai-ok --reason TEXT`.",
+    ),
+    Bar.ON_HOLD: ("A person holds the entry.", "`backlog-worker entry release ID --reason TEXT`."),
+    Bar.APPROVAL_REQUIRED: (
+        "A stage or a gate needs a person's approval.",
+        "`backlog-worker review list`, then `backlog-worker review decide ID approve --reason TEXT`.",
+    ),
+    Bar.WAITS_ON_ENTRY: (
+        "It depends on entries that are not completed.",
+        "`backlog-worker explain ID` names them; complete them or remove the dependency.",
+    ),
+    Wait.SCORE_ERROR: (
+        "A term of the priority formula failed, for instance on an unknown priority label.",
+        "Correct the priority of the entry, or add the label to `priority.labels` of the policy.",
+    ),
+    Wait.OUTSIDE_WINDOW: (
+        "It is not the time: `not_before` is in the future, or a run window is closed.",
+        "Wait for the time shown, or edit the constraints of the entry.",
+    ),
+    Wait.BACKING_OFF: (
+        "It failed and is tried again at `retry_at`.",
+        "Wait, or `backlog-worker entry requeue ID --reason TEXT` after a correction.",
+    ),
+    Wait.NO_WORKER: ("No worker is alive.", "`backlog-worker worker list`, then start one."),
+    Wait.NO_SLOT: (
+        "Every slot is taken.",
+        "Wait, add workers, or raise `admission.maxInProgress` in the policy.",
+    ),
+    Wait.BELOW_CUTOFF: (
+        "Better entries go first in this tick.",
+        "Wait: the score grows with age; or raise the priority of the entry.",
+    ),
+    Standing.DISPATCHED: ("It is chosen and its bell has been rung.", "A worker takes it as soon as a slot is free."),
+    Standing.CLAIMED: ("A worker holds it.", "`backlog-worker run show` tells how far it is."),
+    Standing.DEADLINE_PASSED: (
+        "Its due date passed before it ran.",
+        "`backlog-worker dlq show ID`, then requeue it with a new date, or discard it.",
+    ),
+}

@@ -1,0 +1,89 @@
+"""What a person is asked, and what the typed answers mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from backlog_worker.domain.entry import Change
+from backlog_worker.domain.errors import UsageError
+
+
+class ReviewKind(StrEnum):
+    """Why a person is asked."""
+
+    APPROVAL = "approval"
+    DEAD_LETTER = "dead_letter"
+
+
+class Answer(StrEnum):
+    """What a person may say."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    REQUEUE = "requeue"
+    DISCARD = "discard"
+
+
+ANSWERS: Mapping[ReviewKind, Mapping[Answer, Change]] = {
+    ReviewKind.APPROVAL: {Answer.APPROVE: Change.CLEARED, Answer.REJECT: Change.CANCELED},
+    ReviewKind.DEAD_LETTER: {
+        Answer.APPROVE: Change.COMPLETED,
+        Answer.REJECT: Change.FAILED,
+        Answer.REQUEUE: Change.REQUEUED,
+        Answer.DISCARD: Change.CANCELED,
+    },
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A question to a person, with everything needed to answer it; `seq` is the entry as it was shown."""
+
+    id: str
+    env: str
+    kind: ReviewKind
+    entry_id: str
+    run_id: str | None
+    job_id: str
+    question: str
+    role: str
+    owner: str
+    failure: str = ""
+    rule: str = ""
+    recovery: str = ""
+    opened_at: datetime
+    due_at: datetime
+    assigned_at: datetime | None = None
+    reminded_at: datetime | None = None
+    seq: int = 0
+    answer: str | None = None
+    answered_by: str | None = None
+    answered_at: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A person's decision: what, who, why, and the corrected input where one is given."""
+
+    answer: Answer
+    actor: str
+    reason: str
+    input: Mapping[str, Any] | None = None
+
+
+def meaning(kind: ReviewKind, decided: Decided) -> Change:
+    """Say what an answer does to the entry; raises UsageError where it makes no sense or gives no reason."""
+    changes = ANSWERS[kind]
+    if decided.answer not in changes:
+        message = f"{decided.answer} does not answer a review of kind {kind}; answer with one of: {', '.join(changes)}"
+        raise UsageError(message)
+    if not decided.reason.strip():
+        message = "a decision needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    if decided.input is not None and decided.answer != Answer.REQUEUE:
+        message = f"edited input goes with requeue, not with {decided.answer}"
+        raise UsageError(message)
+    return changes[decided.answer]

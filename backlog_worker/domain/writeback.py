@@ -1,0 +1,247 @@
+"""The accountability record of a run: versioned JSON from which a person can rebuild the run, and its Markdown."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain.entry import Change, Entry
+from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.masking import masked, masked_value
+from backlog_worker.domain.outcome import Verdict
+from backlog_worker.domain.pipeline import Pipeline
+
+SCHEMA = "backlog-worker/writeback@1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What the record says of the run itself."""
+
+    run_id: str
+    attempt: int
+    worker: str
+    policy: str
+    policy_sha256: str
+    claimed_at: datetime
+    ended_at: datetime
+    score: float | None
+    terms: Mapping[str, float]
+    rank: int | None
+    tick: datetime | None
+    eligibility: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """A decision of a person that the run rests on."""
+
+    name: str
+    at: datetime
+    answer: str
+    reason: str
+    job: str
+
+    def as_data(self) -> dict[str, str]:
+        """Return the form that is stored."""
+        at = _moment(self.at) or ""
+        return {"name": self.name, "at": at, "answer": self.answer, "reason": self.reason, "job": self.job}
+
+
+def record(
+    entry: Entry, run: RunFacts | None, pipeline: Pipeline | None, stages: Mapping[str, Stage], end: "End"
+) -> dict[str, Any]:
+    """Make the record of one ended run, or of an entry that ended without one; secrets are masked, moments are UTC."""
+    verdict = end.verdict
+    jobs = [job.id for job in pipeline.jobs] if pipeline else []
+    reached = [stages[job] for job in jobs if job in stages]
+    failed = verdict.job_id if verdict.change in {Change.ESCALATED, Change.FAILED} else None
+    value = {
+        "schema": SCHEMA,
+        "entry": _entry(entry),
+        "decision": _decision(run) if run else None,
+        "run": {**_run(run), **_pinned(pipeline)} if run else None,
+        "stages": [_stage(stage) for stage in reached],
+        "not_reached": [job for job in jobs if job not in stages],
+        "status": _STATUS[verdict.change],
+        "failed_stage": failed or None,
+        "reason": {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "text": verdict.reason},
+        "recovery": {
+            "retries": entry.faults,
+            "expiries": entry.expiries,
+            "action": _STATUS[verdict.change],
+            "role": verdict.role or None,
+            "review": end.review_id,
+        },
+        "output": {
+            "sha256": reached[-1].sha256 if reached else None,
+            "artifacts": [dict(artifact) for stage in reached for artifact in stage.artifacts],
+        },
+        "model": None,
+        "people": [person.as_data() for person in end.people],
+        "chain": {"event": end.event, "sha256": end.sha256},
+    }
+    return {key: masked_value(each) for key, each in value.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How the run ended, who decided along the way, and the head of the history that the record rests on."""
+
+    verdict: Verdict
+    review_id: str | None
+    people: Sequence[Person]
+    event: int
+    sha256: str
+
+
+_STATUS = {
+    Change.COMPLETED: "completed",
+    Change.FAILED: "failed",
+    Change.ESCALATED: "escalated",
+    Change.CANCELED: "canceled",
+    Change.BLOCKED: "waiting for a person",
+    Change.RETRIED: "retrying",
+}
+
+
+def markdown(value: Mapping[str, Any]) -> str:
+    """Render a record for people; text from entries and models is escaped and cannot mention or link."""
+    run, entry, reason = value["run"] or {}, value["entry"], value["reason"]
+    lines = [
+        f"<!-- backlog-worker:v1 entry={entry['id']} pipeline={run.get('pipeline')} -->",
+        f"# {escaped(entry['title'])}",
+        "",
+        _head(value),
+        "",
+        "| Stage | Result | Finished (UTC) | Gates |",
+        "|---|---|---|---|",
+        *(_row(stage) for stage in value["stages"]),
+        *(f"| {job} | not reached | | |" for job in value["not_reached"]),
+        "",
+        f"**Why:** {escaped(reason['text'])}",
+        f"**Done about it:** {_recovery(value)}",
+        f"**Output:** {_output(value)}",
+        *(f"**{p['answer'].capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}" for p in value["people"]),
+        "",
+        f"<details><summary>Record: {value['schema']}</summary>",
+        "",
+        "~~~~json",
+        json.dumps(value, indent=1, ensure_ascii=True).replace("~~~~", "~ ~ ~ ~"),
+        "~~~~",
+        "</details>",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _head(value: Mapping[str, Any]) -> str:
+    at = f" at `{value['failed_stage']}`" if value["failed_stage"] else ""
+    parts = [f"**{value['status'].capitalize()}{at}**"]
+    if value["run"]:
+        parts.append(f"run `{value['run']['id']}`, attempt {value['run']['attempt']}")
+    if value["decision"]:
+        score = value["decision"]["score"]
+        parts.append(f"policy {value['decision']['policy']}" + (f", score {score:.2f}" if score is not None else ""))
+    return " · ".join(parts)
+
+
+def escaped(text: str) -> str:
+    """Neutralise Markdown, HTML and mentions in text that somebody else wrote."""
+    safe = masked(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for sign in "\\`*_[]|":
+        safe = safe.replace(sign, f"\\{sign}")
+    return " ".join(safe.replace("@", "@\u200b").replace("#", "#\u200b").split())[:2000]
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": entry.id,
+        "env": entry.env,
+        "dedupe_key": entry.dedupe_key,
+        "title": entry.title,
+        "source": entry.url or entry.source,
+        "priority": entry.priority,
+        "owner": entry.owner,
+        "input_sha256": entry.input_sha256,
+        "constraints": dict(entry.constraints),
+        "provenance": dict(entry.provenance),
+    }
+
+
+def _decision(run: RunFacts) -> dict[str, Any]:
+    return {
+        "policy": run.policy,
+        "policy_sha256": run.policy_sha256,
+        "tick": _moment(run.tick),
+        "score": run.score,
+        "rank": run.rank,
+        "terms": dict(run.terms),
+        "eligibility": dict(run.eligibility),
+    }
+
+
+def _run(run: RunFacts) -> dict[str, Any]:
+    return {
+        "id": run.run_id,
+        "attempt": run.attempt,
+        "worker": run.worker,
+        "claimed_at": _moment(run.claimed_at),
+        "finished_at": _moment(run.ended_at),
+    }
+
+
+def _pinned(pipeline: Pipeline | None) -> dict[str, Any]:
+    return {
+        "pipeline": pipeline.name if pipeline else None,
+        "pipeline_version": pipeline.version if pipeline else None,
+        "pipeline_sha256": pipeline.hash if pipeline else None,
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "job": stage.job_id,
+        "status": stage.status.value,
+        "started_at": _moment(stage.started_at),
+        "completed_at": _moment(stage.ended_at),
+        "attempts": stage.attempts,
+        "tries": [dict(each) for each in stage.tries],
+        "worker": stage.worker,
+        "output": {"sha256": stage.sha256, "artifacts": [dict(each) for each in stage.artifacts]},
+        "gates": [dict(each) for each in stage.gates],
+        "approval": dict(stage.approval) if stage.approval else None,
+        "reason": dict(stage.reason) if stage.reason else None,
+    }
+
+
+def _row(stage: Mapping[str, Any]) -> str:
+    gates = " · ".join(_gate(gate) for gate in stage["gates"])
+    times = f", {stage['attempts']} attempts" if stage["attempts"] > 1 else ""
+    return f"| {stage['job']} | {stage['status']}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    said = "pass" if gate["result"] == "pass" else f"**{gate['result']}**: {escaped(gate['why'])}"
+    return f"{gate['id']} {said}"
+
+
+def _recovery(value: Mapping[str, Any]) -> str:
+    recovery = value["recovery"]
+    parts = [f"retried {recovery['retries']} times" if recovery["retries"] != 1 else "retried once"]
+    if recovery["expiries"]:
+        parts.append(f"its worker was lost {recovery['expiries']} times")
+    if recovery["role"]:
+        parts.append(f"escalated to *{recovery['role']}* (`{recovery['review']}`)")
+    return ", then ".join(parts)
+
+
+def _output(value: Mapping[str, Any]) -> str:
+    artifacts = (value["output"] or {}).get("artifacts", [])
+    named = ", ".join(f"`{each['name']}` {each['sha256'][:12]}" for each in artifacts)
+    return named or "none"
+
+
+def _moment(value: datetime | None) -> str | None:
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None

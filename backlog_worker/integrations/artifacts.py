@@ -1,0 +1,37 @@
+"""Artifacts by digest in a directory: written aside, synced, renamed; the same content is kept once."""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class FolderArtifacts:
+    """A directory of files named by the SHA-256 of their content."""
+
+    folder: Path
+
+    def keep(self, content: bytes) -> tuple[str, str]:
+        """Store *content* whole or not at all; returns its address, relative to the folder's parent, and its digest."""
+        digest = hashlib.sha256(content).hexdigest()
+        path = self.folder / digest[:2] / digest
+        if not path.exists():
+            write_whole(path, content)
+        return f"{self.folder.name}/{digest[:2]}/{digest}", digest
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, and a crash leaves no half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".aside-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,26 @@
+"""Write-backs as files: one JSON and one Markdown file per entry, always the newest record."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from backlog_worker.integrations.artifacts import write_whole
+
+_SAFE = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderTracker:
+    """A directory that is told how runs ended."""
+
+    folder: Path
+
+    def write(self, topic: str, body: Mapping[str, Any], markdown: str) -> str:
+        """Put the record of *topic* in place of an older one; doing it again writes the same."""
+        name = _SAFE.sub("_", topic)
+        write_whole(self.folder / f"{name}.json", json.dumps(body, indent=1, ensure_ascii=False).encode())
+        write_whole(self.folder / f"{name}.md", markdown.encode())
+        return f"{self.folder.name}/{name}.md"

@@ -1,0 +1,72 @@
+"""`.backlog-worker/`: the files that people write, and the state that we keep beside them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backlog_worker.integrations import DefinitionFile
+
+NAME = ".backlog-worker"
+
+
+@dataclass(slots=True)
+class Project:
+    """The directory of one project."""
+
+    folder: Path
+    _seen: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+
+    @property
+    def root(self) -> Path:
+        """Return the directory in which commands run."""
+        return self.folder.parent
+
+    @property
+    def state(self) -> Path:
+        """Return where database, artifacts, write-backs and sockets lie."""
+        return self.folder / "state"
+
+    def files(self) -> Sequence[DefinitionFile]:
+        """Return the policy and every pipeline; an unreadable file has an empty body, and so is refused by name."""
+        self._seen = self._stamps()
+        return [DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=_contracts(path)) for kind, path in self._paths()]
+
+    def changed(self) -> bool:
+        """Return whether a file came, went, or was written since `files`."""
+        return self._stamps() != self._seen
+
+    def _paths(self) -> list[tuple[str, Path]]:
+        policy = self.folder / "policy.yml"
+        pipelines = sorted((self.folder / "pipelines").glob("*.yml"))
+        return [("policy", policy)] * policy.exists() + [("pipeline", path) for path in pipelines]
+
+    def _stamps(self) -> tuple[tuple[str, int, int], ...]:
+        watched = [path for _, path in self._paths()] + sorted((self.folder / "pipelines").glob("schemas/*.json"))
+        found = []
+        for path in watched:
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            found.append((str(path), stat.st_mtime_ns, stat.st_size))
+        return tuple(found)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _contracts(path: Path) -> dict[str, Any]:
+    """Read the JSON Schemas beside a pipeline by the relative paths under which it may name them."""
+    found: dict[str, Any] = {}
+    for each in sorted(path.parent.glob("schemas/*.json")):
+        try:
+            found[f"schemas/{each.name}"] = json.loads(each.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    return found

@@ -1,0 +1,32 @@
+"""What happens to an entry, a module per step; the Kit holds the live objects that a step may use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from backlog_worker.executors import Executor
+from backlog_worker.executors.command import CommandExecutor
+from backlog_worker.integrations import Artifacts, Definitions, Tracker
+from backlog_worker.lifecycle.definitions import Book
+from backlog_worker.lifecycle.heart import Heart
+from backlog_worker.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kit:
+    """Built by `wiring`, passed down by doors; nothing in it is looked up anywhere else."""
+
+    env: str
+    worker: str
+    store: Store
+    definitions: Definitions
+    book: Book
+    executors: Mapping[str, Executor]
+    gates: CommandExecutor
+    artifacts: Artifacts
+    tracker: Tracker
+    heart: Heart
+    new_id: Callable[[str], str]
+    jitter: Callable[[], float]
+    pause: Callable[[float], None] = field(repr=False)
+    seen_within: timedelta = timedelta(seconds=45)

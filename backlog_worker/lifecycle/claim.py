@@ -1,0 +1,195 @@
+"""Claim ready entries for this worker; sweep: expire the leases of the dead, ring again for what nobody took."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from backlog_worker.domain import draft as drafts
+from backlog_worker.domain.bell import Bell, Step, claim_bell, stage_bell
+from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
+from backlog_worker.domain.frontier import current
+from backlog_worker.domain.outcome import FailureKind, Verdict
+from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.reasons import Bar, Standing
+from backlog_worker.domain.review import ReviewKind
+from backlog_worker.lifecycle import Kit, settle, stage
+from backlog_worker.lifecycle.settle import Ending
+from backlog_worker.lifecycle.stage import Start
+from backlog_worker.store import Unit
+from backlog_worker.telemetry import emit
+
+SWEPT = 50
+SWEEP_SECONDS = 1.0  # shorter than the period of the sweep in beat_schedule.py
+POISON_ROLE = "operator"
+
+
+def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
+    """Claim entries that are ready and do their first stages; what is not ready belongs to another, or to nobody.
+
+    Eligibility is judged again by the policy in force, in the transaction of the claim, and its answers are kept in
+    the event. Claim and first take are one commit.
+    """
+    with kit.store.begin(actor=kit.worker) as unit:
+        policy = kit.book.policy(unit)
+        unit.lease = policy.claims.timeout.total_seconds()
+        held = unit.hold(entry_ids)
+        ready = [held[each] for each in dict.fromkeys(entry_ids) if each in held and held[each].status == Status.READY]
+        starts = _begun(kit, unit, _fit(kit, unit, policy, ready), policy)
+        steps = [(start, stage.onward(start)) for start in starts]
+        taken = stage.take(kit, unit, [(start, step) for start, step in steps if isinstance(step, Job)])
+        ends = [(_ending(start), step) for start, step in steps if not isinstance(step, Job)]
+        bells = settle.settle(kit, unit, ends) if ends else []
+    emit("claimed", count=len(taken), worker=kit.worker)
+    return bells + stage.work(kit, taken)
+
+
+def sweep(kit: Kit) -> list[Bell]:
+    """Take back what the dead held and ring again for what nobody took; returns the bells.
+
+    When the sweep itself was away for longer than a heartbeat nobody could renew: leases get three heartbeats more.
+    """
+    with kit.store.begin(actor="sweep") as unit:
+        policy = kit.book.policy(unit)
+        heartbeat = policy.claims.heartbeat.total_seconds()
+        late = unit.late_by(f"sweep:{kit.env}")
+        if not unit.take_lease(f"sweep:{kit.env}", kit.new_id("sweep"), SWEEP_SECONDS):
+            return []
+        if late is not None and late > heartbeat:
+            unit.grace(3 * heartbeat)
+            emit("grace_given", seconds=round(late, 1))
+        bells = _expire(kit, unit, policy)
+        bells += _deadlines(kit, unit, policy)
+        bells += _late_reviews(kit, unit, policy)
+    return bells + _rings(kit)
+
+
+def _rings(kit: Kit) -> list[Bell]:
+    with kit.store.begin(actor="sweep") as unit:
+        most = max(4, unit.slots("stages", kit.seen_within.total_seconds()) * 2)
+        bells = [stage_bell(run, job, number, ring) for run, job, number, ring in unit.ring_stages_again(most)]
+        bells += [claim_bell((entry,), attempt, ring) for entry, attempt, ring in unit.ring_again(kit.env, most)]
+        bells += [Bell(step=Step.HUMAN_REVIEW, ids=(entry,)) for entry in unit.unassigned(kit.env, SWEPT)]
+        if unit.wishes_due():
+            bells.append(Bell(step=Step.SEND))
+    return bells
+
+
+def _fit(
+    kit: Kit, unit: Unit, policy: Policy, ready: Sequence[Entry]
+) -> list[tuple[Entry, Pipeline, Mapping[str, bool]]]:
+    """Judge ready entries by the policy in force and find the pipeline each is pinned to; what bars them blocks them."""
+    fit = []
+    for entry in ready:
+        said = policy.eligibility(drafts.rule_values({name: getattr(entry, name) for name in FOLDED}))
+        pinned = entry.pipeline_hash
+        pipeline = kit.book.pinned(unit, pinned) if pinned else kit.book.pipeline(unit, entry.pipeline)
+        bars = [Bar.NOT_ELIGIBLE.value] * (not all(said.values())) + [Bar.DEFINITION_MISSING.value] * (pipeline is None)
+        if pipeline is None or bars:
+            no = ", ".join(rule for rule, yes in said.items() if not yes) or f"pipeline {pinned or entry.pipeline} is gone"
+            unit.move(entry.id, Change.BLOCKED, f"refused at the claim: {no}", {"eligibility": said}, bars=bars)
+            emit("claim_refused", entry=entry.id, bars=bars)
+        else:
+            fit.append((entry, pipeline, said))
+    return fit
+
+
+def _begun(
+    kit: Kit, unit: Unit, fit: Sequence[tuple[Entry, Pipeline, Mapping[str, bool]]], policy: Policy
+) -> list[Start]:
+    """Begin a run for each entry: its id is the fence that every later write must show."""
+    now = unit.now()
+    runs: list[dict[str, Any]] = [
+        {
+            "id": kit.new_id("run"),
+            "entry_id": entry.id,
+            "attempt": entry.attempt + 1,
+            "worker": kit.worker,
+            "pipeline_hash": pipeline.hash,
+            "policy_hash": policy.hash,
+            "claimed_at": now,
+        }
+        for entry, pipeline, _ in fit
+    ]
+    unit.begin_runs(runs)
+    stages = unit.stages({entry.id: pipeline.hash for entry, pipeline, _ in fit}) if fit else {}
+    starts = []
+    for (entry, pipeline, said), run in zip(fit, runs, strict=True):
+        claimed = unit.move(
+            entry.id,
+            Change.CLAIMED,
+            f"claimed by {kit.worker}",
+            {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash},
+            run_id=run["id"],
+            worker=kit.worker,
+            claimed_at=now,
+            rung_at=now,
+            attempt=run["attempt"],
+            pipeline_hash=pipeline.hash,
+        )
+        known = current(stages[entry.id], run["id"])
+        starts.append(Start(entry=claimed, run=run, pipeline=pipeline, policy=policy, stages=known, input=None))
+    return starts
+
+
+def _ending(start: Start) -> Ending:
+    return Ending(entry=start.entry, run=start.run, pipeline=start.pipeline, stages=start.stages, policy=start.policy)
+
+
+def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+    """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
+    expired = unit.expired(SWEPT)
+    poison: list[tuple[Ending, Verdict, float | None]] = []
+    for entry in expired.values():
+        if entry.status == Status.READY:
+            unit.move(entry.id, Change.EXPIRED, "no worker took it in time")
+            continue
+        expiries = entry.expiries + 1
+        unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
+        if expiries < policy.claims.max_attempts:
+            words = f"worker {entry.worker} was lost ({expiries} of {policy.claims.max_attempts})"
+            unit.move(entry.id, Change.EXPIRED, words, {"kind": "infrastructure"}, expiries=expiries)
+            continue
+        text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
+        verdict = Verdict(
+            change=Change.ESCALATED, reason=text, kind=FailureKind.POISON, role=POISON_ROLE, expiries=1
+        )
+        poison.append((ending_of(kit, unit, entry, policy), verdict, None))
+    if expired:
+        emit("expired", count=len(expired), poison=len(poison))
+    return settle.conclude(kit, unit, poison) if poison else []
+
+
+def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
+    """Read what a record needs of the last run of an entry; without one there is none."""
+    run = unit.run_of(entry.run_id) if entry.run_id else next(iter(unit.runs(entry.id, most=1)), None)
+    pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
+    stages = unit.stages({entry.id: pipeline.hash})[entry.id] if pipeline else {}
+    return Ending(entry=entry, run=run, pipeline=pipeline, stages=stages, policy=policy)
+
+
+def _deadlines(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+    if policy.dead_letter.on_deadline != "escalate":
+        return []
+    overdue: Iterable[Entry] = unit.overdue(kit.env, SWEPT).values()
+    return _escalate(kit, unit, policy, overdue, f"{Standing.DEADLINE_PASSED.value}: its due date passed before it ran")
+
+
+def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+    """Remind of reviews past due; an approval that nobody gave in time goes to the dead letters."""
+    late = unit.late(kit.env, policy.dead_letter.remind_after.total_seconds(), SWEPT)
+    for review in late:
+        emit("review_late", review=review.id, entry=review.entry_id, owner=review.owner)
+    unanswered = [review.entry_id for review in late if review.kind == ReviewKind.APPROVAL]
+    entries = [entry for entry in unit.hold(unanswered).values() if entry.status == Status.BLOCKED] if unanswered else []
+    return _escalate(kit, unit, policy, entries, "nobody answered the approval in time")
+
+
+def _escalate(kit: Kit, unit: Unit, policy: Policy, entries: Iterable[Entry], reason: str) -> list[Bell]:
+    verdicts: list[tuple[Ending, Verdict, float | None]] = []
+    for entry in entries:
+        settle.withdraw(unit, entry.id, "policy", reason)
+        verdict = Verdict(
+            change=Change.ESCALATED, reason=reason, kind=FailureKind.POLICY, role=policy.dead_letter.role
+        )
+        verdicts.append((ending_of(kit, unit, entry, policy), verdict, None))
+    return settle.conclude(kit, unit, verdicts) if verdicts else []

@@ -1,0 +1,124 @@
+"""The book of definitions: policy and pipelines in force, parsed once per content hash, read again when they change."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from backlog_worker.domain import pipeline as pipelines
+from backlog_worker.domain import policy as policies
+from backlog_worker.domain.errors import ConflictError, InvalidFileError
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.integrations import DefinitionFile, Definitions
+from backlog_worker.store import PIPELINE, POLICY, Store, Unit
+from backlog_worker.telemetry import emit
+
+KEPT = 200
+
+
+@dataclass(slots=True)
+class Book:
+    """What a process knows of the definitions of one environment; the store says which are in force."""
+
+    env: str
+    _parsed: "OrderedDict[str, Policy | Pipeline]" = field(default_factory=OrderedDict)
+    findings: dict[str, InvalidFileError] = field(default_factory=dict)
+
+    def policy(self, unit: Unit) -> Policy:
+        """Return the policy in force; raises ConflictError where there is none."""
+        row = self._live(unit, POLICY, POLICY)
+        if not isinstance(row, Policy):
+            message = f"no policy is in force in environment {self.env}"
+            raise ConflictError(message, hint="backlog-worker init, then backlog-worker policy apply")
+        return row
+
+    def pipeline(self, unit: Unit, name: str) -> Pipeline | None:
+        """Return the pipeline of that name that is in force, if there is one."""
+        found = self._live(unit, PIPELINE, name)
+        return found if isinstance(found, Pipeline) else None
+
+    def pipelines(self, unit: Unit) -> dict[str, Pipeline]:
+        """Return every pipeline that is in force, by name."""
+        hashes = unit.live_hashes(self.env)
+        names = [key.partition("/")[2] for key in hashes if key.startswith(f"{PIPELINE}/")]
+        found = {name: self._known(unit, PIPELINE, hashes[f"{PIPELINE}/{name}"]) for name in names}
+        return {name: each for name, each in found.items() if isinstance(each, Pipeline)}
+
+    def pinned(self, unit: Unit, digest_of: str) -> Pipeline | None:
+        """Return the pipeline with that hash, in force or not; None where its version is gone."""
+        found = self._known(unit, PIPELINE, digest_of)
+        return found if isinstance(found, Pipeline) else None
+
+    def policy_by_hash(self, unit: Unit, digest_of: str) -> Policy:
+        """Return a policy by its hash; where it is gone, the one in force."""
+        found = self._known(unit, POLICY, digest_of)
+        return found if isinstance(found, Policy) else self.policy(unit)
+
+    def _live(self, unit: Unit, kind: str, name: str) -> Policy | Pipeline | None:
+        found = unit.live_hashes(self.env).get(f"{kind}/{name}")
+        return self._known(unit, kind, found) if found else None
+
+    def _known(self, unit: Unit, kind: str, digest_of: str) -> Policy | Pipeline | None:
+        if digest_of not in self._parsed:
+            row = unit.definition(self.env, kind, digest_of)
+            if row is None:
+                return None
+            self._parsed[digest_of] = parsed(kind, row["body"], row["name"], row["contracts"])
+            while len(self._parsed) > KEPT:
+                self._parsed.popitem(last=False)
+        return self._parsed[digest_of]
+
+
+def parsed(kind: str, body: str, file: str, contracts: dict[str, Any]) -> Policy | Pipeline:
+    """Parse one definition; raises InvalidFileError."""
+    if kind == POLICY:
+        return policies.load(body, file=file)
+    return pipelines.load(body, file=file, contract=contracts.__getitem__)
+
+
+def reload(store: Store, book: Book, definitions: Definitions, *, author: str, first: bool = False) -> list[str]:
+    """Put changed files in force and return their names; a bad file leaves the last good one, and says so.
+
+    At the first look a file becomes live when its content was never seen before: a host with old files cannot bring
+    an old policy back. Afterwards every change of a file is a person's act.
+    """
+    if not first and not definitions.changed():
+        return []
+    applied: list[str] = []
+    with store.begin(actor=author) as unit:
+        live = unit.live_hashes(book.env)
+        for each in definitions.files():
+            name = _applied(unit, book, each, live, first=first, author=author)
+            if name:
+                applied.append(name)
+    return applied
+
+
+def _applied(unit: Unit, book: Book, each: DefinitionFile, live: dict[str, str], *, first: bool, author: str) -> str:
+    try:
+        found = parsed(each.kind, each.body, each.file, dict(each.contracts))
+    except InvalidFileError as error:
+        book.findings[each.file] = error
+        emit("definition_invalid", file=each.file, findings=[str(finding) for finding in error.findings])
+        return ""
+    book.findings.pop(each.file, None)
+    name = found.name if isinstance(found, Pipeline) else POLICY
+    if live.get(f"{each.kind}/{name}") == found.hash:
+        return ""
+    known = unit.definition(book.env, each.kind, found.hash)
+    if first and known is not None:
+        emit("definition_stale", file=each.file, name=name, live=live.get(f"{each.kind}/{name}"))
+        return ""
+    row = {
+        "kind": each.kind,
+        "hash": found.hash,
+        "name": name,
+        "version": str(found.version),
+        "body": each.body,
+        "contracts": dict(each.contracts) if each.kind == PIPELINE else {},
+        "author": author,
+    }
+    unit.enact(book.env, row)
+    emit("definition_applied", kind=each.kind, name=name, version=str(found.version), sha256=found.hash[:12])
+    return f"{each.kind} {name} {found.version} ({found.hash[:6]})"
+

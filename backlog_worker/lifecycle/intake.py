@@ -1,0 +1,237 @@
+"""File drafts: validate, deduplicate, and clear what nothing bars; one bad draft never stops or half-writes the rest."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+
+from backlog_worker.domain import draft as drafts
+from backlog_worker.domain.admission import not_before
+from backlog_worker.domain.draft import Draft
+from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
+from backlog_worker.domain.errors import ConflictError, InvalidInputError
+from backlog_worker.domain.events import Event, chained
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.priority import group_of, scored
+from backlog_worker.domain.reasons import Bar
+from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
+
+BATCH = 500
+ASKED_AGAIN = (Bar.NOT_ELIGIBLE, Bar.DEFINITION_MISSING, Bar.WAITS_ON_ENTRY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filed:
+    """What became of one draft: its entry (new, or the one that was there first), or why it was refused."""
+
+    place: str
+    title: str = ""
+    entry_id: str = ""
+    new: bool = False
+    status: str = ""
+    bars: tuple[str, ...] = ()
+    reason: str = ""
+    score: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judge:
+    """What drafts are judged by, read once for a whole batch."""
+
+    env: str
+    policy: Policy
+    pipelines: Mapping[str, Pipeline]
+    now: datetime
+    actor: str
+    channel: str
+
+
+def file(
+    kit: Kit, records: Iterable[tuple[str, Mapping[str, Any]]], *, actor: str, channel: str, dry_run: bool = False
+) -> Iterator[Filed]:
+    """File records, each with the place that it came from, in batches of one transaction each.
+
+    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record, in order.
+    """
+    batch: list[tuple[str, Draft]] = []
+    for place, record in records:
+        try:
+            batch.append((place, drafts.checked(record)))
+        except InvalidInputError as error:
+            yield Filed(place=place, title=str(record.get("title", ""))[:80], error=str(error))
+            continue
+        if len(batch) >= BATCH:
+            yield from _batch(kit, batch, actor, channel, dry_run=dry_run)
+            batch = []
+    if batch:
+        yield from _batch(kit, batch, actor, channel, dry_run=dry_run)
+
+
+def clear(
+    kit: Kit,
+    unit: Unit,
+    entries: Sequence[Entry],
+    reason: str,
+    *,
+    lift: Sequence[Bar] = (),
+    inputs: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
+    """Ask again what bars held entries: clear the blocked that nothing bars, block the waiting that something does.
+
+    Bars in *lift* are taken down by whoever calls; an input is checked again where *inputs* gives it. Returns the ids
+    that were cleared.
+    """
+    policy, now = kit.book.policy(unit), unit.now()
+    waits = unit.open_dependencies([entry.id for entry in entries])
+    cleared = []
+    for entry in entries:
+        found = drafts.bars(
+            {name: getattr(entry, name) for name in FOLDED},
+            inputs.get(entry.id),
+            policy=policy,
+            pipelines=lambda name: kit.book.pipeline(unit, name),
+            waits_on=waits.get(entry.id, ()),
+        )
+        asked = {*lift, *ASKED_AGAIN} | ({Bar.INPUT_INVALID} if entry.id in inputs else set())
+        kept = [bar for bar in entry.bars if bar not in asked]
+        bars = list(dict.fromkeys([*kept, *(bar.value for bar, _ in found)]))
+        if not bars and entry.status == Status.BLOCKED:
+            unit.move(entry.id, Change.CLEARED, reason, **queued(entry, policy, now))
+            cleared.append(entry.id)
+        elif bars and bars != list(entry.bars):
+            words = "; ".join(text for _, text in found) or entry.reason
+            unit.move(entry.id, Change.BLOCKED, words, bars=bars)
+    return cleared
+
+
+def clear_all(kit: Kit, reason: str) -> int:
+    """Ask again everything that only definitions bar, page by page; called when a definition came into force."""
+    after, cleared = "", 0
+    while True:
+        with kit.store.begin(actor="policy") as unit:
+            page = unit.barred(kit.env, ASKED_AGAIN, after, BATCH)
+            if not page.ids and page.last == after:
+                return cleared
+            held = unit.hold(page.ids)
+            cleared += len(clear(kit, unit, list(held.values()), reason))
+            after = page.last
+
+
+def queued(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
+    """Return the values of an entry that enters the queue now."""
+    fields = {name: getattr(entry, name) for name in policy.reads}
+    begin = not_before(entry)
+    asleep = begin if begin and begin > now else None
+    return {"cleared_at": now, "rank_group": group_of(fields, policy.reads), "wake_at": asleep}
+
+
+def _batch(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
+    with kit.store.read() if dry_run else kit.store.begin(actor=actor) as unit:
+        judge = _Judge(
+            env=kit.env,
+            policy=kit.book.policy(unit),
+            pipelines=kit.book.pipelines(unit),
+            now=unit.now(),
+            actor=actor,
+            channel=channel,
+        )
+        keys = [each.dedupe_key for _, each in batch]
+        known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
+        made = [_made(judge, each, kit.new_id("bl"), known) for _, each in batch]
+        fresh = [each for each in made if each.entry.dedupe_key not in known]
+        first = {each.entry.dedupe_key: each.entry.id for each in reversed(fresh)}
+        wanted = [each for each in fresh if first[each.entry.dedupe_key] == each.entry.id]
+        written = {each.entry.id for each in wanted} if dry_run else _write(unit, wanted)
+        if not dry_run and len(written) < len(wanted):  # somebody else filed some of them meanwhile
+            known |= unit.with_key(kit.env, keys)
+    winners = {**first, **known}
+    return [
+        each.filed(place, judge, winners[each.entry.dedupe_key], new=each.entry.id in written)
+        for (place, _), each in zip(batch, made, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    entry: Entry
+    input: Mapping[str, Any]
+    reason: str
+    depends_on: tuple[str, ...]
+
+    def filed(self, place: str, judge: _Judge, winner: str, *, new: bool) -> Filed:
+        entry = self.entry
+        return Filed(
+            place=place,
+            title=entry.title,
+            entry_id=winner,
+            new=new,
+            status=entry.status.value if new else "",
+            bars=tuple(entry.bars) if new else (),
+            reason=self.reason if new else f"the same dedupe key {entry.dedupe_key!r} was filed before",
+            score=scored(judge.policy, entry, judge.now).score if new and entry.status == Status.QUEUED else None,
+        )
+
+
+def _made(judge: _Judge, draft: Draft, entry_id: str, known: Mapping[str, str]) -> _Made:
+    columns = drafts.fields(draft, env=judge.env, entry_id=entry_id, actor=judge.actor, channel=judge.channel)
+    depends = tuple(known.get(key, key) for key in draft.depends_on)
+    found = drafts.bars(
+        columns, draft.input, policy=judge.policy, pipelines=judge.pipelines.get, waits_on=draft.depends_on
+    )
+    entry = Entry(**columns, bars=[bar.value for bar, _ in found], status=Status.BLOCKED)
+    reason = "; ".join(text for _, text in found) or "eligible"
+    if not found:
+        values = queued(entry, judge.policy, judge.now)
+        entry = Entry(**{**columns, "status": Status.QUEUED, **values})
+    return _Made(entry=entry, input=draft.input, reason=reason, depends_on=depends)
+
+
+def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
+    """Insert entries with their first events; a key that somebody else filed meanwhile is left out."""
+    rows, events = [], {}
+    for each in made:
+        history = _first_events(unit, each)
+        events[each.entry.id] = history
+        rows.append({**_columns(each.entry), "seq": len(history), "reason": each.reason, "changed_at": unit.now()})
+    written = unit.file(rows, {each.entry.id: each.input for each in made})
+    unit.append([event for each in made if each.entry.id in written for event in events[each.entry.id]])
+    linked = [(each.entry.id, other) for each in made if each.entry.id in written for other in each.depends_on]
+    for entry_id, other in linked:
+        if not other.startswith("bl_"):
+            message = f"{entry_id} depends on {other!r}, which is not in the backlog; file it first"
+            raise ConflictError(message)
+    unit.link(linked)
+    return written
+
+
+def _first_events(unit: Unit, made: _Made) -> list[Event]:
+    entry = made.entry
+    columns = _columns(entry)
+    born = {name: _text(value) for name, value in columns.items() if name in FOLDED and name != "cleared_at"}
+    waiting = entry.status == Status.BLOCKED
+    data = {"set": {**born, "reason": made.reason if waiting else "filed"}}
+    common = {"entry_id": entry.id, "at": unit.now(), "actor": unit.actor, "run_id": None}
+    events = [chained({**common, "seq": 1, "change": str(Change.FILED), "data": data}, "")]
+    if not waiting:
+        cleared = {"set": {"bars": [], "reason": made.reason, "cleared_at": _text(entry.cleared_at)}}
+        events.append(chained({**common, "seq": 2, "change": str(Change.CLEARED), "data": cleared}, events[0].hash))
+    return events
+
+
+_WRITTEN = (
+    *("id", "env", "schema_version", "title", "dedupe_key", "pipeline", "url", "source", "external_ref", "team"),
+    *("owner", "labels", "priority", "signals", "constraints", "provenance", "input_sha256", "created_at", "due_date"),
+    *("status", "bars", "cleared_at", "rank_group", "wake_at"),
+)
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in _WRITTEN}
+
+
+def _text(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime) else value

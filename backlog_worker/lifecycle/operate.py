@@ -1,0 +1,142 @@
+"""What operators do to entries: edit, hold, release, requeue, cancel; each with a name and a reason."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain.bell import Bell
+from backlog_worker.domain.entry import FINAL, Change, Entry, Note, Status
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, UsageError
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.outcome import Verdict
+from backlog_worker.domain.pipeline import violation
+from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.reasons import Bar
+from backlog_worker.lifecycle import Kit, claim, intake, settle
+from backlog_worker.store import Unit
+
+EDITABLE = ("title", "priority", "team", "owner", "labels", "pipeline", "due_date", "constraints", "signals")
+
+
+def hold(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
+    """Put up the bar ON_HOLD; a run under way loses its claim, and its worker finds out when it renews."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        settle.withdraw(unit, entry.id, actor, f"held: {reason}")
+        if entry.run_id:
+            unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
+        bars = list(dict.fromkeys([Bar.ON_HOLD.value, *entry.bars]))
+        return unit.move(entry.id, Change.BLOCKED, f"held by {actor}: {reason}", bars=bars)
+
+
+def release(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
+    """Take down the bar ON_HOLD; what else bars the entry is asked again."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        if Bar.ON_HOLD not in entry.bars:
+            message = f"{entry.id} is not on hold; it is {entry.status}"
+            raise ConflictError(message)
+        intake.clear(kit, unit, [entry], f"released by {actor}: {reason}", lift=[Bar.ON_HOLD, Bar.APPROVAL_REQUIRED])
+        return unit.held[entry.id].entry
+
+
+def cancel(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, list[Bell]]:
+    """Cancel an open entry for good, with a record; a run under way loses its claim and its child is killed."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        if entry.status in FINAL:
+            message = f"{entry.id} is {entry.status} already"
+            raise ConflictError(message)
+        ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
+        settle.withdraw(unit, entry.id, actor, f"canceled: {reason}")
+        if entry.run_id:
+            unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
+        verdict = Verdict(change=Change.CANCELED, reason=f"canceled by {actor}: {reason}")
+        bells = settle.conclude(kit, unit, [(ending, verdict, None)])
+        return unit.held[entry.id].entry, bells
+
+
+def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapping[str, Any] | None = None) -> Entry:
+    """Send a failed, canceled or escalated entry round again; its counters start again, its checkpoints stay."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        settle.withdraw(unit, entry.id, actor, f"requeued: {reason}")
+        return requeued(kit, unit, entry, f"requeued by {actor}: {reason}", new_input)
+
+
+def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, reason: str) -> Entry:
+    """Edit an entry that is not under way and ask again what bars it; `input` is replaced as a whole."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
+            message = f"{entry.id} is {entry.status} and cannot be edited"
+            raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
+        values = {name: value for name, value in changes.items() if name in EDITABLE}
+        if set(values.get("labels", ())) - set(entry.labels):
+            at = {"eligible_by": actor, "eligible_at": unit.now().isoformat()}
+            values["provenance"] = {**entry.provenance, **at}
+        inputs = {entry.id: changes["input"]} if "input" in changes else unit.inputs([entry])
+        if "input" in changes:
+            values |= _new_input(kit, unit, entry, changes["input"])
+        if not values:
+            message = f"nothing to edit; name one of: {', '.join((*EDITABLE, 'input'))}"
+            raise UsageError(message)
+        if entry.status != Status.BLOCKED:
+            values |= _place(replace(entry, **values), kit.book.policy(unit), unit.now())
+        edited = unit.note(entry.id, Note.EDITED, {"reason": reason, "fields": sorted(changes)}, **values)
+        intake.clear(kit, unit, [edited], f"edited by {actor}: {reason}", inputs=inputs)
+        edited = unit.held[entry.id].entry
+        unit.show_again(entry.id, edited.seq)
+        return edited
+
+
+def requeued(kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None) -> Entry:
+    """Requeue a held entry; it takes the pipeline that is in force now."""
+    values: dict[str, Any] = {"faults": 0, "expiries": 0, "pipeline_hash": None}
+    if new_input is not None:
+        values |= _new_input(kit, unit, entry, new_input)
+    if entry.due_date is not None and entry.due_date < unit.now():
+        values["due_date"] = None  # else the clock would take it out again at once
+    policy = kit.book.policy(unit)
+    return unit.move(entry.id, Change.REQUEUED, words, **values, **intake.queued(entry, policy, unit.now()))
+
+
+def moment(text: str) -> datetime:
+    """Read a moment that a person typed; raises InvalidInputError."""
+    try:
+        value = datetime.fromisoformat(text)
+    except ValueError:
+        message = f"{text!r} is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
+        raise InvalidInputError(message) from None
+    return value.astimezone() if value.tzinfo is None else value
+
+
+def _place(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
+    """Return where an edited entry stands in the queue; one that backs off goes on backing off."""
+    queued = intake.queued(entry, policy, now)
+    asleep = entry.retry_at if entry.status == Status.RETRYING else queued["wake_at"]
+    return {"rank_group": queued["rank_group"], "wake_at": asleep}
+
+
+def _new_input(kit: Kit, unit: Unit, entry: Entry, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Check a new input against its contract, keep it beside the old one, and drop the checkpoints of the old one."""
+    pipeline = kit.book.pipeline(unit, entry.pipeline)
+    if pipeline and (why := violation(pipeline.accepts, value)):
+        message = f"the new input breaks the contract of pipeline {entry.pipeline}: {why}"
+        raise InvalidInputError(message)
+    sha = digest(value)
+    unit.keep_inputs({entry.id: (sha, dict(value))})
+    unit.forget(entry.id)
+    return {"input_sha256": sha, "provenance": {**entry.provenance, "content_sha256": sha}}
+
+
+def _held(unit: Unit, entry_id: str, reason: str) -> Entry:
+    if not reason.strip():
+        message = "this needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    found = unit.entry(entry_id)
+    if found is None:
+        message = f"there is no entry {entry_id}"
+        raise NotFoundError(message, hint="backlog-worker entry list")
+    return unit.hold([found.id])[found.id]

@@ -1,0 +1,191 @@
+"""Judge how runs ended; the entry, its review, its record and its write-back change in one transaction, exactly once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain import writeback
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.entry import Change, Entry, Note
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.outcome import Asked, Outcome, Stopped, Verdict, judge
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.review import ReviewKind
+from backlog_worker.domain.writeback import End, Person, RunFacts
+from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.store import Unit
+from backlog_worker.telemetry import emit
+
+RECORDED = frozenset({Change.COMPLETED, Change.FAILED, Change.ESCALATED, Change.CANCELED})
+TARGET = "folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """A run that ends now: its entry and rows as they stand in this transaction."""
+
+    entry: Entry
+    run: Mapping[str, Any] | None
+    pipeline: Pipeline | None
+    stages: Mapping[str, Stage]
+    policy: Policy
+
+
+def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> list[Bell]:
+    """Judge outcomes of held entries and apply the verdicts; returns the bells to ring after the commit."""
+    verdicts = []
+    for ending, outcome in endings:
+        claims = ending.policy.claims
+        verdict = judge(outcome, ending.entry, claims=claims, now=unit.now(), jitter=kit.jitter())
+        within = _within(outcome)
+        verdicts.append((ending, verdict, within))
+    return conclude(kit, unit, verdicts)
+
+
+def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict, float | None]]) -> list[Bell]:
+    """Apply verdicts to held entries: the change, its review, its record, and what it lets go on."""
+    facts = unit.facts([ending.entry.id for ending, _, _ in verdicts])
+    bells: list[Bell] = []
+    completed: list[str] = []
+    for ending, verdict, within in verdicts:
+        _move(unit, ending, verdict)
+        review_id = _ask(kit, unit, ending, verdict, within)
+        if verdict.change in RECORDED:
+            record(kit, unit, ending, verdict, review_id, facts.get(ending.entry.id, {}))
+            bells.append(Bell(step=Step.SEND))
+        if verdict.change == Change.ESCALATED:
+            entry_id = ending.entry.id
+            bells.append(Bell(step=Step.HUMAN_REVIEW, ids=(entry_id,), name=f"{entry_id}.review.{ending.entry.attempt}"))
+        if verdict.change == Change.COMPLETED:
+            completed.append(ending.entry.id)
+        emit("settled", entry=ending.entry.id, change=verdict.change, reason=verdict.reason)
+    if completed and (waiting := unit.dependents(completed)):
+        unit.flush()  # those behind must see what was completed here
+        intake.clear(kit, unit, list(unit.hold(waiting).values()), "what it depends on is completed")
+    return list(dict.fromkeys(bells))
+
+
+def record(
+    kit: Kit, unit: Unit, ending: Ending, verdict: Verdict, review_id: str | None, facts: Mapping[str, Any]
+) -> None:
+    """Make the record of an ended run, keep it in the history, and put it into the outbox."""
+    held = unit.held[ending.entry.id]
+    end = End(
+        verdict=verdict,
+        review_id=review_id,
+        people=_people(facts.get("answered", ())),
+        event=held.entry.seq,
+        sha256=held.head,
+    )
+    run = _run_facts(ending, facts, unit.now())
+    value = writeback.record(held.entry, run, ending.pipeline, ending.stages, end)
+    body_digest = digest(value)
+    unit.note(ending.entry.id, Note.RECORDED, {"sha256": body_digest, "record": value})
+    unit.put(
+        {
+            "id": kit.new_id("wb"),
+            "target": TARGET,
+            "topic": ending.entry.id,
+            "entry_id": ending.entry.id,
+            "run_id": ending.run["id"] if ending.run else None,
+            "seq": held.entry.seq,
+            "body": value,
+            "sha256": body_digest,
+            "put_at": unit.now(),
+        }
+    )
+
+
+def withdraw(unit: Unit, entry_id: str, actor: str, reason: str) -> None:
+    """Close the open review of a held entry that moves on without its answer, and say so in its history."""
+    for review_id in unit.close(entry_id, actor, reason):
+        data = {"review_id": review_id, "answer": "withdrawn", "reason": reason, "job_id": ""}
+        unit.note(entry_id, Note.ANSWERED, data)
+
+
+def _within(outcome: Outcome) -> float | None:
+    if isinstance(outcome, Stopped) and isinstance(outcome.result, Asked):
+        return outcome.result.within.total_seconds()
+    return None
+
+
+def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
+    entry = ending.entry
+    counted = {"faults": entry.faults + verdict.faults, "expiries": entry.expiries + verdict.expiries}
+    values: dict[str, Any] = {**counted}
+    if verdict.change == Change.BLOCKED:
+        values["bars"] = list(verdict.bars)
+    if verdict.change == Change.RETRIED:
+        values |= {"retry_at": verdict.retry_at, "wake_at": verdict.retry_at}
+    data = {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "job_id": verdict.job_id}
+    unit.move(entry.id, verdict.change, verdict.reason, data, **values)
+
+
+def _ask(kit: Kit, unit: Unit, ending: Ending, verdict: Verdict, within: float | None) -> str | None:
+    """Open the review that a verdict asks for: an approval, or the dead letter of an escalation."""
+    if verdict.change not in {Change.BLOCKED, Change.ESCALATED}:
+        return None
+    dead = verdict.change == Change.ESCALATED
+    letters = ending.policy.dead_letter
+    review_id = kit.new_id("rev")
+    seconds = letters.answer_within.total_seconds() if dead or within is None else within
+    recovery = f"retried {ending.entry.faults} times; its worker was lost {ending.entry.expiries} times"
+    unit.note(ending.entry.id, Note.ASKED, {"review_id": review_id, "question": verdict.reason, "role": verdict.role})
+    unit.ask(
+        {
+            "id": review_id,
+            "env": kit.env,
+            "kind": (ReviewKind.DEAD_LETTER if dead else ReviewKind.APPROVAL).value,
+            "entry_id": ending.entry.id,
+            "run_id": ending.run["id"] if ending.run else None,
+            "job_id": verdict.job_id,
+            "question": verdict.reason[:1000],
+            "role": verdict.role or letters.role,
+            "owner": ending.entry.owner or letters.owner,
+            "failure": verdict.kind.value if verdict.kind else "",
+            "rule": verdict.rule,
+            "recovery": recovery,
+            "opened_at": unit.now(),
+            "due_at": datetime.fromtimestamp(unit.now().timestamp() + seconds, unit.now().tzinfo),
+            "seq": unit.held[ending.entry.id].entry.seq + (1 if dead else 0),
+        }
+    )
+    emit("review_opened", review=review_id, entry=ending.entry.id, reason=verdict.reason)
+    return review_id
+
+
+def _run_facts(ending: Ending, facts: Mapping[str, Any], now: datetime) -> RunFacts | None:
+    run = ending.run
+    if run is None:
+        return None
+    sent, claimed = facts.get("dispatched", {}), facts.get("claimed", {})
+    return RunFacts(
+        run_id=run["id"],
+        attempt=run["attempt"],
+        worker=run["worker"],
+        policy=str(claimed.get("policy", ending.policy.stamp)),
+        policy_sha256=run["policy_hash"],
+        claimed_at=run["claimed_at"],
+        ended_at=run.get("ended_at") or now,
+        score=ending.entry.score,
+        terms=sent.get("terms", {}),
+        rank=sent.get("position"),
+        tick=sent.get("at"),
+        eligibility=claimed.get("eligibility", {}),
+    )
+
+
+def _people(answers: Sequence[Mapping[str, Any]]) -> list[Person]:
+    return [
+        Person(
+            name=str(each["actor"]),
+            at=each["at"],
+            answer=str(each.get("answer", "")),
+            reason=str(each.get("reason", "")),
+            job=str(each.get("job_id", "")),
+        )
+        for each in answers
+    ]

@@ -1,0 +1,103 @@
+"""Every environment variable: name, type, default, reason; an unknown BACKLOG_ name stops the start."""
+
+import difflib
+import getpass
+import hashlib
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_runtime_path
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from backlog_worker.domain.errors import InvalidInputError
+
+PREFIX = "BACKLOG_"
+SOCKET_BYTES_MAX = 100  # a unix socket's path ends at 107 bytes
+# What jobs find in their environment; a command line that a job starts must not trip over it.
+FOR_JOBS = frozenset({"CONTEXT", "OUTPUT", "WORKSPACE", "ENTRY_ID", "RUN_ID"})
+
+
+class Settings(BaseSettings):
+    """The settings of one process."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
+
+    dir: Path = Field(default=Path(".backlog-worker"), description="The project's folder: policy, pipelines, state.")
+    env: str = Field(default="prod", pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="The backlog to work on.")
+    database_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN", "database_url"),
+        description="postgresql://... or sqlite:///path; unset: SQLite in the project's state folder."
+        " BACKLOG_POSTGRES_DSN is the same under the name of older runbooks.",
+    )
+    broker_url: str = Field(
+        default="", description="redis://, rediss://, redis+socket://, valkey:// or amqp://; unset: the broker of `up`."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What is logged.")
+    log_json: bool | None = Field(default=None, description="JSON lines; unset: JSON where standard error is no terminal.")
+    actor: str = Field(default="", description="Who you are, in the history; unset: your login name.")
+    stage_seconds_max: int = Field(
+        default=7200, ge=1, description="Celery's hard limit frees a slot that hangs 120 s longer than this."
+    )
+
+    @property
+    def folder(self) -> Path:
+        """Return the project's folder, absolute."""
+        return self.dir.absolute()
+
+    @property
+    def database(self) -> str:
+        """Return the address of the database."""
+        return self.database_url or f"sqlite:///{self.folder / 'state' / 'backlog.db'}"
+
+    @property
+    def broker(self) -> str:
+        """Return the address of the broker in kombu's words."""
+        url = self.broker_url or f"redis+socket://{self.socket}"
+        for theirs, ours in (("valkey+unix://", "redis+socket://"), ("valkeys://", "rediss://"), ("valkey://", "redis://")):
+            if url.startswith(theirs):
+                return ours + url.removeprefix(theirs)
+        return url
+
+    @property
+    def socket(self) -> Path:
+        """Return the socket of the embedded broker; a deep project gets one in a short folder."""
+        path = self.folder / "state" / "broker.sock"
+        if len(os.fsencode(path)) <= SOCKET_BYTES_MAX:
+            return path
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return user_runtime_path("backlog-worker") / f"{name}.sock"
+
+    @property
+    def who(self) -> str:
+        """Return the name under which a person's acts stand in the history."""
+        if self.actor:
+            return self.actor
+        try:
+            return getpass.getuser()
+        except (KeyError, OSError):
+            return "unknown"
+
+    @property
+    def host(self) -> str:
+        """Return the name of this machine."""
+        return socket.gethostname()
+
+
+def load() -> Settings:
+    """Read the settings from the environment; raises InvalidInputError that names every wrong one."""
+    known = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, "postgres_dsn", *FOR_JOBS)}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known and not name.startswith("BACKLOG_TEST_"):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            message = f"{name} is not a setting"
+            raise InvalidInputError(message, hint=hint)
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        raise InvalidInputError(wrong) from None

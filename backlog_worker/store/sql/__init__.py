@@ -1,0 +1,1 @@
+"""One set of modules for PostgreSQL and SQLite; `memory` is SQLite in memory."""

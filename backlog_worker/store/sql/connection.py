@@ -1,0 +1,94 @@
+"""Engines and transactions: a pool per process, made after the fork; writers of SQLite queue from their first word."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import StaticPool
+
+from backlog_worker.domain.errors import MissingExtraError, UnreachableError
+from backlog_worker.domain.masking import masked
+from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
+
+# A statement or a lock that hangs must end before half of the shortest sensible lease.
+_OPTIONS = (
+    "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
+)
+Clock = Callable[[], float]
+
+
+def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
+    """Make an engine for *url*; *clock* replaces the database's clock, for SQLite in tests only."""
+    if url.startswith("postgresql"):
+        return _postgres(url), POSTGRES
+    return _sqlite(url, clock or time.time), SQLITE
+
+
+@contextmanager
+def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
+    """Open one transaction; raises UnreachableError, with the address and the way out, where nobody answers."""
+    try:
+        connection = engine.connect()
+    except (OperationalError, InterfaceError) as error:
+        raise unreachable(engine, error) from None
+    with connection:
+        if engine.dialect.name == "sqlite":
+            connection = connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+        try:
+            with connection.begin():
+                yield connection
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise unreachable(engine, error) from None
+            raise
+
+
+def unreachable(engine: Engine, error: Exception) -> UnreachableError:
+    """Say which database does not answer, and what to do."""
+    address = masked(engine.url.render_as_string(hide_password=True))
+    first = (str(getattr(error, "orig", error)).strip().splitlines() or ["no answer"])[0]
+    return UnreachableError(
+        f"the database {address} does not answer: {first}",
+        hint="start it, or correct BACKLOG_DATABASE_URL; workers wait and go on when it is back",
+    )
+
+
+def _postgres(url: str) -> Engine:
+    address = "postgresql+psycopg" + url[url.index("://") :]
+    try:
+        return sa.create_engine(
+            address,
+            pool_size=5,
+            max_overflow=15,
+            pool_pre_ping=True,
+            connect_args={"options": _OPTIONS, "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 20},
+        )
+    except ModuleNotFoundError:
+        message = "PostgreSQL needs the driver psycopg"
+        raise MissingExtraError(message, hint='python -m pip install "backlog-worker[postgres]"') from None
+
+
+def _sqlite(url: str, clock: Clock) -> Engine:
+    memory = url in {"sqlite://", "memory://"}
+    pool: dict[str, Any] = {"poolclass": StaticPool} if memory else {}
+    address = "sqlite://" if memory else url
+    arguments = {"check_same_thread": False, "timeout": 30}
+    engine = sa.create_engine(address, connect_args=arguments, **pool)
+
+    @sa.event.listens_for(engine, "connect")
+    def _connected(raw: sqlite3.Connection, _record: object) -> None:
+        raw.isolation_level = None  # we begin ourselves: a deferred transaction that turns into a writer fails
+        raw.create_function("backlog_now", 0, clock)
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+            raw.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine

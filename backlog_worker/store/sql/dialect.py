@@ -1,0 +1,129 @@
+"""Where the two databases differ: time, locks, and how many rows travel in one bound value.
+
+Statements are texts made of our own names only; whatever comes from outside is a bound value. Many rows are bound as
+one JSON array, so a statement keeps its text, and with it its plan, however many rows it writes.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from backlog_worker.store.sql.tables import METADATA
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The words of one database."""
+
+    name: str
+    now: str
+    lock: str
+    skip_locked: str
+    ids: str
+    later: str
+
+    def sql(self, text: str) -> sa.TextClause:
+        """Make a statement of *text*; `{now}`, `{lock}`, `{skip_locked}`, `{ids}` and `{later}` stand for its words."""
+        return _statement(self, text)
+
+    def bind(self, ids: Iterable[str]) -> object:
+        """Bind a list of ids for `{ids}`."""
+        return list(ids) if self.name == "postgresql" else json.dumps(list(ids))
+
+    def rows(self, table: str, columns: Sequence[str]) -> str:
+        """Return the FROM clause `r` that reads :rows as rows of *columns*; a name may carry a suffix after `__`."""
+        kinds = [(column, _kind(table, column.partition("__")[0])) for column in columns]
+        if self.name == "postgresql":
+            typed = ", ".join(f'"{column}" {_POSTGRES[kind]}' for column, kind in kinds)
+            return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({typed})"
+        parts = ", ".join(_SQLITE[kind].replace("?", column) + f' AS "{column}"' for column, kind in kinds)
+        return f"(SELECT {parts} FROM json_each(:rows)) AS r"
+
+    def value(self, table: str, column: str) -> str:
+        """Return how a column of `r` is written into *table*."""
+        moment = _kind(table, column) == "moment" and self.name == "postgresql"
+        return f'to_timestamp(r."{column}")' if moment else f'r."{column}"'
+
+
+POSTGRES = Dialect(
+    name="postgresql",
+    now="clock_timestamp()",
+    lock="FOR UPDATE",
+    skip_locked="FOR UPDATE SKIP LOCKED",
+    ids="= ANY(CAST(:ids AS text[]))",
+    later="clock_timestamp() + make_interval(secs => :lease)",
+)
+SQLITE = Dialect(
+    name="sqlite",
+    now="backlog_now()",
+    lock="",
+    skip_locked="",
+    ids="IN (SELECT value FROM json_each(:ids))",
+    later="backlog_now() + :lease",
+)
+_POSTGRES = {"text": "text", "int": "bigint", "number": "double precision", "moment": "double precision"} | {
+    "data": "jsonb",
+    "bool": "boolean",
+}
+_SQLITE = dict.fromkeys(("text", "int", "number", "moment", "bool"), "value ->> '$.?'") | {
+    "data": "nullif(value -> '$.?', 'null')"
+}
+
+
+def packed(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Bind many rows as one JSON text; moments become seconds since 1970."""
+    return json.dumps([dict(row) for row in rows], default=_packed, separators=(",", ":"))
+
+
+def decoded(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a row as the driver gave it into Python values: moments in UTC, JSON as objects."""
+    return {column: _decoded(_kind(table, column), value) for column, value in row.items()}
+
+
+def moment(value: object) -> datetime:
+    """Return a moment of either database as an aware datetime in UTC."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    return datetime.fromtimestamp(float(str(value)), UTC)
+
+
+@lru_cache(maxsize=1024)
+def _statement(dialect: Dialect, text: str) -> sa.TextClause:
+    for word in ("now", "lock", "skip_locked", "ids", "later"):
+        text = text.replace("{" + word + "}", str(getattr(dialect, word)))
+    return sa.text(text)
+
+
+@lru_cache(maxsize=512)
+def _kind(table: str, column: str) -> str:
+    kind = METADATA.tables[table].c[column].type
+    if isinstance(kind, JSONB):
+        return "data"
+    pairs = ((sa.TIMESTAMP, "moment"), (sa.Boolean, "bool"), (sa.Integer, "int"), (sa.Double, "number"))
+    return next((word for each, word in pairs if isinstance(kind, each)), "text")
+
+
+def _packed(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | frozenset | set):
+        return list(value)
+    return str(value)
+
+
+def _decoded(kind: str, value: object) -> object:
+    if value is None:
+        return None
+    if kind == "moment":
+        return moment(value)
+    if kind == "data" and isinstance(value, str):
+        return json.loads(value)
+    return bool(value) if kind == "bool" else value

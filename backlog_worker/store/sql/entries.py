@@ -1,0 +1,177 @@
+"""Entries: hold, move, file; every change is one guarded update with its event in the same transaction.
+
+An entry is *held* when its row was read, and locked, in this transaction. `move` and `note` then say what happens to
+it, and `flush` (called before the commit) writes one guarded UPDATE for all held entries and one INSERT for their
+events. No row for a held entry means that somebody else was right: the whole transaction is refused.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Status, target
+from backlog_worker.domain.errors import ConflictError, LostClaimError
+from backlog_worker.domain.events import Event, chained
+from backlog_worker.store.sql.history import History
+
+HELD = frozenset({Status.READY, Status.IN_PROGRESS})
+Data = Mapping[str, Any] | None
+COLUMNS = tuple(each.name for each in fields(Entry))
+LISTED = ", ".join(COLUMNS)
+_HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} ORDER BY id {{lock}}"  # noqa: S608 - our own column names
+_RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' ORDER BY id {{lock}}"  # noqa: S608 - our own column names
+# The whole guard: the row is still the one that was read, and still belongs to the run that read it.
+_GUARD = (
+    "entries.id = r.id__ AND entries.seq = r.seq__read AND entries.status = r.status__read"
+    " AND coalesce(entries.run_id, '') = coalesce(r.run_id__read, '') RETURNING entries.id"
+)
+
+
+@dataclass(slots=True)
+class Held:
+    """An entry that this transaction has read, and what it has decided about it so far."""
+
+    read: Entry
+    entry: Entry
+    head: str
+    events: list[Event] = field(default_factory=list)
+    written: set[str] = field(default_factory=set)
+
+
+class Entries(History):
+    """Verbs of entries."""
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(*arguments)
+        self.held: dict[str, Held] = {}
+        self.actor = "system"
+        self.lease: float | None = None
+
+    def hold(self, entry_ids: Iterable[str]) -> dict[str, Entry]:
+        """Lock entries, in the order of their ids, and return them as they stand; unknown ids are left out."""
+        return self._held(self.select("entries", _HOLD, ids=self.dialect.bind(sorted(set(entry_ids)))))
+
+    def renew(self, run_ids: Iterable[str]) -> dict[str, Entry]:
+        """Lock the entries that these runs still hold, by run; a run that is missing has lost its claim."""
+        found = self._held(self.select("entries", _RENEW, ids=self.dialect.bind(sorted(set(run_ids)))))
+        return {str(entry.run_id): entry for entry in found.values()}
+
+    def renewed(self, run_id: str) -> Entry:
+        """Lock the entry that one run holds; raises LostClaimError where it holds none."""
+        entry = self.renew([run_id]).get(run_id)
+        if entry is None:
+            message = f"run {run_id} has lost its claim"
+            raise LostClaimError(message)
+        return entry
+
+    def move(self, entry_id: str, change: Change, reason: str, data: Data = None, **values: Any) -> Entry:
+        """Make *change* on a held entry where the table allows it; *data* goes into its event beside the new values."""
+        held = self.held[entry_id]
+        status = target(change, held.entry.status)
+        free = dict(UNHELD)
+        if status in HELD:
+            del free["leased_until"]  # given by the flush, in the database's time
+        bars = {} if status == Status.BLOCKED else {"bars": ()}
+        wake = {"wake_at": None, "rings": 0}
+        moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
+        run_id = held.entry.run_id or values.get("run_id")
+        held.entry = replace(held.entry, status=status, **moved)
+        held.written |= set(moved) | {"status"}
+        if held.read.status == Status.IN_PROGRESS and status != Status.IN_PROGRESS:
+            self._end_run(str(held.read.run_id), change, reason, data)
+        changed = {name: _stored(getattr(held.entry, name)) for name in moved if name in FOLDED}
+        self._event(held, change, {**(data or {}), "set": changed}, run_id)
+        return held.entry
+
+    def note(self, entry_id: str, note: Note, data: Mapping[str, Any], **values: Any) -> Entry:
+        """Record what happened to a held entry without moving it."""
+        held = self.held[entry_id]
+        held.entry = replace(held.entry, **values)
+        held.written |= set(values)
+        changed = {name: _stored(getattr(held.entry, name)) for name in values if name in FOLDED}
+        run_id = held.entry.run_id or held.read.run_id
+        self._event(held, note, {**data, "set": changed} if changed else dict(data), run_id)
+        return held.entry
+
+    def flush(self) -> None:
+        """Write what was decided; `lease`, in seconds, is given to what a run or a bell holds then.
+
+        Raises ConflictError, and with it the transaction ends without a trace, where a held row is not as it was read.
+        """
+        dirty = [held for held in self.held.values() if held.events]
+        shapes: dict[tuple[bool, tuple[str, ...]], list[Held]] = {}
+        for held in dirty:
+            shapes.setdefault((held.entry.status in HELD, tuple(sorted(held.written))), []).append(held)
+        for (leased, columns), group in shapes.items():
+            rows = [_row(held, columns) for held in group]
+            shared = {"lease": self.lease} if leased and self.lease is not None else {}
+            if len(self.update("entries", rows, _GUARD, **shared)) != len(rows):
+                message = "an entry changed while it was being written; nothing was written"
+                raise ConflictError(message)
+        self.append([event for held in dirty for event in held.events])
+        for held in dirty:
+            held.read, held.events, held.written = held.entry, [], set()
+
+    def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
+        """Insert new entries with their inputs; a second (env, dedupe key) is left out. Returns the ids that are new."""
+        new = {row[0] for row in self.insert("entries", rows, "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id")}
+        kept = [row for row in rows if row["id"] in new]
+        self.keep_inputs({row["id"]: (row["input_sha256"], inputs[row["id"]]) for row in kept})
+        return new
+
+    def keep_inputs(self, inputs: Mapping[str, tuple[str, object]]) -> None:
+        """Keep inputs by their digest; an input that was replaced stays readable."""
+        rows = [{"entry_id": entry, "sha256": sha, "value": value} for entry, (sha, value) in inputs.items()]
+        self.insert("entry_inputs", rows, "ON CONFLICT DO NOTHING")
+
+    def _held(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Entry]:
+        found = {row["id"]: entry(row) for row in rows}
+        heads = self.heads(list(found)) if found else {}
+        for each in found.values():
+            if each.id not in self.held:
+                self.held[each.id] = Held(read=each, entry=each, head=heads.get(each.id, ""))
+        return {each: self.held[each].entry for each in found}
+
+    def _event(self, held: Held, change: str, data: Mapping[str, Any], run_id: object) -> None:
+        held.entry = replace(held.entry, seq=held.entry.seq + 1)
+        held.written.add("seq")
+        fields_of = {
+            "entry_id": held.entry.id,
+            "seq": held.entry.seq,
+            "at": self.now(),
+            "change": str(change),
+            "actor": self.actor,
+            "run_id": run_id,
+            "data": _json(data),
+        }
+        event = chained(fields_of, held.head)
+        held.head = event.hash
+        held.events.append(event)
+
+    def _end_run(self, run_id: str, change: Change, reason: str, data: Mapping[str, Any] | None) -> None:
+        kind = (data or {}).get("kind")
+        row = {"id__": run_id, "ended_at": self.now(), "ended_by": str(change), "kind": kind, "reason": reason[:500]}
+        self.update("runs", [row], "runs.id = r.id__ AND runs.ended_at IS NULL")
+
+
+def entry(row: Mapping[str, Any]) -> Entry:
+    """Make an Entry of a decoded row."""
+    return Entry(**{**row, "status": Status(row["status"])})
+
+
+def _row(held: Held, columns: Sequence[str]) -> dict[str, Any]:
+    read = held.read
+    row = {name: getattr(held.entry, name) for name in columns}
+    return row | {"id__": read.id, "seq__read": read.seq, "status__read": str(read.status), "run_id__read": read.run_id}
+
+
+def _stored(value: object) -> object:
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _json(value: object) -> Any:  # noqa: ANN401 - free JSON
+    if isinstance(value, Mapping):
+        return {str(key): _json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_json(each) for each in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,65 @@
+"""The history: append, read, and the head of each chain; insert only."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from backlog_worker.domain.events import Event
+from backlog_worker.store.sql.dialect import moment
+from backlog_worker.store.sql.statements import Statements
+
+_COLUMNS = ("entry_id", "seq", "at", "change", "version", "actor", "run_id", "data", "canonical", "prev", "hash")
+_LISTED = ", ".join(_COLUMNS)
+
+
+class History(Statements):
+    """Verbs of the history."""
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add events; the key (entry, seq) refuses a second one, and a trigger refuses to change any."""
+        self.insert("events", ({name: getattr(event, name) for name in _COLUMNS} for event in events))
+
+    def history(self, entry_id: str) -> list[Event]:
+        """Return the events of one entry, oldest first."""
+        text = f"SELECT {_LISTED} FROM events WHERE entry_id = :entry ORDER BY seq"  # noqa: S608 - our own column names
+        return [Event(**row) for row in self.select("events", text, entry=entry_id)]
+
+    def histories(self, env: str) -> Iterator[list[Event]]:
+        """Return the events of every entry of *env*, entry by entry, in short reads."""
+        text = (
+            f"SELECT {_LISTED} FROM events WHERE entry_id IN (SELECT id FROM entries WHERE env = :env AND id > :after"  # noqa: S608 - our own column names
+            " ORDER BY id LIMIT 500) ORDER BY entry_id, seq"
+        )
+        after = ""
+        while rows := self.select("events", text, env=env, after=after):
+            per_entry: dict[str, list[Event]] = {}
+            for row in rows:
+                per_entry.setdefault(row["entry_id"], []).append(Event(**row))
+            yield from per_entry.values()
+            after = max(per_entry)
+
+    def facts(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return, by entry, the data of its last dispatch and claim and of every answer, each with moment and actor."""
+        text = (
+            "SELECT entry_id, change, at, actor, data FROM events WHERE entry_id {ids}"
+            " AND change IN ('dispatched', 'claimed', 'answered') ORDER BY entry_id, seq"
+        )
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.select("events", text, ids=self.dialect.bind(entry_ids)):
+            kept = {**row["data"], "at": row["at"], "actor": row["actor"]}
+            facts = found.setdefault(row["entry_id"], {})
+            if row["change"] == "answered":
+                facts.setdefault("answered", []).append(kept)
+            else:
+                facts[row["change"]] = kept
+        return found
+
+    def heads(self, entry_ids: Sequence[str]) -> dict[str, str]:
+        """Return the hash of the last event of each entry; its row must be locked."""
+        text = (
+            "SELECT e.id, v.hash, {now} FROM entries e JOIN events v ON v.entry_id = e.id AND v.seq = e.seq"
+            " WHERE e.id {ids}"
+        )
+        rows = self.run(text, ids=self.dialect.bind(entry_ids))
+        if rows:
+            self._now = moment(rows[0][2])  # read after the lock: the events of an entry are in the order of time
+        return {row[0]: row[1] for row in rows}

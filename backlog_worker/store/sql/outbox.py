@@ -1,0 +1,60 @@
+"""The outbox: what must be told to other systems, stored with the change that caused it; the newest wish wins."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backlog_worker.store.sql.reviews import Reviews
+
+_NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256, seq = excluded.seq,
+ run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0, retry_at = NULL, error = NULL
+ WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
+
+
+class Outbox(Reviews):
+    """Verbs of the outbox."""
+
+    def put(self, row: Mapping[str, Any]) -> None:
+        """Store a wish: one row per target and topic, so nothing older can overtake it."""
+        self.insert("outbox", [{**row, "status": "due"}], _NEWER)
+
+    def take_wish(self, lease: float) -> dict[str, Any] | None:
+        """Take the oldest wish that is due, for *lease* seconds; commit before sending it."""
+        text = (
+            "UPDATE outbox SET attempts = attempts + 1, leased_until = {later} WHERE id = (SELECT id FROM outbox"
+            " WHERE status = 'due' AND (leased_until IS NULL OR leased_until < {now})"
+            " AND (retry_at IS NULL OR retry_at <= {now}) ORDER BY id LIMIT 1 {skip_locked})"
+            " RETURNING id, target, topic, entry_id, run_id, seq, body, sha256, attempts, remote_id"
+        )
+        rows = self.select("outbox", text, lease=lease)
+        return rows[0] if rows else None
+
+    def sent(self, wish: Mapping[str, Any], remote_id: str) -> bool:
+        """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""
+        text = (
+            "UPDATE outbox SET status = CASE WHEN seq = :seq THEN 'sent' ELSE 'due' END, sent_at = {now},"
+            " remote_id = :remote, leased_until = NULL, error = NULL WHERE id = :id AND attempts = :attempts RETURNING id"
+        )
+        values = {"id": wish["id"], "seq": wish["seq"], "attempts": wish["attempts"], "remote": remote_id}
+        return bool(self.run(text, **values))
+
+    def unsent(self, wish: Mapping[str, Any], error: str, wait: float, *, give_up: bool) -> None:
+        """Say that a wish was not delivered: it is tried again after *wait* seconds, or given up, loudly."""
+        text = (
+            "UPDATE outbox SET status = :status, error = :error, leased_until = NULL, retry_at = {later}"
+            " WHERE id = :id AND attempts = :attempts"
+        )
+        status = "given_up" if give_up else "due"
+        values = {"id": wish["id"], "attempts": wish["attempts"], "error": error[:500], "status": status}
+        self.count(text, lease=wait, **values)
+
+    def wishes(self, entry_id: str | None = None, most: int = 200) -> list[dict[str, Any]]:
+        """Return wishes, newest first."""
+        text = (
+            "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at, remote_id,"
+            " error FROM outbox WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
+        )
+        return self.select("outbox", text, entry=entry_id, most=most)
+
+    def wishes_due(self) -> int:
+        """Count what waits to be sent."""
+        return int(self.value("SELECT count(*) FROM outbox WHERE status = 'due'"))

@@ -1,0 +1,142 @@
+"""The queue: the best candidates of a tick, the load of the fleet, and what the clock takes back.
+
+The queue is read group by group: a rank group holds entries that the policy scores alike but for their age, so its
+oldest entry is its best, and the exact top of a million is a walk over the heads of the groups.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain.entry import Entry
+from backlog_worker.store.sql.dialect import moment
+from backlog_worker.store.sql.entries import LISTED, Entries, entry
+
+_WAITING = "env = :env AND status IN ('queued', 'retrying') AND wake_at IS NULL"
+# Loose index scans: one probe of the index for each group, however many entries it holds.
+_GROUPS = f"""
+WITH RECURSIVE g(rank_group) AS (
+  SELECT (SELECT rank_group FROM entries WHERE {_WAITING} ORDER BY rank_group LIMIT 1)
+  UNION ALL
+  SELECT (SELECT e.rank_group FROM entries e WHERE e.env = :env AND e.status IN ('queued', 'retrying')
+    AND e.wake_at IS NULL AND e.rank_group > g.rank_group ORDER BY e.rank_group LIMIT 1)
+  FROM g WHERE g.rank_group IS NOT NULL)
+SELECT g.rank_group, (SELECT h.created_at FROM entries h WHERE h.env = :env AND h.status IN ('queued', 'retrying')
+  AND h.wake_at IS NULL AND h.rank_group = g.rank_group ORDER BY h.created_at, h.id LIMIT 1)
+FROM g WHERE g.rank_group IS NOT NULL"""  # noqa: S608 - our own texts
+_GROUP = f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group ORDER BY created_at, id LIMIT :most"  # noqa: S608 - our own texts
+_EXPIRED = (
+    "SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND leased_until < {now}"
+    " ORDER BY leased_until LIMIT :most {skip_locked}"
+)
+_OVERDUE = (
+    "SELECT id FROM entries WHERE due_date IS NOT NULL AND status IN ('queued', 'retrying')"
+    " AND env = :env AND due_date < {now} ORDER BY due_date LIMIT :most {skip_locked}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A rank group that waits, and when its oldest entry was created."""
+
+    key: str
+    oldest: datetime
+
+
+class Queue(Entries):
+    """Verbs of the queue."""
+
+    def groups(self, env: str) -> list[Group]:
+        """Return every rank group with somebody waiting in it."""
+        return [Group(row[0], moment(row[1])) for row in self.run(_GROUPS, env=env)]
+
+    def oldest(self, env: str, group: str, most: int) -> list[Entry]:
+        """Return the oldest waiting entries of one group, best first."""
+        return [entry(row) for row in self.select("entries", _GROUP, env=env, group=group, most=most)]
+
+    def wake(self, env: str) -> int:
+        """Let into the queue again whose time has come."""
+        text = (
+            "UPDATE entries SET wake_at = NULL WHERE env = :env AND status IN ('queued', 'retrying')"
+            " AND wake_at IS NOT NULL AND wake_at <= {now}"
+        )
+        return self.count(text, env=env)
+
+    def sleep(self, until: dict[str, datetime]) -> None:
+        """Keep entries out of the queue until a moment, so that closed windows do not crowd out open ones."""
+        rows = [{"id__": each, "wake_at": moment} for each, moment in until.items()]
+        self.update("entries", rows, "entries.id = r.id__ AND entries.status IN ('queued', 'retrying')")
+
+    def regroup(self, env: str, groups: Sequence[str], key: Callable[[Entry], str], most: int) -> int:
+        """Give entries of *groups* the key that the live policy wants; at most *most* at once."""
+        changed = 0
+        for group in groups:
+            rows = [{"id__": each.id, "rank_group": key(each)} for each in self.oldest(env, group, most - changed)]
+            changed += len(self.update("entries", rows, "entries.id = r.id__ RETURNING entries.id"))
+            if changed >= most:
+                break
+        return changed
+
+    def held_by_pipeline(self, env: str) -> dict[str, int]:
+        """Count what is ready or in progress, by pipeline."""
+        text = (
+            "SELECT pipeline, count(*) FROM entries WHERE env = :env AND status IN ('ready', 'in_progress')"
+            " GROUP BY pipeline"
+        )
+        return {row[0]: row[1] for row in self.run(text, env=env)}
+
+    def expired(self, most: int) -> dict[str, Entry]:
+        """Lock entries whose lease ran out, oldest first; what somebody else has locked is left to them."""
+        return self.hold([row[0] for row in self.run(_EXPIRED, most=most)])
+
+    def overdue(self, env: str, most: int) -> dict[str, Entry]:
+        """Lock entries whose due date passed before they ran."""
+        return self.hold([row[0] for row in self.run(_OVERDUE, env=env, most=most)])
+
+    def grace(self, seconds: float) -> None:
+        """After an outage: give leases that are about to run out, or did, *seconds* more; nobody could renew."""
+        for table, status in (("entries", "in_progress"), ("stages", "running")):
+            text = "UPDATE " + table + " SET leased_until = {later} WHERE status = :status AND leased_until < {later}"
+            self.count(text, lease=seconds, status=status)
+
+    def heartbeat(self, run_ids: Sequence[str], lease: float) -> set[str]:
+        """Renew the leases of runs and of the stages that they run; returns the runs that still hold their entry."""
+        text = (
+            "UPDATE entries SET leased_until = {later} WHERE run_id {ids} AND status = 'in_progress' RETURNING run_id"
+        )
+        kept = {row[0] for row in self.run(text, ids=self.dialect.bind(sorted(run_ids)), lease=lease)}
+        text = "UPDATE stages SET leased_until = {later} WHERE run_id {ids} AND status = 'running'"
+        self.count(text, ids=self.dialect.bind(sorted(kept)), lease=lease)
+        return kept
+
+    def ring_again(self, env: str, most: int) -> list[tuple[str, int, int]]:
+        """Return (id, attempt, ring) of ready entries that nobody took; each waits twice as long as before, to 60 s."""
+        due = _backoff(self.dialect.name, "")
+        text = (
+            "UPDATE entries SET rung_at = {now}, rings = rings + 1 WHERE id IN (SELECT id FROM entries"  # noqa: S608 - our own texts
+            f" WHERE env = :env AND status = 'ready' AND {due} ORDER BY rung_at LIMIT :most {{skip_locked}})"
+            " RETURNING id, attempt, rings"
+        )
+        return [(row[0], row[1] + 1, row[2]) for row in self.run(text, env=env, most=most)]
+
+    def ring_stages_again(self, most: int) -> list[tuple[str, str, int, int]]:
+        """Return (run, job, take, ring) of pending stages that were rung for and that nobody took."""
+        due = _backoff(self.dialect.name, "s.")
+        text = (
+            "UPDATE stages SET rung_at = {now}, rings = rings + 1 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"  # noqa: S608 - our own texts
+            " s.entry_id, s.pipeline_hash, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id"
+            " AND e.run_id = s.run_id WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND e.status = 'in_progress'"
+            f" AND {due} LIMIT :most) RETURNING run_id, job_id, takes, rings"
+        )
+        rows: Sequence[Any] = self.run(text, most=most)
+        return [(row[0], row[1], row[2] + 1, row[3]) for row in rows]
+
+
+def _backoff(dialect: str, prefix: str) -> str:
+    """Return when a bell is due again: 2 s, 4 s, 8 s ... at most 60 s after the last."""
+    if dialect == "postgresql":
+        pause = f"make_interval(secs => least(60, 2 * power(2, least({prefix}rings, 6))))"
+    else:
+        pause = f"min(60, 2 << min({prefix}rings, 6))"
+    return f"{prefix}rung_at < {{now}} - {pause}"

@@ -1,0 +1,98 @@
+"""Reviews: open, assign, remind, answer once, as it was shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from backlog_worker.domain.review import Decided, Review, ReviewKind
+from backlog_worker.store.sql.stages import Stages
+
+_COLUMNS = tuple(each.name for each in fields(Review))
+_LISTED = ", ".join(_COLUMNS)
+
+
+class Reviews(Stages):
+    """Verbs of reviews."""
+
+    def ask(self, row: Mapping[str, Any]) -> None:
+        """Open a review; a unique index refuses a second open one for an entry."""
+        self.insert("reviews", [row])
+
+    def reviews(self, env: str, *, kind: str | None = None, answered: bool = False, most: int = 1000) -> list[Review]:
+        """Return reviews, the one that is due first at the top."""
+        text = (
+            f"SELECT {_LISTED} FROM reviews WHERE env = :env AND (answer IS NOT NULL) = :answered"  # noqa: S608 - our own column names
+            " AND kind = coalesce(:kind, kind) ORDER BY due_at, id LIMIT :most"
+        )
+        rows = self.select("reviews", text, env=env, kind=kind, answered=answered, most=most)
+        return [_review(row) for row in rows]
+
+    def reviews_of(self, entry_id: str) -> list[Review]:
+        """Return every review of one entry, oldest first."""
+        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"  # noqa: S608 - our own column names
+        return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
+
+    def review(self, review_id: str) -> Review | None:
+        """Return one review by its id, or the open one of an entry by the entry's id."""
+        text = (
+            f"SELECT {_LISTED} FROM reviews WHERE id = :id OR (entry_id = :id AND answer IS NULL)"  # noqa: S608 - our own column names
+            " ORDER BY opened_at DESC LIMIT 1"
+        )
+        rows = self.select("reviews", text, id=review_id)
+        return _review(rows[0]) if rows else None
+
+    def answer(self, review: Review, decided: Decided) -> bool:
+        """Write a person's answer, if nobody answered and the entry is as it was shown."""
+        text = (
+            "UPDATE reviews SET answer = :answer, answered_by = :actor, answered_at = {now}, reason = :reason"
+            " WHERE id = :id AND answer IS NULL AND seq = :seq RETURNING id"
+        )
+        values = {"answer": decided.answer.value, "actor": decided.actor, "reason": decided.reason}
+        return bool(self.run(text, id=review.id, seq=review.seq, **values))
+
+    def close(self, entry_id: str, actor: str, reason: str) -> list[str]:
+        """Close the open review of an entry that moves on without its answer; returns the ids that were closed."""
+        text = (
+            "UPDATE reviews SET answer = 'withdrawn', answered_by = :actor, answered_at = {now}, reason = :reason"
+            " WHERE entry_id = :entry AND answer IS NULL RETURNING id"
+        )
+        return [row[0] for row in self.run(text, entry=entry_id, actor=actor, reason=reason)]
+
+    def show_again(self, entry_id: str, seq: int) -> None:
+        """Say that the open review of an entry is to be answered as the entry stands now."""
+        text = "UPDATE reviews SET seq = :seq WHERE entry_id = :entry AND answer IS NULL"
+        self.count(text, entry=entry_id, seq=seq)
+
+    def assign(self, entry_id: str) -> Review | None:
+        """Mark the open dead letter of an entry as assigned, once; None where that is done or there is none."""
+        text = (
+            "UPDATE reviews SET assigned_at = {now} WHERE entry_id = :entry AND kind = 'dead_letter'"  # noqa: S608 - our own column names
+            f" AND answer IS NULL AND assigned_at IS NULL RETURNING {_LISTED}"
+        )
+        rows = self.select("reviews", text, entry=entry_id)
+        return _review(rows[0]) if rows else None
+
+    def unassigned(self, env: str, most: int) -> list[str]:
+        """Return the entries of dead letters that nobody was told of, so that their bell is rung again."""
+        text = (
+            "SELECT entry_id FROM reviews WHERE env = :env AND kind = 'dead_letter' AND answer IS NULL"
+            " AND assigned_at IS NULL ORDER BY opened_at LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, env=env, most=most)]
+
+    def late(self, env: str, remind_after: float, most: int) -> Sequence[Review]:
+        """Mark open reviews that are past due as reminded and return them; each again after *remind_after* seconds."""
+        text = (
+            "UPDATE reviews SET reminded_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"  # noqa: S608 - our own column names
+            " AND answer IS NULL AND due_at < {now} AND (reminded_at IS NULL OR"
+            f" {_ago(self.dialect.name)} > :after) ORDER BY due_at LIMIT :most {{skip_locked}}) RETURNING {_LISTED}"
+        )
+        return [_review(row) for row in self.select("reviews", text, env=env, after=remind_after, most=most)]
+
+
+def _ago(dialect: str) -> str:
+    return "extract(epoch FROM {now} - reminded_at)" if dialect == "postgresql" else "({now} - reminded_at)"
+
+
+def _review(row: Mapping[str, Any]) -> Review:
+    return Review(**{**row, "kind": ReviewKind(row["kind"])})

@@ -1,0 +1,190 @@
+"""Filters to SQL, pages by cursor, and the counts that people look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.measures import Counts
+from backlog_worker.domain.search import Clause, Filter, age
+from backlog_worker.store.sql import tables
+from backlog_worker.store.sql.dialect import decoded
+from backlog_worker.store.sql.entries import COLUMNS, entry
+from backlog_worker.store.sql.limits import Limits
+
+_E = tables.entries.c
+_PLAIN = ("owner", "pipeline", "priority", "source", "status", "team")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Some ids, and the cursor from which the next page begins."""
+
+    ids: list[str]
+    last: str
+
+
+class Search(Limits):
+    """Verbs for people who look."""
+
+    def entry(self, entry_id: str) -> Entry | None:
+        """Return one entry by its id, or by the beginning of it where that names just one."""
+        chosen = sa.select(*(_E[name] for name in COLUMNS))
+        found = self._entries(chosen.where(_E.id == entry_id)) or self._entries(
+            chosen.where(_E.id.startswith(entry_id, autoescape=True)).limit(2)
+        )
+        return found[0] if len(found) == 1 else None
+
+    def search(self, env: str, wanted: Filter, *, after: str = "", most: int = 100) -> list[Entry]:
+        """Return entries of *env* that match, in the order of their ids, from a cursor on."""
+        chosen = sa.select(*(_E[name] for name in COLUMNS)).where(_E.env == env, _E.id > after)
+        for clause in wanted.clauses:
+            chosen = chosen.where(self._matches(clause))
+        return self._entries(chosen.order_by(_E.id).limit(most))
+
+    def input(self, entry_id: str, sha256: str) -> Any:  # noqa: ANN401 - free JSON
+        """Return one version of the input of an entry."""
+        text = "SELECT value FROM entry_inputs WHERE entry_id = :entry AND sha256 = :sha"
+        rows = self.select("entry_inputs", text, entry=entry_id, sha=sha256)
+        return rows[0]["value"] if rows else None
+
+    def inputs(self, entries: Sequence[Entry]) -> dict[str, Any]:
+        """Return the present inputs of entries, by entry."""
+        text = (
+            "SELECT i.entry_id, i.value FROM entry_inputs i JOIN entries e ON e.id = i.entry_id"
+            " AND e.input_sha256 = i.sha256 WHERE i.entry_id {ids}"
+        )
+        rows = self.select("entry_inputs", text, ids=self.dialect.bind(each.id for each in entries))
+        return {row["entry_id"]: row["value"] for row in rows}
+
+    def with_key(self, env: str, keys: Sequence[str]) -> dict[str, str]:
+        """Return the ids of entries by their dedupe keys."""
+        text = "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
+        return {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
+
+    def link(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Make the first entry of each pair depend on the second."""
+        tail = "ON CONFLICT DO NOTHING"
+        self.insert("links", [{"from_id": a, "to_id": b, "kind": "depends_on"} for a, b in rows], tail)
+
+    def open_dependencies(self, entry_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return, by entry, the entries that it depends on and that are not completed."""
+        text = (
+            "SELECT l.from_id, l.to_id FROM links l JOIN entries e ON e.id = l.to_id"
+            " WHERE l.from_id {ids} AND e.status <> 'completed' ORDER BY l.to_id"
+        )
+        found: dict[str, list[str]] = {}
+        for row in self.run(text, ids=self.dialect.bind(entry_ids)):
+            found.setdefault(row[0], []).append(row[1])
+        return found
+
+    def dependents(self, entry_ids: Sequence[str]) -> list[str]:
+        """Return the blocked entries that depend on any of these."""
+        text = (
+            "SELECT DISTINCT l.from_id FROM links l JOIN entries e ON e.id = l.from_id"
+            " WHERE l.to_id {ids} AND e.status = 'blocked'"
+        )
+        return [row[0] for row in self.run(text, ids=self.dialect.bind(entry_ids))]
+
+    def barred(self, env: str, bars: Sequence[str], after: str, most: int) -> "Page":
+        """Return blocked entries that only have these bars, from a cursor on."""
+        text = "SELECT id, bars FROM entries WHERE env = :env AND status = 'blocked' AND id > :after ORDER BY id LIMIT :most"
+        rows = self.select("entries", text, env=env, after=after, most=most)
+        ids = [row["id"] for row in rows if set(row["bars"]) <= set(bars)]
+        return Page(ids=ids, last=rows[-1]["id"] if rows else after)
+
+    def counts(self, env: str) -> Counts:
+        """Count what measures are made of."""
+        waits: dict[str, list[float]] = {}
+        for row in self.run(_WAITS.replace("{seconds}", self._seconds("c.at", "q.at")), env=env):
+            waits.setdefault(row[0], []).append(float(row[1]))
+        bars: dict[str, int] = {}
+        text = "SELECT bars, count(*) AS seq FROM entries WHERE env = :env AND status = 'blocked' GROUP BY bars"
+        for each in self.select("entries", text, env=env):
+            for bar in each["bars"]:
+                bars[bar] = bars.get(bar, 0) + each["seq"]
+        return Counts(
+            by_status=self._pairs("SELECT status, count(*) FROM entries WHERE env = :env GROUP BY 1", env),
+            by_priority=self._pairs("SELECT priority, count(*) FROM entries WHERE env = :env GROUP BY 1", env),
+            bars=bars,
+            eligible=int(self.value(_EVER, env=env, change="cleared")),
+            runs=int(self.value("SELECT count(*) FROM runs r" + _OF_ENV, env=env)),
+            ended=self._pairs(
+                "SELECT r.ended_by, count(*) FROM runs r" + _OF_ENV + " AND r.ended_by IS NOT NULL GROUP BY 1", env
+            ),
+            failures=self._pairs(
+                "SELECT r.kind, count(*) FROM runs r" + _OF_ENV + " AND r.kind IS NOT NULL GROUP BY 1", env
+            ),
+            escalated_ever=int(self.value(_EVER, env=env, change="escalated")),
+            waits=waits,
+            reviews_open=int(self.value("SELECT count(*) FROM reviews WHERE env = :env AND answer IS NULL", env=env)),
+            doubled=int(self.value(_DOUBLED)),
+        )
+
+    def statuses(self, env: str) -> dict[str, int]:
+        """Count entries by status."""
+        return self._pairs("SELECT status, count(*) FROM entries WHERE env = :env GROUP BY 1", env)
+
+    def _seconds(self, later: str, earlier: str) -> str:
+        return (
+            f"extract(epoch FROM {later} - {earlier})" if self.dialect.name == "postgresql" else f"{later} - {earlier}"
+        )
+
+    def _pairs(self, text: str, env: str) -> dict[str, int]:
+        return {str(row[0]): int(row[1]) for row in self.run(text, env=env)}
+
+    def _entries(self, chosen: sa.Select[Any]) -> list[Entry]:
+        self.statements += 1
+        rows = self.connection.execute(chosen).mappings()
+        return [entry(decoded("entries", row)) for row in rows]
+
+    def _matches(self, clause: Clause) -> sa.ColumnElement[bool]:
+        if clause.key in _PLAIN:
+            found: sa.ColumnElement[bool] = _E[clause.key].in_(clause.values)
+        elif clause.key == "words":
+            word = clause.values[0].lower()
+            found = sa.func.lower(_E.title).contains(word, autoescape=True)
+        elif clause.key == "age":
+            found = sa.or_(*(self._older(value) for value in clause.values))
+        elif clause.key in {"label", "reason"}:
+            column = _E.labels if clause.key == "label" else _E.bars
+            found = sa.or_(*(self._contains(column, value) for value in clause.values))
+        else:
+            column = tables.reviews.c[{"failure": "failure", "rule": "rule"}[clause.key]]
+            same = tables.reviews.c.entry_id == _E.id
+            found = sa.exists().where(same, tables.reviews.c.answer.is_(None), column.in_(clause.values))
+        return sa.not_(found) if clause.negated else found
+
+    def _contains(self, column: "sa.Column[Any]", value: str) -> sa.ColumnElement[bool]:
+        if self.dialect.name == "postgresql":
+            return sa.cast(column, JSONB).contains([value])
+        each = sa.func.json_each(column).table_valued("value")
+        return sa.exists(sa.select(1).select_from(each).where(each.c.value == value))
+
+    def _older(self, value: str) -> sa.ColumnElement[bool]:
+        sign, length = age(value)
+        moment: Any = self.now() - length
+        edge = (
+            sa.literal(moment, sa.TIMESTAMP(timezone=True)) if self.dialect.name == "postgresql" else moment.timestamp()
+        )
+        return _E.created_at < edge if sign == ">" else _E.created_at > edge
+
+
+_OF_ENV = " JOIN entries e ON e.id = r.entry_id WHERE e.env = :env"
+_EVER = (
+    "SELECT count(*) FROM entries e WHERE e.env = :env AND EXISTS"
+    " (SELECT 1 FROM events v WHERE v.entry_id = e.id AND v.change = :change)"
+)
+_WAITS = (
+    "SELECT e.priority, {seconds} FROM entries e JOIN events q ON q.entry_id = e.id AND q.change = 'cleared'"
+    " JOIN events c ON c.entry_id = e.id AND c.change = 'claimed' WHERE e.env = :env AND NOT EXISTS"
+    " (SELECT 1 FROM events x WHERE x.entry_id = e.id AND x.change IN ('cleared', 'claimed') AND x.seq < c.seq"
+    " AND x.seq <> q.seq)"
+)
+_DOUBLED = (
+    "SELECT count(*) FROM (SELECT entry_id FROM events WHERE change = 'completed' GROUP BY entry_id"
+    " HAVING count(*) > 1) doubled"
+)

@@ -1,0 +1,84 @@
+"""How a unit runs its statements: many rows in one statement, texts built once, rows decoded on the way out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from backlog_worker.store.sql.dialect import Dialect, decoded, moment, packed
+
+Row = dict[str, Any]
+
+
+class Statements:
+    """One transaction of the store, as the verbs of the modules beside this one use it."""
+
+    def __init__(self, connection: Connection, dialect: Dialect) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.statements = 0
+        self._now: datetime | None = None
+
+    def now(self) -> datetime:
+        """Return the database's time; the first reading counts for the whole transaction."""
+        if self._now is None:
+            self._now = moment(self.value("SELECT {now}"))
+        return self._now
+
+    def run(self, text: str, **values: object) -> Sequence[Any]:
+        """Run a statement and return its rows, if it gives any."""
+        self.statements += 1
+        result = self.connection.execute(self.dialect.sql(text), values)
+        return result.all() if result.returns_rows else ()
+
+    def count(self, text: str, **values: object) -> int:
+        """Run a statement and return how many rows it changed."""
+        self.statements += 1
+        return self.connection.execute(self.dialect.sql(text), values).rowcount
+
+    def value(self, text: str, **values: object) -> Any:  # noqa: ANN401 - one value of any column
+        """Run a statement and return the first value of its first row, or None."""
+        rows = self.run(text, **values)
+        return rows[0][0] if rows else None
+
+    def select(self, table: str, text: str, **values: object) -> list[Row]:
+        """Run a statement over *table* and return decoded rows."""
+        return [decoded(table, row._mapping) for row in self.run(text, **values)]  # noqa: SLF001 - SQLAlchemy's public name
+
+    def insert(self, table: str, rows: Iterable[Mapping[str, Any]], tail: str = "") -> Sequence[Any]:
+        """Insert rows that all have the same columns, in one statement; *tail* is the rest of it."""
+        listed = list(rows)
+        if not listed:
+            return ()
+        return self.run(_insert(self.dialect, table, tuple(listed[0]), tail), rows=packed(listed))
+
+    def update(self, table: str, rows: Iterable[Mapping[str, Any]], guard: str, **values: object) -> Sequence[Any]:
+        """Update one row of *table* for each of *rows*, where *guard* holds; a column with `__` in its name only serves the guard.
+
+        *values* are shared by all rows; `lease` is a length in seconds from now, for `leased_until`.
+        """
+        listed = list(rows)
+        if not listed:
+            return ()
+        text = _update(self.dialect, table, tuple(listed[0]), guard, "lease" in values)
+        return self.run(text, rows=packed(listed), **values)
+
+
+@lru_cache(maxsize=256)
+def _insert(dialect: Dialect, table: str, columns: tuple[str, ...], tail: str) -> str:
+    names = ", ".join(columns)
+    values = ", ".join(dialect.value(table, column) for column in columns)
+    source = dialect.rows(table, columns)
+    return " ".join(("INSERT INTO", table, f"({names})", "SELECT", values, "FROM", source, "WHERE true", tail))
+
+
+@lru_cache(maxsize=256)
+def _update(dialect: Dialect, table: str, columns: tuple[str, ...], guard: str, leased: bool) -> str:  # noqa: FBT001 - a cache key
+    written = [column for column in columns if "__" not in column]
+    settings = [f"{column} = {dialect.value(table, column)}" for column in written]
+    if leased:
+        settings.append("leased_until = {later}")
+    source = dialect.rows(table, columns)
+    return " ".join(("UPDATE", table, "SET", ", ".join(settings), "FROM", source, "WHERE", guard))

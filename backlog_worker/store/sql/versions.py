@@ -1,0 +1,104 @@
+"""Definitions by content hash, the decisions of the dispatcher with their receipts, and runs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.store.sql.dialect import decoded
+from backlog_worker.store.sql.outbox import Outbox
+
+POLICY = "policy"
+PIPELINE = "pipeline"
+_LISTED = "kind, name, version, hash, body, contracts, live, at, author"
+_RUN = "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, ended_at, ended_by, kind, reason"
+
+
+class Versions(Outbox):
+    """Verbs of definitions, decisions and runs."""
+
+    def live(self, env: str, kind: str) -> list[dict[str, Any]]:
+        """Return the definitions of one kind that are in force."""
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND live ORDER BY name"  # noqa: S608 - our own column names
+        return self.select("definitions", text, env=env, kind=kind)
+
+    def live_hashes(self, env: str) -> dict[str, str]:
+        """Return the hash in force by kind and name, such as ``pipeline/spec``."""
+        text = "SELECT kind, name, hash FROM definitions WHERE env = :env AND live"
+        return {f"{row[0]}/{row[1]}": row[2] for row in self.run(text, env=env)}
+
+    def definition(self, env: str, kind: str, digest: str) -> dict[str, Any] | None:
+        """Return one definition by its hash, in force or not."""
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND hash = :hash"  # noqa: S608 - our own column names
+        rows = self.select("definitions", text, env=env, kind=kind, hash=digest)
+        return rows[0] if rows else None
+
+    def definitions(self, env: str, kind: str) -> list[dict[str, Any]]:
+        """Return every definition of one kind, newest first."""
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind ORDER BY at DESC"  # noqa: S608 - our own column names
+        return self.select("definitions", text, env=env, kind=kind)
+
+    def enact(self, env: str, row: Mapping[str, Any]) -> None:
+        """Put a definition in force in place of the one with its name; older ones stay readable."""
+        text = "UPDATE definitions SET live = :off WHERE env = :env AND kind = :kind AND name = :name AND live"
+        self.count(text, env=env, kind=row["kind"], name=row["name"], off=False)
+        tail = "ON CONFLICT (env, kind, hash) DO UPDATE SET live = excluded.live, at = excluded.at, author = excluded.author"
+        self.insert("definitions", [{**row, "env": env, "live": True, "at": self.now()}], tail)
+
+    def keep_decision(self, row: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
+        """Store what one tick said."""
+        self.insert("decisions", [row])
+        self.insert("receipts", ({**receipt, "decision_id": row["id"]} for receipt in receipts))
+
+    def last_decision(self, env: str, *, before: datetime | None = None) -> dict[str, Any] | None:
+        """Return the last decision, or the last one up to a moment."""
+        text = "SELECT id, at, policy, digest, counts FROM decisions WHERE env = :env ORDER BY at DESC LIMIT 1"
+        if before is not None:
+            moment = "to_timestamp(:before)" if self.dialect.name == "postgresql" else ":before"
+            text = text.replace("ORDER BY", f"AND at <= {moment} ORDER BY")
+            rows = self.select("decisions", text, env=env, before=before.timestamp())
+        else:
+            rows = self.select("decisions", text, env=env)
+        return rows[0] if rows else None
+
+    def receipts_of(self, entry_id: str, most: int = 20) -> list[dict[str, Any]]:
+        """Return what the last decisions said about one entry, newest first."""
+        text = (
+            "SELECT r.position, r.score, r.terms, r.waits, d.at, d.policy FROM receipts r"
+            " JOIN decisions d ON d.id = r.decision_id WHERE r.entry_id = :entry ORDER BY d.at DESC LIMIT :most"
+        )
+        rows = []
+        for row in self.run(text, entry=entry_id, most=most):
+            found = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
+            found |= decoded("receipts", {"terms": found["terms"], "waits": found["waits"]})
+            rows.append(found | decoded("decisions", {"at": found["at"]}))
+        return rows
+
+    def forget_decisions(self, env: str, keep: int) -> int:
+        """Drop all but the last *keep* decisions with their receipts."""
+        text = "SELECT id FROM decisions WHERE env = :env ORDER BY at DESC LIMIT 500 OFFSET :keep"
+        old = self.dialect.bind([row[0] for row in self.run(text, env=env, keep=keep)])
+        self.count("DELETE FROM receipts WHERE decision_id {ids}", ids=old)
+        return self.count("DELETE FROM decisions WHERE id {ids}", ids=old)
+
+    def begin_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store new runs; a unique index refuses a second live one for an entry."""
+        self.insert("runs", rows)
+
+    def runs(self, entry_id: str | None = None, *, live: bool = False, most: int = 50) -> list[dict[str, Any]]:
+        """Return runs, newest first."""
+        text = (
+            f"SELECT {_RUN} FROM runs WHERE entry_id = coalesce(:entry, entry_id)"  # noqa: S608 - our own column names
+            + (" AND ended_at IS NULL" if live else "")
+            + " ORDER BY claimed_at DESC, id DESC LIMIT :most"
+        )
+        return self.select("runs", text, entry=entry_id, most=most)
+
+    def run_of(self, run_id: str) -> dict[str, Any] | None:
+        """Return one run."""
+        rows = self.select("runs", f"SELECT {_RUN} FROM runs WHERE id = :id", id=run_id)  # noqa: S608 - our own column names
+        return rows[0] if rows else None
+
+    def runs_by_id(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return runs by id."""
+        text = f"SELECT {_RUN} FROM runs WHERE id {{ids}}"  # noqa: S608 - our own column names
+        return {row["id"]: row for row in self.select("runs", text, ids=self.dialect.bind(run_ids))}

@@ -1,0 +1,138 @@
+"""One Celery task per step: ids in, one lifecycle call, bells rung after its commit."""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from celery import signals
+
+from backlog_worker import telemetry
+from backlog_worker.celery import SETTINGS, TASKS, app, ring
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.errors import BacklogError
+from backlog_worker.executors import process
+from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage
+from backlog_worker.store import migrate
+from backlog_worker.telemetry import emit
+from backlog_worker.wiring import kit_of
+
+SEEN_EVERY = 10.0
+_stopping = threading.Event()
+
+
+@lru_cache(maxsize=1)
+def kit() -> Kit:
+    """Return the kit of this process, built at its first task, after the fork."""
+    return kit_of(SETTINGS)
+
+
+@app.task(name=TASKS[Step.DISPATCH])
+def dispatch_tick() -> None:
+    """Choose who goes now."""
+    _do(lambda: dispatch.tick(kit()))
+
+
+@app.task(name=TASKS[Step.SWEEP])
+def sweep() -> None:
+    """Take back what the dead held; ring again."""
+    _do(lambda: claim.sweep(kit()))
+
+
+@app.task(name=TASKS[Step.CLAIM])
+def claim_entries(*entry_ids: str) -> None:
+    """Claim entries for this worker and do their first stages."""
+    _do(lambda: claim.take(kit(), entry_ids))
+
+
+@app.task(name=TASKS[Step.STAGE])
+def do_stage(run_id: str, job_id: str) -> None:
+    """Take the next stage of a run and do it."""
+    _do(lambda: stage.advance(kit(), run_id, job_id))
+
+
+@app.task(name=TASKS[Step.HUMAN_REVIEW])
+def human_review(entry_id: str) -> None:
+    """Tell of a dead letter, and end: the person answers by command, not by task."""
+    review.open_dead_letter(kit(), entry_id)
+
+
+@app.task(name=TASKS[Step.SEND])
+def send_writebacks() -> None:
+    """Deliver what waits in the outbox."""
+    send.send(kit())
+
+
+def _do(step: Callable[[], Sequence[Bell]]) -> None:
+    """Do one step and ring its bells; a database that is away is said in one line, and the sweep rings again."""
+    try:
+        ring(step())
+    except BacklogError as error:
+        emit("database_away", error=str(error))
+
+
+@signals.setup_logging.connect
+def _logging(**_: Any) -> None:
+    telemetry.configure(level=SETTINGS.log_level, as_json=SETTINGS.log_json)
+
+
+@signals.worker_process_init.connect
+def _forked(**_: Any) -> None:
+    """Forget what the parent opened, without closing it: its connections are the parent's."""
+    if kit.cache_info().currsize:
+        kit().store.engine.dispose(close=False)
+    kit.cache_clear()
+
+
+@signals.worker_ready.connect
+def _ready(sender: Any, **_: Any) -> None:
+    """Say that this worker lives, and go on saying so; first kill what a dead worker of this machine left behind."""
+    controller = sender.controller
+    row = {
+        "name": controller.hostname,
+        "queues": sorted(app.amqp.queues.consume_from),
+        "slots": controller.concurrency,
+        "schema_min": migrate.SCHEMA_MIN,
+        "schema_max": migrate.SCHEMA_MAX,
+    }
+    threading.Thread(target=_seen, args=(row,), daemon=True, name="seen").start()
+
+
+def _seen(row: dict[str, Any]) -> None:
+    store = kit().store
+    _kill_orphans(kit())
+    while True:
+        try:
+            with store.begin(actor=row["name"]) as unit:
+                unit.see_worker(row)
+        except BacklogError as error:
+            emit("database_away", error=str(error))
+        if _stopping.wait(SEEN_EVERY):
+            return
+
+
+def _kill_orphans(of: Kit) -> None:
+    found = dict(process.orphans())
+    with of.store.read() as unit:  # a run that this backlog does not know belongs to somebody else
+        ours = unit.runs_by_id(sorted(set(found.values())))
+    for pid, run_id in found.items():
+        if run_id in ours and ours[run_id]["ended_at"] is not None:
+            process.kill_pid(pid)
+            emit("orphan_killed", pid=pid, run=run_id)
+
+
+@signals.worker_shutting_down.connect
+def _gone(sender: Any, **_: Any) -> None:
+    _stopping.set()
+    try:
+        with kit().store.begin(actor=str(sender)) as unit:
+            unit.lose_worker(str(sender))
+    except BacklogError as error:
+        emit("database_away", error=str(error))
+
+
+@signals.task_unknown.connect
+@signals.task_rejected.connect
+def _rejected(message: Any = None, exc: Any = None, **_: Any) -> None:
+    """A message that Celery refuses changes no entry; the sweep rings again, and people see it."""
+    emit("message_rejected", error=str(exc)[:200], headers=str(getattr(message, "headers", ""))[:300])

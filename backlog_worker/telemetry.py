@@ -1,0 +1,65 @@
+"""emit(event): one log line; wording and levels live here, and nothing secret passes."""
+
+import logging
+import sys
+from collections.abc import Mapping
+
+import structlog
+
+from backlog_worker.domain.masking import masked_value
+
+# event -> level and words; a line carries its fields beside them. Hot paths are at debug.
+EVENTS: Mapping[str, tuple[int, str]] = {
+    "dispatched": (logging.INFO, "entries were chosen"),
+    "claimed": (logging.DEBUG, "entries were claimed"),
+    "claim_refused": (logging.INFO, "an entry was not eligible any more and was blocked"),
+    "stage_ended": (logging.DEBUG, "a stage ended"),
+    "stage_retried": (logging.INFO, "a stage failed and is tried again"),
+    "settled": (logging.INFO, "a run ended"),
+    "claim_lost": (logging.WARNING, "a claim was lost; its child was killed and nothing was written"),
+    "stale_write_refused": (logging.WARNING, "a late write of a run that lost its claim was refused"),
+    "given_back": (logging.INFO, "a run was given back at shutdown; nothing was counted"),
+    "expired": (logging.WARNING, "leases ran out and were taken back"),
+    "review_opened": (logging.WARNING, "a person is asked"),
+    "review_late": (logging.WARNING, "a review is past its due time"),
+    "definition_applied": (logging.INFO, "a definition is in force now"),
+    "definition_invalid": (logging.ERROR, "a definition is wrong; the last good one stays in force"),
+    "definition_stale": (logging.WARNING, "a file is older than what is in force; give it a new version"),
+    "bells_unsent": (logging.WARNING, "the broker does not answer; the sweep will ring again"),
+    "database_away": (logging.WARNING, "the database does not answer; this is tried again"),
+    "writeback_failed": (logging.WARNING, "a write-back was not delivered"),
+    "writeback_given_up": (logging.ERROR, "a write-back was given up"),
+    "orphan_killed": (logging.WARNING, "a process of a dead worker was killed"),
+    "message_rejected": (logging.ERROR, "a message was refused; no entry changed"),
+    "grace_given": (logging.WARNING, "the sweep was away; leases were given more time"),
+}
+
+
+def configure(*, level: str = "INFO", as_json: bool | None = None) -> None:
+    """Log to standard error: JSON where nobody looks, text at a terminal."""
+    pretty = sys.stderr.isatty() if as_json is None else not as_json
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=True) if pretty else structlog.processors.JSONRenderer()
+    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        renderer,
+    ]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level)),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+
+
+def emit(event: str, **fields: object) -> None:
+    """Log one event with its fields, masked; an event that EVENTS does not know is a mistake and raises KeyError."""
+    level, words = EVENTS[event]
+    logger = structlog.get_logger()
+    if logger.is_enabled_for(level):
+        masked = {name: masked_value(value) for name, value in fields.items()}
+        logger.log(level, words, code=event, **masked)

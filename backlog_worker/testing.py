@@ -1,0 +1,199 @@
+"""For our tests and our users': a kit in memory, a clock to set, an executor that says what it is told, makers."""
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.outcome import Done, Result
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Work
+from backlog_worker.executors.command import CommandExecutor
+from backlog_worker.executors.template import TemplateExecutor
+from backlog_worker.integrations import DefinitionFile
+from backlog_worker.integrations.artifacts import FolderArtifacts
+from backlog_worker.integrations.folder import FolderTracker
+from backlog_worker.lifecycle import Kit, claim, dispatch, intake, review, send, stage
+from backlog_worker.lifecycle.definitions import Book, reload
+from backlog_worker.lifecycle.heart import Heart
+from backlog_worker.store import Store, migrate
+from backlog_worker.wiring import new_id
+
+POLICY = """\
+version: 1
+eligibility:
+  - { id: ELIG-LABEL, check: "'ai-ok' in entry.labels" }
+dispatch: { top: 20, ahead: 10 }
+claims: { timeout: 2m, heartbeat: 30s, maxAttempts: 3, retryDelay: 10s }
+admission: { maxInProgress: 100 }
+deadLetter: { owner: team-platform }
+"""
+PIPELINE = """\
+name: spec
+version: 1
+jobs:
+  - { id: draft, python: "fake:draft" }
+  - { id: check, python: "fake:check" }
+  - { id: publish, python: "fake:publish" }
+"""
+
+
+@dataclass(slots=True)
+class Clock:
+    """A clock that stands until it is moved; the time of a store in memory."""
+
+    now: float = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@dataclass(slots=True)
+class FakeExecutor:
+    """Returns what a test says for a job, in turn; without a word it is done."""
+
+    results: dict[str, list[Result | Callable[[Job, Work], Result]]] = field(default_factory=dict)
+    performed: list[tuple[str, str]] = field(default_factory=list)
+
+    def perform(self, job: Job, work: Work) -> Result:
+        """Return the next result that was given for the job."""
+        self.performed.append((work.entry_id, job.id))
+        waiting = self.results.get(job.id)
+        result: Result | Callable[[Job, Work], Result] = waiting.pop(0) if waiting else Done(output={"job": job.id})
+        return result(job, work) if callable(result) else result
+
+
+@dataclass(slots=True)
+class Texts:
+    """Definitions given as texts; assign and they have changed."""
+
+    texts: list[DefinitionFile]
+    seen: Sequence[DefinitionFile] = ()
+
+    def files(self) -> Sequence[DefinitionFile]:
+        """Return every definition."""
+        self.seen = list(self.texts)
+        return self.texts
+
+    def changed(self) -> bool:
+        """Return whether any was assigned since."""
+        return list(self.texts) != list(self.seen)
+
+
+@dataclass(slots=True)
+class Bench:
+    """A whole backlog on a table: store, clock, executor, and the bells that nobody has heard yet."""
+
+    kit: Kit
+    clock: Clock
+    executor: FakeExecutor
+    texts: Texts
+    bells: deque[Bell] = field(default_factory=deque)
+
+    def file(self, *records: Mapping[str, Any]) -> list[intake.Filed]:
+        """File drafts made of these fields."""
+        made = ((f"record {index}", draft(**each)) for index, each in enumerate(records, start=1))
+        return list(intake.file(self.kit, made, actor="ana", channel="import"))
+
+    def tick(self) -> None:
+        """Run one tick of the dispatcher."""
+        self.bells += dispatch.tick(self.kit)
+        self.clock.forward(2)
+
+    def sweep(self) -> None:
+        """Run one sweep."""
+        self.bells += claim.sweep(self.kit)
+        self.clock.forward(2)
+
+    def answer(self, bell: Bell) -> None:
+        """Do what one bell asks for."""
+        self.bells += answered(self.kit, bell)
+
+    def ring(self, most: int = 10_000) -> None:
+        """Answer bells until none is left."""
+        while self.bells and most:
+            self.answer(self.bells.popleft())
+            most -= 1
+
+    def run(self, ticks: int = 50) -> None:
+        """Tick and answer until nothing moves any more."""
+        for _ in range(ticks):
+            self.tick()
+            self.ring()
+            self.sweep()
+            self.ring()
+
+    def statuses(self) -> dict[str, int]:
+        """Count entries by status."""
+        with self.kit.store.read() as unit:
+            return unit.statuses(self.kit.env)
+
+
+def answered(kit: Kit, bell: Bell) -> Sequence[Bell]:
+    """Do what a bell asks for, as the tasks do; returns the bells that follow."""
+    if bell.step == Step.CLAIM:
+        return claim.take(kit, bell.ids)
+    if bell.step == Step.STAGE:
+        return stage.advance(kit, *bell.ids)
+    if bell.step == Step.HUMAN_REVIEW:
+        review.open_dead_letter(kit, bell.ids[0])
+    if bell.step == Step.SEND:
+        send.send(kit)
+    return []
+
+
+def bench(
+    *, url: str = "memory://", policy: str = POLICY, pipelines: Sequence[str] = (PIPELINE,), slots: int = 4
+) -> Bench:
+    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere."""
+    clock = Clock()
+    store = Store(url, clock=clock)
+    migrate.upgrade(store)
+    executor = FakeExecutor()
+    folder = Path(tempfile.mkdtemp(prefix="backlog-"))
+    texts = Texts([DefinitionFile(kind="policy", file="policy.yml", body=policy)])
+    texts.texts += [DefinitionFile(kind="pipeline", file=f"{n}.yml", body=body) for n, body in enumerate(pipelines)]
+    commands = CommandExecutor(project=folder, workspaces=folder / "workspaces")
+    kit = Kit(
+        env="prod",
+        worker="worker@bench",
+        store=store,
+        definitions=texts,
+        book=Book(env="prod"),
+        executors={"python": executor, "command": commands, "template": TemplateExecutor()},
+        gates=commands,
+        artifacts=FolderArtifacts(folder / "artifacts"),
+        tracker=FolderTracker(folder / "writebacks"),
+        heart=Heart(store),
+        new_id=new_id,
+        jitter=lambda: 0.5,
+        pause=lambda _seconds: None,
+        seen_within=timedelta(days=3650),
+    )
+    reload(store, kit.book, texts, author="file", first=True)
+    row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 1}
+    with store.begin() as unit:
+        unit.see_worker(row)
+    return Bench(kit=kit, clock=clock, executor=executor, texts=texts)
+
+
+def draft(**fields: Any) -> dict[str, Any]:
+    """Return a draft that is eligible, with these fields in place of the usual ones."""
+    usual = {
+        "title": "Login loop on Safari",
+        "dedupe_key": f"test:{new_id('key')}",
+        "labels": ["ai-ok"],
+        "priority": "medium",
+        "created_at": "2026-12-01T00:00:00Z",
+        "input": {"body": "It loops."},
+    }
+    return {**usual, **fields}

@@ -1,0 +1,62 @@
+"""The composition root: settings in, the kit out; nothing is built anywhere else."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+from ulid import ULID
+
+from backlog_worker import settings as environment
+from backlog_worker.executors.command import CommandExecutor
+from backlog_worker.executors.python import PythonExecutor
+from backlog_worker.executors.template import TemplateExecutor
+from backlog_worker.integrations.artifacts import FolderArtifacts
+from backlog_worker.integrations.folder import FolderTracker
+from backlog_worker.integrations.project import Project
+from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.definitions import Book, reload
+from backlog_worker.lifecycle.heart import Heart
+from backlog_worker.settings import Settings
+from backlog_worker.store import Store, migrate
+
+
+def new_id(prefix: str) -> str:
+    """Return a new id: a prefix and a ULID."""
+    return f"{prefix}_{ULID()}"
+
+
+def store_of(settings: Settings) -> Store:
+    """Open the store, making the folder of an embedded one."""
+    if settings.database.startswith("sqlite:///"):
+        Path(settings.database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return Store(settings.database)
+
+
+def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store | None = None) -> Kit:
+    """Build the kit of one process; the schema must fit, and the definitions of the project are read."""
+    given = settings or environment.load()
+    opened = store or store_of(given)
+    if store is None:
+        migrate.fitting(opened)
+    project = Project(given.folder)
+    commands = CommandExecutor(project=project.root, workspaces=project.state / "workspaces")
+    kit = Kit(
+        env=given.env,
+        worker=worker or f"{given.host}:{os.getpid()}",
+        store=opened,
+        definitions=project,
+        book=Book(env=given.env),
+        executors={"command": commands, "python": PythonExecutor(), "template": TemplateExecutor()},
+        gates=commands,
+        artifacts=FolderArtifacts(project.state / "artifacts"),
+        tracker=FolderTracker(project.state / "writebacks"),
+        heart=Heart(opened),
+        new_id=new_id,
+        jitter=random.random,
+        pause=time.sleep,
+    )
+    reload(kit.store, kit.book, kit.definitions, author="file", first=True)
+    return kit
+
+
