@@ -51,7 +51,7 @@ class _Judge:
 
 
 def file(
-    kit: Kit, records: Iterable[tuple[str, Mapping[str, Any]]], *, actor: str, channel: str, dry_run: bool = False
+    kit: Kit, records: Iterable[tuple[str, Mapping[str, Any] | InvalidInputError]], *, actor: str, channel: str, dry_run: bool = False
 ) -> Iterator[Filed]:
     """File records, each with the place that it came from, in batches of one transaction each.
 
@@ -60,9 +60,12 @@ def file(
     batch: list[tuple[str, Draft]] = []
     for place, record in records:
         try:
+            if isinstance(record, InvalidInputError):
+                raise record
             batch.append((place, drafts.checked(record)))
         except InvalidInputError as error:
-            yield Filed(place=place, title=str(record.get("title", ""))[:80], error=str(error))
+            title = "" if isinstance(record, InvalidInputError) else str(record.get("title", ""))[:80]
+            yield Filed(place=place, title=title, error=str(error))
             continue
         if len(batch) >= BATCH:
             yield from _batch(kit, batch, actor, channel, dry_run=dry_run)

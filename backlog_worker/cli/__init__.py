@@ -1,0 +1,52 @@
+"""People at a terminal; a command imports what it needs when it is called, so that `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backlog_worker.cli import admin, definitions, entries, local, reviews, runs
+from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
+from backlog_worker.domain.errors import BacklogError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (local, entries, runs, reviews, definitions, admin):
+    module.register(app)
+
+
+@app.callback()
+def options(
+    folder: Annotated[Path | None, typer.Option("--dir", help="The project's folder, instead of .backlog-worker.")] = None,
+    env: Annotated[str, typer.Option("--env", help="The backlog to work on.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print data only.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
+) -> None:
+    """Drive AI and agent pipelines from a governed backlog."""
+    import os
+
+    OPTIONS.as_json, OPTIONS.quiet, OPTIONS.color = as_json, quiet or as_json, not no_color
+    if folder is not None:
+        os.environ["BACKLOG_DIR"] = str(folder)
+    if env:
+        os.environ["BACKLOG_ENV"] = env
+
+
+def main() -> None:
+    """Run the command line; an error ends it with one sentence and its exit code."""
+    try:
+        app()
+    except BacklogError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

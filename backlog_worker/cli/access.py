@@ -1,0 +1,30 @@
+"""What commands share: the kit of this process, and the options that many of them take."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle import Kit
+    from backlog_worker.settings import Settings
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Where = Annotated[str, typer.Option("--where", help="A filter, such as 'status:escalated failure:timeout'.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+
+
+def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":
+    """Build the kit of a command; logs below warnings are left out, the command itself says what happens."""
+    from backlog_worker import settings, telemetry, wiring
+    from backlog_worker.store import migrate as migrations
+
+    given = settings.load()
+    telemetry.configure(level="WARNING" if given.log_level == "INFO" else given.log_level)
+    if migrate or given.database.startswith("sqlite"):
+        store = wiring.store_of(given)
+        migrations.upgrade(store)
+        store.close()
+    return wiring.kit_of(given, worker=given.who), given
+

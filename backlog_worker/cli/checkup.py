@@ -1,0 +1,124 @@
+"""What `doctor` looks at: each finding names the value and the command that repairs it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from backlog_worker import settings, wiring
+from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.masking import masked
+from backlog_worker.lifecycle import Kit, watch
+from backlog_worker.settings import Settings
+from backlog_worker.store import Store, migrate
+
+LATE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    found: str
+    repair: str = ""
+    bad: bool = False
+
+    @property
+    def mark(self) -> str:
+        """Return `ok`, or `BAD`."""
+        return "BAD" if self.bad else "ok"
+
+
+def findings() -> list[Finding]:
+    """Look at everything; a part that cannot be looked at is a finding itself."""
+    given = settings.load()
+    return [*_files(given), *_broker(given), *_database(given)]
+
+
+def _files(given: Settings) -> Iterator[Finding]:
+    policy = given.folder / "policy.yml"
+    if not policy.exists():
+        yield Finding(check="files", found=f"no policy in {given.folder}", repair="backlog-worker init", bad=True)
+    else:
+        yield Finding(check="files", found=str(given.folder))
+
+
+def _broker(given: Settings) -> Iterator[Finding]:
+    from kombu import Connection
+
+    address = masked(given.broker)
+    try:
+        with Connection(given.broker, connect_timeout=2) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+    except Exception as error:  # noqa: BLE001 - an edge: every transport has errors of its own, and each is the finding
+        repair = "start it, correct BACKLOG_BROKER_URL, or backlog-worker up for an embedded one"
+        yield Finding(check="broker", found=f"{address}: {str(error)[:120] or 'no answer'}", repair=repair, bad=True)
+        return
+    yield Finding(check="broker", found=address)
+    if given.broker.startswith("redis"):
+        yield from _redis(given)
+
+
+def _redis(given: Settings) -> Iterator[Finding]:
+    import redis
+
+    url = given.broker.replace("redis+socket://", "unix://")
+    policy = redis.Redis.from_url(url, socket_timeout=2).config_get("maxmemory-policy").get("maxmemory-policy")
+    evicts = policy not in {"noeviction", None}
+    repair = "CONFIG SET maxmemory-policy noeviction" if evicts else ""
+    yield Finding(check="broker eviction", found=str(policy), repair=repair, bad=evicts)
+
+
+def _database(given: Settings) -> Iterator[Finding]:
+    try:
+        store = wiring.store_of(given)
+        revision = migrate.revision(store)
+    except Exception as error:  # noqa: BLE001 - an edge: whatever the driver raises is the finding
+        text = f"{masked(given.database)}: {str(error).splitlines()[0][:160]}"
+        yield Finding(check="database", found=text, repair="start it, or correct BACKLOG_DATABASE_URL", bad=True)
+        return
+    newest = migrate.head()
+    behind = revision != newest
+    repair = "backlog-worker db migrate" if behind else ""
+    yield Finding(check="database", found=f"{masked(given.database)}, revision {revision} of {newest}", repair=repair, bad=behind)
+    if behind:
+        return
+    yield from _durable(store)
+    try:
+        kit = wiring.kit_of(given)
+        yield from _backlog(kit)
+    except BacklogError as error:
+        yield Finding(check="policy", found=str(error), repair=error.hint, bad=True)
+
+
+def _durable(store: Store) -> Iterator[Finding]:
+    with store.read() as unit:
+        if store.dialect.name == "postgresql":
+            for name in ("fsync", "full_page_writes", "synchronous_commit"):
+                value = str(unit.value(f"SHOW {name}"))
+                off = value == "off"
+                repair = f"ALTER SYSTEM SET {name} = on" if off else ""
+                yield Finding(check=f"database {name}", found=value, repair=repair, bad=off)
+            standby = bool(unit.value("SELECT pg_is_in_recovery()"))
+            repair = "name the primary in BACKLOG_DATABASE_URL" if standby else ""
+            yield Finding(check="database role", found="replica" if standby else "primary", repair=repair, bad=standby)
+        else:
+            mode, sync = unit.value("PRAGMA journal_mode"), unit.value("PRAGMA synchronous")
+            wrong = mode != "wal" or int(sync) < 2  # noqa: PLR2004 - FULL is 2
+            yield Finding(check="database durability", found=f"{mode}, synchronous {sync}", bad=wrong)
+
+
+def _backlog(kit: Kit) -> Iterator[Finding]:
+    report = watch.report(kit)
+    yield Finding(check="policy", found=report.policy)
+    for text in report.findings:
+        yield Finding(check="definition", found=text.splitlines()[0], repair="backlog-worker pipeline validate", bad=True)
+    moving = any(report.counts.by_status.get(status) for status in ("queued", "ready", "in_progress", "retrying"))
+    idle = not report.slots and moving
+    found = f"{len(report.workers)} seen, {report.slots} slots for stages"
+    yield Finding(check="workers", found=found, repair="backlog-worker up, or celery -A backlog_worker worker" if idle else "", bad=idle)
+    late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
+    tick = "never" if report.last_tick is None else f"{report.last_tick:.0f} s after its lease"
+    yield Finding(check="dispatch tick", found=tick, repair="celery -A backlog_worker beat" if late else "", bad=late)
+    broken = watch.verify(kit)
+    repair = "backlog-worker db verify" if broken else ""
+    yield Finding(check="invariants", found=f"{len(broken)} broken", repair=repair, bad=bool(broken))

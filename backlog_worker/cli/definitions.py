@@ -1,0 +1,202 @@
+"""pipeline, policy, schema, explain-code: the files that people write."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backlog_worker.cli.access import kit
+from backlog_worker.cli.output import FINDINGS, as_json, following, say, shown, table, talk
+from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from backlog_worker.domain.errors import Finding
+
+pipeline = typer.Typer(help="Pipelines.", no_args_is_help=True)
+policy = typer.Typer(help="The rules of the backlog.", no_args_is_help=True)
+Files = Annotated[list[Path] | None, typer.Argument(help="Files; none: those of the project.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(pipeline, name="pipeline")
+    app.add_typer(policy, name="policy")
+    app.command("schema")(schema)
+    app.command("explain-code")(explain_code)
+
+
+@pipeline.command("list")
+def list_pipelines() -> None:
+    """List the pipelines that are in force."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = with_kit.book.pipelines(unit)
+    rows = [(p.name, p.version, p.hash[:12], len(p.jobs), "yes" if p.light else "no", p.description) for p in found.values()]
+    data = [{"name": p.name, "version": p.version, "sha256": p.hash} for p in found.values()]
+    columns = ("name", "version", "hash", "jobs", "light", "description")
+    shown("backlog-worker/pipelines", data, lambda: table("", columns, rows))
+
+
+@pipeline.command("show")
+def show_pipeline(name: str) -> None:
+    """Show one pipeline, job by job."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = with_kit.book.pipeline(unit, name)
+    if found is None:
+        message = f"no pipeline {name} is in force"
+        raise NotFoundError(message, hint="backlog-worker pipeline list")
+    rows = [
+        (j.id, j.kind, j.target, f"{j.timeout.total_seconds():g} s", j.retry.max_attempts, [g.id for g in j.gates],
+         "inline" if j.inline else "", "approval" if j.approval else "")
+        for j in found.jobs
+    ]
+    columns = ("job", "by", "what", "timeout", "attempts", "gates", "", "")
+    shown("backlog-worker/pipeline", {"body": found.body}, lambda: table(f"{found.name} {found.version}", columns, rows))
+
+
+@pipeline.command("validate")
+def validate_pipelines(files: Files = None) -> None:
+    """Check pipelines; every mistake of every file at once."""
+    _validate("pipeline", files)
+
+
+@policy.command("validate")
+def validate_policy(files: Files = None) -> None:
+    """Check the policy; every mistake at once."""
+    _validate("policy", files)
+
+
+@policy.command("show")
+def show_policy() -> None:
+    """Print the policy that is in force."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = with_kit.book.policy(unit)
+
+    def _human() -> None:
+        talk(f"policy {found.stamp}")
+        say(found.body.rstrip())
+
+    shown("backlog-worker/policy", {"version": found.version, "sha256": found.hash, "body": found.body}, _human)
+
+
+@policy.command("history")
+def policy_history() -> None:
+    """List every version of the policy that was ever in force."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = unit.definitions(with_kit.env, "policy")
+    rows = [(d["version"], d["hash"][:12], "live" if d["live"] else "", d["at"], d["author"]) for d in found]
+    shown("backlog-worker/policies", found, lambda: table("", ("version", "hash", "", "since", "by"), rows))
+
+
+@policy.command("test")
+def test_policy(files: Files = None) -> None:
+    """Run the examples of the policy: which entry runs first?"""
+    from datetime import UTC, datetime
+
+    from backlog_worker.domain import policy as policies
+    from backlog_worker.domain.priority import example_orders
+
+    failed = 0
+    for path in _paths("policy", files):
+        found = policies.load(_text(path), file=str(path))
+        now = datetime.now(UTC)
+        for name, order, ranked in example_orders(found, now):
+            given = [each.entry.id for each in ranked]
+            failed += given != order
+            say(f"{'ok    ' if given == order else 'FAILED'}  {name}")
+            for each in ranked:
+                terms = " + ".join(f"{term} {points:g}" for term, points in each.terms.items())
+                say(f"          {each.entry.id}  {each.score:g} = {terms}" if each.score is not None else f"          {each.error}")
+            if given != order:
+                say(f"          wanted {', '.join(order)}; the policy gives {', '.join(given)}")
+    if failed:
+        raise SystemExit(1)
+
+
+def schema(kind: Annotated[str, typer.Argument(help="policy, pipeline, entry or writeback.")]) -> None:
+    """Print a JSON Schema for editors."""
+    print(json.dumps(schema_of(kind), indent=1))  # noqa: T201 - the schema itself is the output
+
+
+def schema_of(kind: str) -> dict[str, object]:
+    """Return the JSON Schema of one kind of file; raises UsageError."""
+    from backlog_worker.domain.document import suggestion
+    from backlog_worker.domain.draft import Draft
+    from backlog_worker.domain.pipeline import PipelineFile
+    from backlog_worker.domain.policy import PolicyFile
+
+    models = {"policy": PolicyFile, "pipeline": PipelineFile, "entry": Draft}
+    if kind not in models:
+        message = f"there is no schema {kind!r}"
+        raise UsageError(message, hint=suggestion(kind, list(models)) or f"one of: {', '.join(models)}")
+    found = models[kind].model_json_schema(by_alias=True)
+    if kind in {"policy", "pipeline"}:  # people write versions as numbers; we read them as they are written
+        found["properties"]["version"] = {"type": ["string", "number"]}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **found}
+
+
+def explain_code(code: str) -> None:
+    """Say what a code means and how to fix it."""
+    from backlog_worker.domain.document import CODES, suggestion
+    from backlog_worker.domain.reasons import REMEDIES
+
+    found = REMEDIES.get(code.upper()) or (CODES.get(code[-2:]) if code.upper().startswith("BW") else None)
+    if found is None:
+        message = f"{code} is not a code"
+        raise NotFoundError(message, hint=suggestion(code.upper(), list(REMEDIES)) or f"known: {', '.join(REMEDIES)}")
+    shown("backlog-worker/code", {"code": code, "means": found[0], "remedy": found[1]}, lambda: say(found[0], found[1]))
+
+
+def _validate(kind: str, files: list[Path] | None) -> None:
+    from backlog_worker.lifecycle.definitions import parsed
+
+    findings: list[Finding] = []
+    paths = _paths(kind, files)
+    for path in paths:
+        contracts = {f"schemas/{each.name}": json.loads(each.read_text()) for each in path.parent.glob("schemas/*.json")}
+        try:
+            found = parsed(kind, _text(path), str(path), contracts)
+            talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")
+        except InvalidFileError as error:
+            findings += error.findings
+    if findings:
+        if not _as_json(findings):
+            talk(*(f"{finding}\n" for finding in findings), f"{len(findings)} mistakes")
+        raise SystemExit(FINDINGS)
+    following("backlog-worker up, which reads it at once")
+
+
+def _as_json(findings: "list[Finding]") -> bool:
+    from backlog_worker.cli.output import OPTIONS
+
+    if OPTIONS.as_json:
+        as_json("backlog-worker/findings", findings)
+    return OPTIONS.as_json
+
+
+def _paths(kind: str, files: list[Path] | None) -> list[Path]:
+    from backlog_worker import settings
+
+    if files:
+        return files
+    folder = settings.load().folder
+    found = [folder / "policy.yml"] if kind == "policy" else sorted((folder / "pipelines").glob("*.yml"))
+    if not found or not found[0].exists():
+        message = f"there is no {kind} in {folder}"
+        raise NotFoundError(message, hint="backlog-worker init")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        message = f"there is no file {path}"
+        raise NotFoundError(message) from None
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise UsageError(message) from None

@@ -1,0 +1,346 @@
+"""entry: work in the backlog."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
+from backlog_worker.cli.output import as_json, console, following, say, shown, table, talk
+from backlog_worker.domain.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from backlog_worker.domain.entry import Entry
+    from backlog_worker.lifecycle import Kit
+    from backlog_worker.lifecycle.intake import Filed
+
+entry = typer.Typer(help="Work in the backlog.", no_args_is_help=True)
+EntryId = Annotated[str, typer.Argument(help="The id of an entry, or the beginning of it.")]
+FINDINGS_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(entry, name="entry")
+
+
+@entry.command("import")
+def import_file(
+    path: Annotated[Path, typer.Argument(help="A file: gh issue list --json, .json, .jsonl, .csv or .yml.")],
+    dry_run: DryRun = False,
+    pipeline: Annotated[str, typer.Option(help="The pipeline of records that name none.")] = "spec",
+) -> None:
+    """File every record of a file, once; a second import of the same changes nothing."""
+    from backlog_worker.integrations import files
+    from backlog_worker.lifecycle import intake
+
+    with_kit, given = kit()
+    read = _progress(files.records(path), path)
+    filled = ((place, record if not isinstance(record, Mapping) else {"pipeline": pipeline, **record}) for place, record in read)
+    results = intake.file(with_kit, filled, actor=given.who, channel="import", dry_run=dry_run)
+    _imported(results, dry_run=dry_run)
+
+
+def _progress(records: Iterator[Any], path: Path) -> Iterator[Any]:
+    """Count records on standard error while they are read, on a terminal only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    shown_on = console(error=True)
+    if not shown_on.is_terminal:
+        yield from records
+        return
+    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=shown_on, transient=True) as progress:
+        task = progress.add_task(path.name, total=None)
+        for record in records:
+            progress.advance(task)
+            yield record
+
+
+def _imported(results: "Iterator[Filed]", *, dry_run: bool) -> None:
+    counts: dict[str, int] = {}
+    bars: dict[str, int] = {}
+    samples: list[Filed] = []
+    errors: list[Filed] = []
+    for each in results:
+        word = "refused" if each.error else each.status if each.new else "known before"
+        counts[word] = counts.get(word, 0) + 1
+        for bar in each.bars:
+            bars[bar] = bars.get(bar, 0) + 1
+        if each.error and len(errors) < FINDINGS_SHOWN:
+            errors.append(each)
+        elif len(samples) < FINDINGS_SHOWN and dry_run:
+            samples.append(each)
+
+    def _human() -> None:
+        if samples:
+            rows = [(s.place, s.title[:60], s.status or "known before", s.score, s.reason) for s in samples]
+            table("", ("from", "title", "status", "score", "why"), rows)
+        for each in errors:
+            talk(f"{each.place}: refused: {each.error}")
+        told = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "nothing"
+        barred = ", ".join(f"{number} {bar}" for bar, number in sorted(bars.items()))
+        say(("would file: " if dry_run else "filed: ") + told + (f" ({barred})" if barred else ""))
+        following("backlog-worker up" if not dry_run else "the same without --dry-run")
+
+    data = {"counts": counts, "bars": bars, "refused": [[e.place, e.error] for e in errors], "dry_run": dry_run}
+    shown("backlog-worker/import", data, _human)
+    if errors:
+        raise SystemExit(1)
+
+
+@entry.command("add")
+def add(
+    title: str,
+    body: Annotated[str, typer.Option(help="The text of the work.")] = "",
+    priority: Annotated[str, typer.Option()] = "medium",
+    label: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    pipeline: Annotated[str, typer.Option()] = "spec",
+    key: Annotated[str, typer.Option(help="The dedupe key; unset: made from the title.")] = "",
+    depends_on: Annotated[list[str] | None, typer.Option(help="Ids or dedupe keys of entries that come first.")] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """File one entry by hand; the same key is filed once."""
+    from datetime import UTC, datetime
+
+    from backlog_worker.domain.events import digest
+    from backlog_worker.lifecycle import intake
+
+    with_kit, given = kit()
+    record = {
+        "title": title,
+        "dedupe_key": key or f"manual:{digest(title)[:16]}",
+        "priority": priority,
+        "labels": label or [],
+        "pipeline": pipeline,
+        "depends_on": depends_on or [],
+        "eligible_by": given.who,
+        "created_at": datetime.now(UTC).isoformat(),
+        "author": given.who,
+        "input": {"title": title, "body": body},
+    }
+    (filed,) = intake.file(with_kit, [("--", record)], actor=given.who, channel="manual", dry_run=dry_run)
+    if filed.error:
+        raise UsageError(filed.error)
+    shown("backlog-worker/filed", filed, lambda: say(f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"))
+
+
+@entry.command("list")
+def list_entries(
+    query: Annotated[str, typer.Argument(help="A filter, such as 'status:queued -label:wip'.")] = "", limit: Limit = 50
+) -> None:
+    """List entries that match a filter."""
+    from backlog_worker.domain.search import parsed
+
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = unit.search(with_kit.env, parsed(query), most=limit)
+
+    def _human() -> None:
+        rows = [(e.id, e.status, e.priority, e.score, e.team, e.title[:60], e.reason[:60]) for e in found]
+        table("", ("id", "status", "priority", "score", "team", "title", "why"), rows)
+        if len(found) == limit:
+            talk(f"the first {limit}; more with --limit")
+
+    shown("backlog-worker/entries", found, _human)
+
+
+@entry.command("show")
+def show(entry_id: EntryId) -> None:
+    """Show one entry with its input, its stages and its last record."""
+    with_kit, _ = kit()
+    found = wanted(with_kit, entry_id)
+    with with_kit.store.read() as unit:
+        given = unit.input(found.id, found.input_sha256)
+        runs = unit.runs(found.id)
+        records = [wish["body"] for wish in unit.wishes(found.id)]
+    as_json("backlog-worker/entry", {"entry": found, "input": given, "runs": runs, "records": records})
+
+
+@entry.command("history")
+def history(entry_id: EntryId) -> None:
+    """Show everything that happened to one entry."""
+    with_kit, _ = kit()
+    found = wanted(with_kit, entry_id)
+    with with_kit.store.read() as unit:
+        events = unit.history(found.id)
+
+    def _human() -> None:
+        rows = [(e.seq, e.at, e.change, e.actor, e.run_id or "", _words(e.data), e.hash[:8]) for e in events]
+        table(f"{found.id}  {found.title[:80]}", ("seq", "at", "change", "actor", "run", "why", "hash"), rows)
+
+    shown("backlog-worker/history", events, _human)
+
+
+@entry.command("next")
+def next_up(limit: Limit = 20) -> None:
+    """Say who would go now, in order, and why the others would not."""
+    from backlog_worker.lifecycle import explain
+
+    with_kit, _ = kit()
+    receipts = explain.next_up(with_kit, limit)
+
+    def _human() -> None:
+        rows = [
+            (r.position, r.scored.score, r.scored.entry.id, r.scored.entry.title[:50], " ".join(w.code for w in r.waits) or "goes")
+            for r in receipts
+        ]
+        table("", ("rank", "score", "id", "title", "why"), rows)
+
+    shown("backlog-worker/next", receipts, _human)
+
+
+@entry.command("edit")
+def edit(
+    entry_id: EntryId,
+    reason: Reason,
+    title: Annotated[str | None, typer.Option()] = None,
+    priority: Annotated[str | None, typer.Option()] = None,
+    team: Annotated[str | None, typer.Option()] = None,
+    owner: Annotated[str | None, typer.Option()] = None,
+    pipeline: Annotated[str | None, typer.Option()] = None,
+    due_date: Annotated[str | None, typer.Option(help="Such as 2026-12-24.")] = None,
+    add_label: Annotated[list[str] | None, typer.Option()] = None,
+    remove_label: Annotated[list[str] | None, typer.Option()] = None,
+    new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file that replaces the input.")] = None,
+) -> None:
+    """Edit an entry that is not under way, and ask again what bars it."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    found = wanted(with_kit, entry_id)
+    texts = {"title": title, "priority": priority, "team": team, "owner": owner, "pipeline": pipeline}
+    changes: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
+    if due_date is not None:
+        changes["due_date"] = operate.moment(due_date)
+    if add_label or remove_label:
+        changes["labels"] = [*(each for each in found.labels if each not in (remove_label or [])), *(add_label or [])]
+    if new_input is not None:
+        changes["input"] = read_json(new_input)
+    edited = operate.edit(with_kit, found.id, changes, actor=given.who, reason=reason)
+    _told(edited)
+
+
+@entry.command("hold")
+def hold(entry_id: EntryId, reason: Reason) -> None:
+    """Keep an entry out of the queue until it is released."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    _told(operate.hold(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
+
+
+@entry.command("release")
+def release(entry_id: EntryId, reason: Reason) -> None:
+    """Let a held entry go on."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    _told(operate.release(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
+
+
+@entry.command("cancel")
+def cancel(
+    reason: Reason,
+    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or give --where.")] = "",
+    where: Where = "",
+    limit: Limit = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Cancel entries for good; a run under way loses its claim and its child is killed."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    chosen = several(with_kit, entry_id, where, limit)
+    apply_to(chosen, "cancel", lambda e: operate.cancel(with_kit, e.id, actor=given.who, reason=reason)[0], dry_run=dry_run, yes=yes)
+
+
+@entry.command("requeue")
+def requeue(
+    reason: Reason,
+    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or give --where.")] = "",
+    where: Where = "",
+    limit: Limit = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send failed, canceled or escalated entries round again."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    chosen = several(with_kit, entry_id, where, limit)
+    apply_to(chosen, "requeue", lambda e: operate.requeue(with_kit, e.id, actor=given.who, reason=reason), dry_run=dry_run, yes=yes)
+
+
+def wanted(of: "Kit", entry_id: str) -> "Entry":
+    """Return one entry; raises NotFoundError."""
+    with of.store.read() as unit:
+        found = unit.entry(entry_id)
+    if found is None:
+        message = f"there is no entry {entry_id}, or several begin so"
+        raise NotFoundError(message, hint="backlog-worker entry list")
+    return found
+
+
+def several(of: "Kit", entry_id: str, where: str, limit: int) -> "list[Entry]":
+    """Return the entries that a command is for: one by id, or those of a filter."""
+    from backlog_worker.domain.search import parsed
+
+    if bool(entry_id) == bool(where):
+        message = "name one entry, or give --where with a filter"
+        raise UsageError(message)
+    if entry_id:
+        return [wanted(of, entry_id)]
+    with of.store.read() as unit:
+        return unit.search(of.env, parsed(where), most=limit)
+
+
+def apply_to(chosen: "list[Entry]", verb: str, act: Any, *, dry_run: bool, yes: bool) -> None:
+    """Do something to many entries: show the count and samples, ask, and say what was refused and why."""
+    from backlog_worker.domain.errors import ConflictError
+
+    talk(f"{verb}: {len(chosen)} entries" + (" (dry run)" if dry_run else ""))
+    for each in chosen[:5]:
+        talk(f"  {each.id}  {each.status}  {each.title[:60]}")
+    if dry_run or not chosen:
+        return
+    if len(chosen) > 1 and not yes and not typer.confirm(f"{verb} {len(chosen)} entries?", err=True):
+        raise SystemExit(1)
+    done, refused = [], []
+    for each in chosen:
+        try:
+            done.append(act(each).id)
+        except ConflictError as error:
+            refused.append({"entry": each.id, "why": str(error)})
+    data = {"done": done, "refused": refused}
+    shown(f"backlog-worker/{verb}", data, lambda: say(f"{verb}: {len(done)} done, {len(refused)} refused"))
+    for each in refused:
+        talk(f"  {each['entry']}: {each['why']}")
+    if refused:
+        raise SystemExit(5)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that a person named; raises UsageError with the place."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"there is no file {path}"
+        raise NotFoundError(message) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        message = f"{path} is not JSON: {error}"
+        raise UsageError(message) from None
+
+
+def _told(changed: "Entry") -> None:
+    bars = f"  {', '.join(changed.bars)}" if changed.bars else ""
+    shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {changed.status}{bars}  {changed.reason}"))
+
+
+def _words(data: Mapping[str, Any]) -> str:
+    given = data.get("set", {}).get("reason") if isinstance(data.get("set"), Mapping) else None
+    parts = [f"{name}={data[name]}" for name in ("job_id", "take", "result", "answer", "question", "rule") if data.get(name)]
+    return str(given or " ".join(parts) or data.get("reason", "") or data.get("sha256", "")[:12])

@@ -1,0 +1,141 @@
+"""up, demo, init, doctor, status, explain: one machine, one command."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backlog_worker.cli.access import kit
+from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle.explain import Explained
+    from backlog_worker.lifecycle.watch import Report
+
+Workers = Annotated[int, typer.Option("--workers", min=1, max=256, help="Slots for stages.")]
+Flower = Annotated[bool, typer.Option("--flower", help="Flower too, on http://127.0.0.1:5555, read only.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for name, command in (
+        ("up", up),
+        ("demo", demo),
+        ("init", init),
+        ("doctor", doctor),
+        ("status", status),
+        ("explain", explain),
+    ):
+        app.command(name)(command)
+
+
+def up(workers: Workers = 2, flower: Flower = False) -> None:
+    """Start broker, database, workers and beat here; Ctrl-C stops all and keeps the state."""
+    from backlog_worker.cli import machine
+
+    machine.up(workers=workers, flower=flower)
+
+
+def demo(
+    entries: Annotated[int, typer.Option("--entries", min=1, max=100_000, help="How many sample issues.")] = 340,
+    workers: Workers = 2,
+    flower: Flower = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up when the backlog is done.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the state of an earlier demo.")] = False,
+) -> None:
+    """Run a backlog of sample issues to its end, and report; Ctrl-C keeps the state, and the next start goes on."""
+    from backlog_worker.cli import machine
+
+    machine.demo(entries=entries, workers=workers, flower=flower, keep=keep, fresh=fresh)
+
+
+def init(force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False) -> None:
+    """Write a commented policy, a pipeline and its tools into .backlog-worker/."""
+    from backlog_worker import settings
+    from backlog_worker.cli import machine
+
+    written, kept = machine.write_files(settings.load().folder, force=force)
+    for path in written:
+        say(f"wrote {path}")
+    for path in kept:
+        talk(f"kept  {path} (replace it with --force)")
+    following("backlog-worker entry import issues.json --dry-run, then backlog-worker up")
+
+
+def status(watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False) -> None:
+    """Show the backlog, the fleet and what waits for people on one screen."""
+    import time
+
+    from backlog_worker.lifecycle import watch as watching
+
+    with_kit, _ = kit()
+    if not watch:
+        found = watching.report(with_kit)
+        shown("backlog-worker/status", found, lambda: _status(found))
+        return
+    from rich.live import Live
+
+    from backlog_worker.cli.output import console
+    from backlog_worker.cli.screen import status_panel
+
+    with Live(console=console(), refresh_per_second=4, screen=False) as live:
+        while True:
+            live.update(status_panel(watching.report(with_kit)))
+            time.sleep(1.0)
+
+
+def explain(
+    entry_id: Annotated[str, typer.Argument(help="The id of an entry, or the beginning of it.")],
+    at: Annotated[str, typer.Option("--at", help="From the decision of the last tick up to this moment.")] = "",
+) -> None:
+    """Say why an entry is (not) running, and what would free it."""
+    from backlog_worker.lifecycle import explain as explaining
+    from backlog_worker.lifecycle.operate import moment
+
+    with_kit, _ = kit()
+    found = explaining.explain(with_kit, entry_id, at=moment(at) if at else None)
+    shown("backlog-worker/explain", found, lambda: _explained(found))
+
+
+def doctor() -> None:
+    """Check files, database, broker, workers and clock; every finding names its repair."""
+    from backlog_worker.cli import checkup
+
+    findings = checkup.findings()
+
+    def _human() -> None:
+        table("", ("", "check", "found", "repair"), [(f.mark, f.check, f.found, f.repair) for f in findings])
+
+    shown("backlog-worker/doctor", findings, _human)
+    if any(finding.bad for finding in findings):
+        raise SystemExit(FINDINGS)
+
+
+def _status(found: "Report") -> None:
+    from backlog_worker.cli.output import console
+    from backlog_worker.cli.screen import status_panel
+
+    console().print(status_panel(found))
+    for finding in found.findings:
+        talk(finding)
+
+
+def _explained(found: "Explained") -> None:
+    entry = found.entry
+    rank = f"   rank {found.position}" if found.position else ""
+    score = f"   score {found.scored.score:.2f}" if found.scored and found.scored.score is not None else ""
+    say(f'{entry.id}  "{plain(entry.title)}"   {entry.status}{rank}{score}   policy {found.policy}   at {plain(found.at)}')
+    if found.scored and found.scored.terms:
+        rows = [(name, points) for name, points in found.scored.terms.items()]
+        table("", ("term", "points"), rows)
+    if found.reasons:
+        say("Not running because" if entry.status not in {"ready", "in_progress"} else "It is")
+        for code, text in found.reasons:
+            say(f"  {code:<16} {plain(text)}")
+    elif entry.status in {"queued", "retrying"}:
+        say("Nothing keeps it back: it goes in the next tick.")
+    else:
+        say(f"It is {entry.status}: {plain(entry.reason)}")
+    refused = [rule for rule, said in found.eligibility.items() if not said]
+    say(f"Eligible: {'yes' if not refused else 'no, by ' + ', '.join(refused)}   attempts {entry.attempt}   faults {entry.faults}")
+    if found.remedies:
+        following(found.remedies[0])

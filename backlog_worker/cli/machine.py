@@ -1,0 +1,235 @@
+"""The supervisor at work: `up` for the user's project, `demo` for the sample backlog, and the files of `init`."""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.live import Live
+
+from backlog_worker import settings, telemetry, wiring
+from backlog_worker.cli import samples, supervisor
+from backlog_worker.cli.definitions import schema_of
+from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
+from backlog_worker.cli.screen import status_panel
+from backlog_worker.domain.errors import ConflictError, RefusedError
+from backlog_worker.domain.masking import masked
+from backlog_worker.integrations import files
+from backlog_worker.lifecycle import Kit, intake, watch
+from backlog_worker.lifecycle.watch import Report
+from backlog_worker.settings import Settings
+from backlog_worker.store import migrate
+
+FILES = Path(__file__).parent / "files"
+WRITTEN = ("policy.yml", "pipelines/spec.yml", "tools/collect.py", "tools/publish.py")
+MOVING = ("queued", "ready", "in_progress", "retrying")
+
+
+def write_files(folder: Path, *, force: bool = False) -> tuple[list[Path], list[Path]]:
+    """Write the commented files of a project and the schemas that editors read; returns (written, kept)."""
+    import json
+
+    written, kept = [], []
+    for name in WRITTEN:
+        path = folder / name
+        if path.exists() and not force:
+            kept.append(path)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(FILES / name, path)
+        written.append(path)
+    schemas = folder / "state" / "schemas"
+    schemas.mkdir(parents=True, exist_ok=True)
+    for kind in ("policy", "pipeline"):
+        (schemas / f"{kind}.json").write_text(json.dumps(schema_of(kind), indent=1))
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("state/\nspecs/\n")
+    return written, kept
+
+
+def up(*, workers: int, flower: bool) -> None:
+    """Start everything here and watch it until Ctrl-C."""
+    given = settings.load()
+    if not (given.folder / "policy.yml").exists():
+        message = f"there is no policy in {given.folder}"
+        raise RefusedError(message, hint="backlog-worker init")
+    with _running(given, workers=workers, flower=flower) as (kit, machine):
+        talk("Ctrl-C stops all and keeps the state.")
+        _watch(kit, machine, done=lambda _report: False)
+
+
+def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -> None:
+    """Run the story of the seed to its end: sample issues in, specifications out, people asked, a report."""
+    given = settings.load()
+    if fresh:
+        _forget(given)
+    write_files(given.folder)
+    if not given.broker_url and not given.database_url:
+        talk(f"demo in {given.folder}; nothing is installed or written elsewhere")
+    began = time.monotonic()
+    with _running(given, workers=workers, flower=flower) as (kit, machine):
+        _import(kit, entries)
+        report = _watch(kit, machine, done=lambda report: not keep and _done(report))
+        seconds = time.monotonic() - began
+        _deliver(kit)
+    _tell(kit, report, seconds)
+
+
+@dataclass(slots=True)
+class _Stopped:
+    """Whether somebody asked us to stop."""
+
+    asked: bool = False
+
+
+@contextmanager
+def _running(given: Settings, *, workers: int, flower: bool) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
+    """Start the services of this machine, and stop them whatever happens."""
+    telemetry.configure(level="ERROR")
+    state = given.folder / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(state / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        message = f"another `up` or `demo` runs in {given.folder}"
+        raise ConflictError(message, hint="stop it, or work in another folder with --dir") from None
+    try:
+        store = wiring.store_of(given)
+        migrate.upgrade(store)
+        talk(f"  database  {masked(given.database)}")
+        kit = wiring.kit_of(given, worker="up", store=store)
+        env = {"BACKLOG_DIR": str(given.folder), "BACKLOG_ENV": given.env}
+        machine = supervisor.Supervisor(given.folder.parent, state / "logs", env)
+        machine.services += supervisor.services(given, workers=workers, flower=flower, seen=_seen(kit))
+        try:
+            machine.start(lambda name: talk(f"  {name:<9} ready{_where(name, workers)}"))
+            yield kit, machine
+        finally:
+            talk("stopping ...")
+            machine.stop()
+    finally:
+        lock.release()
+
+
+def _where(name: str, workers: int) -> str:
+    return {"stages": f"   {workers} slots", "flower": "   http://127.0.0.1:5555"}.get(name, "")
+
+
+def _seen(kit: Kit) -> Callable[[str], bool]:
+    started = time.time()
+
+    def _is(name: str) -> bool:
+        with kit.store.read() as unit:
+            return any(row["name"] == name and row["seen_at"].timestamp() >= started - 1 for row in unit.workers())
+
+    return _is
+
+
+def _import(kit: Kit, number: int) -> None:
+    """File the sample issues; those of an interrupted demo are known, and the demo goes on with them."""
+    records = ((f"sample:{at}", files.drafted(issue)) for at, issue in enumerate(samples.issues(number), start=1))
+    results = list(intake.file(kit, records, actor="demo", channel="import"))
+    new = [each for each in results if each.new]
+    queued = sum(each.status == "queued" for each in new)
+    before = sum("ELIG-NEW" in each.reason for each in new)
+    talk(
+        f"  imported  {len(new)} sample issues: {queued} eligible, {before} specified before,"
+        f" {len(new) - queued - before} not eligible; {len(results) - len(new)} known or listed twice"
+    )
+
+
+def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report], bool]) -> Report:
+    """Show the backlog until it is done, or somebody stops us; Ctrl-C ends with status 130 and keeps the state."""
+    stopped = _Stopped()
+    before = {number: signal.signal(number, lambda *_: _ask(stopped)) for number in (signal.SIGINT, signal.SIGTERM)}
+    screen = console(error=True)
+    try:
+        with Live(console=screen, refresh_per_second=4, transient=False) as live:
+            while True:
+                for name in machine.watch():
+                    live.console.print(f"{name} ended and was started again")
+                report = watch.report(kit)
+                if screen.is_terminal:
+                    live.update(status_panel(report))
+                if done(report):
+                    return report
+                if stopped.asked:
+                    raise SystemExit(INTERRUPTED)
+                time.sleep(0.3)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ask(stopped: _Stopped) -> None:
+    stopped.asked = True
+
+
+def _done(report: Report) -> bool:
+    return not any(report.counts.by_status.get(status, 0) for status in MOVING)
+
+
+def _deliver(kit: Kit) -> None:
+    """Wait until every record is delivered."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with kit.store.read() as unit:
+            if not unit.wishes_due():
+                return
+        time.sleep(0.2)
+
+
+def _tell(kit: Kit, report: Report, seconds: float) -> None:
+    """Print the report of a demo; ends with status 1 where something ran twice or an invariant is broken."""
+    counts, measures = report.counts, report.measures
+    violations = [*watch.verify(kit), *watch.audit(kit)]
+    with kit.store.read() as unit:
+        entries = unit.search(kit.env, _everything(), most=1_000_000)
+        twice = [e for e in entries if len(_comments(unit.input(e.id, e.input_sha256))) > 1]
+    console().print(status_panel(report, title="the backlog is done:"))
+    say(
+        "",
+        f"accounted for   {measures.total} entries: " + ", ".join(f"{n} {s}" for s, n in sorted(counts.by_status.items())),
+        f"coverage        {measures.coverage:.1%} of {measures.eligible} eligible",
+        f"specified before {sum('ELIG-NEW' in e.reason for e in entries)}, {len(twice)} of them twice, by hand",
+        f"escalation rate {measures.escalation_rate:.1%}   for people now: {counts.reviews_open}",
+        f"failed runs     {measures.failure_rate:.1%}   " + _failures(measures.failures),
+        f"throughput      {measures.completed / max(seconds, 0.1):.1f} completed entries a second, {seconds:.0f} s in all",
+        f"ran twice       {counts.doubled}   (completed events per entry, from the history)",
+        f"invariants      {'all hold, every history folds to its row' if not violations else f'{len(violations)} BROKEN'}",
+    )
+    following("backlog-worker review list; backlog-worker entry list status:completed; backlog-worker dlq groups")
+    if counts.doubled or violations:
+        raise SystemExit(1)
+
+
+def _failures(failures: Mapping[str, int]) -> str:
+    return "by type: " + (", ".join(f"{kind} {number}" for kind, number in failures.items()) or "none")
+
+
+def _everything() -> Any:
+    from backlog_worker.domain.search import parsed
+
+    return parsed("")
+
+
+def _comments(given: Any) -> list[Any]:
+    found = (given or {}).get("comments") or []
+    return [each for each in found if str(each.get("body", "")).startswith("Specification:")]
+
+
+def _forget(given: Settings) -> None:
+    """Remove the state of an embedded project; a database or broker of the user's own is never touched."""
+    if given.database_url:
+        message = "--fresh forgets an embedded database only; BACKLOG_DATABASE_URL is set"
+        raise RefusedError(message)
+    for name in ("state", "specs"):
+        shutil.rmtree(given.folder / name, ignore_errors=True)
+    given.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,178 @@
+"""review: what waits for a person; dlq: dead letters by cause."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
+from backlog_worker.cli.output import following, plain, say, shown, table, talk
+from backlog_worker.domain.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from backlog_worker.domain.review import Review
+    from backlog_worker.lifecycle import Kit
+
+review = typer.Typer(help="What waits for a person.", no_args_is_help=True)
+dlq = typer.Typer(help="Dead letters, by cause.", no_args_is_help=True)
+COLUMNS = ("id", "kind", "entry", "failure", "role", "owner", "due", "question")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(review, name="review")
+    app.add_typer(dlq, name="dlq")
+
+
+@review.command("list")
+def list_reviews(answered: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False) -> None:
+    """List open reviews, the one that is due first at the top."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = unit.reviews(with_kit.env, answered=answered)
+    shown("backlog-worker/reviews", found, lambda: _table(found))
+
+
+@review.command("show")
+def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")]) -> None:
+    """Show one review with what was tried."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = unit.review(review_id)
+        if found is None:
+            message = f"there is no review {review_id}"
+            raise NotFoundError(message, hint="backlog-worker review list")
+        entry = unit.entry(found.entry_id)
+
+    def _human() -> None:
+        say(f"{found.id}  {found.kind}  due {plain(found.due_at)}  owner {found.owner}  role {found.role}")
+        say(f"entry     {found.entry_id}  {plain(entry.title) if entry else ''}", f"question  {plain(found.question)}")
+        say(f"failure   {found.failure or '-'} {found.rule}", f"recovery  {found.recovery}")
+        say(f"answer    {found.answer or 'none yet'} {found.answered_by or ''} {plain(found.reason or '')}")
+        following(f'backlog-worker review decide {found.id} ANSWER --seq {found.seq} --reason "..."')
+
+    shown("backlog-worker/review", found, _human)
+
+
+@review.command("decide")
+def decide(
+    review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")],
+    answer: Annotated[str, typer.Argument(help="approve, reject, requeue or discard.")],
+    reason: Reason,
+    new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file: requeue with this input.")] = None,
+    seq: Annotated[int | None, typer.Option(help="Only if the entry is as it was shown with this number.")] = None,
+) -> None:
+    """Answer a review, once."""
+    from backlog_worker.cli.entries import read_json
+    from backlog_worker.domain.document import suggestion
+    from backlog_worker.domain.review import Answer, Decided
+    from backlog_worker.lifecycle import review as reviews
+
+    if answer not in set(Answer):
+        hint = suggestion(answer, list(Answer)) or f"one of: {', '.join(Answer)}"
+        message = f"{answer!r} is no answer"
+        raise UsageError(message, hint=hint)
+    with_kit, given = kit()
+    decided = Decided(
+        answer=Answer(answer), actor=given.who, reason=reason, input=read_json(new_input) if new_input else None
+    )
+    entry, _ = reviews.decide(with_kit, review_id, decided, seq=seq)
+    shown("backlog-worker/decided", entry, lambda: say(f"{entry.id}  {entry.status}  {entry.reason}"))
+
+
+@dlq.command("list")
+def list_letters(where: Where = "", limit: Limit = 100) -> None:
+    """List open dead letters."""
+    with_kit, _ = kit()
+    found = _letters(with_kit, where, limit)
+    shown("backlog-worker/dead-letters", found, lambda: _table(found))
+
+
+@dlq.command("show")
+def show_letter(entry: Annotated[str, typer.Argument(help="The id of an entry or of its review.")]) -> None:
+    """Show one dead letter."""
+    show(entry)
+
+
+@dlq.command("groups")
+def groups() -> None:
+    """Count dead letters by what went wrong."""
+    from backlog_worker.lifecycle import review as reviews
+
+    with_kit, _ = kit()
+    found = reviews.dead_letters(_letters(with_kit, "", 100_000))
+    rows = sorted(((number, *key) for key, number in found.items()), reverse=True)
+    data = [{"count": n, "failure": f, "rule": r, "job": j} for n, f, r, j in rows]
+    shown("backlog-worker/dead-letter-groups", data, lambda: table("", ("count", "failure", "rule", "job"), rows))
+
+
+@dlq.command("requeue")
+def requeue(
+    reason: Reason,
+    entry: Annotated[str, typer.Argument(help="One entry; or give --where.")] = "",
+    where: Where = "",
+    limit: Limit = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Send dead letters round again."""
+    _answer("requeue", entry, where, limit, reason, dry_run=dry_run, yes=yes)
+
+
+@dlq.command("discard")
+def discard(
+    reason: Reason,
+    entry: Annotated[str, typer.Argument(help="One entry; or give --where.")] = "",
+    where: Where = "",
+    limit: Limit = 1000,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Cancel dead letters for good."""
+    _answer("discard", entry, where, limit, reason, dry_run=dry_run, yes=yes)
+
+
+def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_run: bool, yes: bool) -> None:
+    from backlog_worker.domain.review import Answer, Decided
+    from backlog_worker.lifecycle import review as reviews
+
+    if bool(entry) == bool(where):
+        message = "name one entry, or give --where with a filter"
+        raise UsageError(message)
+    with_kit, given = kit()
+    letters = _letters(with_kit, where, limit)
+    chosen = [each for each in letters if not entry or each.entry_id.startswith(entry) or each.id == entry]
+    if entry and not chosen:
+        message = f"there is no open dead letter for {entry}"
+        raise NotFoundError(message, hint="backlog-worker dlq list")
+    talk(f"{word}: {len(chosen)} dead letters" + (" (dry run)" if dry_run else ""))
+    for each in chosen[:5]:
+        talk(f"  {each.entry_id}  {each.failure} {each.rule}  {plain(each.question)[:80]}")
+    if dry_run or not chosen:
+        return
+    if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):
+        raise SystemExit(1)
+    decided = Decided(answer=Answer(word), actor=given.who, reason=reason)
+    done, refused, _ = reviews.answer_all(with_kit, chosen, decided)
+    data = {"done": done, "refused": refused}
+    shown(f"backlog-worker/{word}", data, lambda: say(f"{word}: {len(done)} done, {len(refused)} refused"))
+    for entry_id, why in refused:
+        talk(f"  {entry_id}: {why}")
+    if refused:
+        raise SystemExit(5)
+
+
+def _letters(of: "Kit", where: str, limit: int) -> "list[Review]":
+    from backlog_worker.domain.search import parsed
+
+    with of.store.read() as unit:
+        letters = unit.reviews(of.env, kind="dead_letter", most=100_000 if where else limit)
+        if where:
+            matching = {each.id for each in unit.search(of.env, parsed(f"status:escalated {where}"), most=100_000)}
+            letters = [each for each in letters if each.entry_id in matching]
+    return letters[:limit]
+
+
+def _table(found: "list[Review]") -> None:
+    rows = [(r.id, r.kind, r.entry_id, f"{r.failure} {r.rule}", r.role, r.owner, r.due_at, r.question[:100]) for r in found]
+    table("", COLUMNS, rows)

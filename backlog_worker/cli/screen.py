@@ -1,0 +1,87 @@
+"""The backlog on one screen, drawn with rich."""
+
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from backlog_worker.domain.duration import spoken
+from backlog_worker.lifecycle.watch import Report
+
+COLORS = {
+    "queued": "cyan",
+    "ready": "blue",
+    "in_progress": "yellow",
+    "retrying": "magenta",
+    "blocked": "bright_black",
+    "escalated": "red",
+    "completed": "green",
+    "failed": "red",
+    "canceled": "bright_black",
+}
+WIDTH = 60
+
+
+def status_panel(report: Report, *, title: str = "") -> RenderableType:
+    """Draw statuses, measures, waiting times and the fleet of one report."""
+    counts = report.counts.by_status
+    head = Text(f"{title or 'backlog'} {report.env}   policy {report.policy}   {report.at:%H:%M:%SZ}", style="bold")
+    return Group(head, _bar(report), Columns([_statuses(counts), _measures(report), _fleet(report)], padding=(0, 4)))
+
+
+def _bar(report: Report) -> Text:
+    """One line, a colour per status, as long as its share of all entries."""
+    total = max(1, report.measures.total)
+    bar = Text()
+    for status, color in COLORS.items():
+        number = report.counts.by_status.get(status, 0)
+        bar.append("█" * round(WIDTH * number / total), style=color)
+    bar.append(f"  {report.measures.completed} of {report.measures.eligible} eligible completed")
+    bar.append(f" ({report.measures.coverage:.0%})")
+    return bar
+
+
+def _statuses(counts: dict[str, int] | object) -> Table:
+    made = Table(box=None, show_header=False, pad_edge=False)
+    for status, color in COLORS.items():
+        number = counts.get(status, 0) if isinstance(counts, dict) else 0
+        if number:
+            made.add_row(Text(status, style=color), str(number))
+    return made
+
+
+def _measures(report: Report) -> Table:
+    measures = report.measures
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_row("waits for people", str(report.counts.reviews_open))
+    made.add_row("escalated", f"{measures.escalation_rate:.1%} of eligible")
+    made.add_row("failed runs", f"{measures.failure_rate:.1%}  {_kinds(measures.failures)}")
+    for priority, seconds in measures.wait_p50.items():
+        made.add_row(f"wait {priority}", f"P50 {_length(seconds)}, P90 {_length(measures.wait_p90[priority])}")
+    for bar, number in sorted(report.counts.bars.items()):
+        made.add_row(bar, str(number))
+    return made
+
+
+def _fleet(report: Report) -> Table:
+    made = Table(box=None, show_header=False, pad_edge=False)
+    for worker in report.workers[:6]:
+        ago = (report.at - worker["seen_at"]).total_seconds()
+        made.add_row(worker["name"], f"{worker['slots']} slots", f"seen {ago:.0f} s ago")
+    if not report.workers:
+        made.add_row(Text("no worker was seen", style="red"), "", "")
+    tick = "never" if report.last_tick is None else f"{max(0.0, report.last_tick + 1):.0f} s ago"
+    made.add_row("last tick", tick, "")
+    made.add_row("write-backs due", str(report.writebacks_due), "")
+    return made
+
+
+def _kinds(failures: object) -> str:
+    pairs = failures.items() if isinstance(failures, dict) else ()
+    return ", ".join(f"{kind} {number}" for kind, number in pairs)
+
+
+def _length(seconds: float) -> str:
+    from datetime import timedelta
+
+    return spoken(timedelta(seconds=seconds))

