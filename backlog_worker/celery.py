@@ -29,11 +29,11 @@ ROUTES = {
 }
 # Redis takes 0 first, RabbitMQ 9: so bells carry a priority on Redis only. Runs that began go before new ones.
 PRIORITY = {Step.DISPATCH: 0, Step.SWEEP: 0, Step.STAGE: 3, Step.CLAIM: 6, Step.HUMAN_REVIEW: 3, Step.SEND: 6}
-EXCHANGE = Exchange("backlog", type="topic" if AMQP else "direct")  # a direct one makes Celery warn beside quorum queues
+EXCHANGE = Exchange(
+    "backlog", type="topic" if AMQP else "direct"
+)  # a direct one makes Celery warn beside quorum queues
 QUORUM = {"x-queue-type": "quorum"} if AMQP else None
-QUEUES = [
-    Queue(name, EXCHANGE, routing_key=name, queue_arguments=QUORUM) for name in sorted(set(ROUTES.values()))
-]
+QUEUES = [Queue(name, EXCHANGE, routing_key=name, queue_arguments=QUORUM) for name in sorted(set(ROUTES.values()))]
 FAILS_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 REDIS = {
     "visibility_timeout": 60,  # a bell is unacked for milliseconds: bring back soon what a dying worker held
@@ -118,7 +118,7 @@ class SlotScheduler(Scheduler):
         """Take the entries of beat_schedule.py."""
         self.merge_inplace(self.app.conf.beat_schedule)
 
-    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401, FBT001, FBT002 - Celery's signature
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
         """Send one entry, unless another beat has taken its slot."""
         slot = _slot(entry)
         with self._store.begin(actor="beat") as unit:
@@ -130,11 +130,9 @@ class SlotScheduler(Scheduler):
 
 def _slot(entry: ScheduleEntry) -> datetime:
     """Return the moment at which *entry* fell due: an interval's is the present step, a crontab's its last due time."""
-    now = datetime.now(UTC)  # noqa: DTZ005 - beat's own clock says when a slot begins; the database says who has it
+    now = datetime.now(UTC)
     every = getattr(entry.schedule, "run_every", None)
     if isinstance(every, timedelta):
         step = every.total_seconds()
         return datetime.fromtimestamp(now.timestamp() // step * step, UTC)
     return now.replace(second=0, microsecond=0)
-
-

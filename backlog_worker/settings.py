@@ -37,7 +37,9 @@ class Settings(BaseSettings):
         default="", description="redis://, rediss://, redis+socket://, valkey:// or amqp://; unset: the broker of `up`."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="What is logged.")
-    log_json: bool | None = Field(default=None, description="JSON lines; unset: JSON where standard error is no terminal.")
+    log_json: bool | None = Field(
+        default=None, description="JSON lines; unset: JSON where standard error is no terminal."
+    )
     actor: str = Field(default="", description="Who you are, in the history; unset: your login name.")
     stage_seconds_max: int = Field(
         default=7200, ge=1, description="Celery's hard limit frees a slot that hangs 120 s longer than this."
@@ -57,7 +59,11 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Return the address of the broker in kombu's words."""
         url = self.broker_url or f"redis+socket://{self.socket}"
-        for theirs, ours in (("valkey+unix://", "redis+socket://"), ("valkeys://", "rediss://"), ("valkey://", "redis://")):
+        for theirs, ours in (
+            ("valkey+unix://", "redis+socket://"),
+            ("valkeys://", "rediss://"),
+            ("valkey://", "redis://"),
+        ):
             if url.startswith(theirs):
                 return ours + url.removeprefix(theirs)
         return url

@@ -85,7 +85,7 @@ def _forked(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _ready(sender: Any, **_: Any) -> None:
+def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, which has no types
     """Say that this worker lives, and go on saying so; first kill what a dead worker of this machine left behind."""
     controller = sender.controller
     row = {
@@ -122,7 +122,7 @@ def _kill_orphans(of: Kit) -> None:
 
 
 @signals.worker_shutting_down.connect
-def _gone(sender: Any, **_: Any) -> None:
+def _gone(sender: object, **_: Any) -> None:
     _stopping.set()
     try:
         with kit().store.begin(actor=str(sender)) as unit:
@@ -133,6 +133,6 @@ def _gone(sender: Any, **_: Any) -> None:
 
 @signals.task_unknown.connect
 @signals.task_rejected.connect
-def _rejected(message: Any = None, exc: Any = None, **_: Any) -> None:
-    """A message that Celery refuses changes no entry; the sweep rings again, and people see it."""
+def _rejected(message: object = None, exc: object = None, **_: Any) -> None:
+    """Say that Celery refused a message; no entry changed, and the sweep rings again."""
     emit("message_rejected", error=str(exc)[:200], headers=str(getattr(message, "headers", ""))[:300])

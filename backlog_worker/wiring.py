@@ -58,5 +58,3 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
     )
     reload(kit.store, kit.book, kit.definitions, author="file", first=True)
     return kit
-
-

@@ -23,7 +23,9 @@ for module in (local, entries, runs, reviews, definitions, admin):
 
 @app.callback()
 def options(
-    folder: Annotated[Path | None, typer.Option("--dir", help="The project's folder, instead of .backlog-worker.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="The project's folder, instead of .backlog-worker.")
+    ] = None,
     env: Annotated[str, typer.Option("--env", help="The backlog to work on.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print data only.")] = False,

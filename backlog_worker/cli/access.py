@@ -27,4 +27,3 @@ def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":
         migrations.upgrade(store)
         store.close()
     return wiring.kit_of(given, worker=given.who), given
-

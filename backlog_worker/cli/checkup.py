@@ -79,7 +79,9 @@ def _database(given: Settings) -> Iterator[Finding]:
     newest = migrate.head()
     behind = revision != newest
     repair = "backlog-worker db migrate" if behind else ""
-    yield Finding(check="database", found=f"{masked(given.database)}, revision {revision} of {newest}", repair=repair, bad=behind)
+    yield Finding(
+        check="database", found=f"{masked(given.database)}, revision {revision} of {newest}", repair=repair, bad=behind
+    )
     if behind:
         return
     yield from _durable(store)
@@ -111,11 +113,18 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
     report = watch.report(kit)
     yield Finding(check="policy", found=report.policy)
     for text in report.findings:
-        yield Finding(check="definition", found=text.splitlines()[0], repair="backlog-worker pipeline validate", bad=True)
+        yield Finding(
+            check="definition", found=text.splitlines()[0], repair="backlog-worker pipeline validate", bad=True
+        )
     moving = any(report.counts.by_status.get(status) for status in ("queued", "ready", "in_progress", "retrying"))
     idle = not report.slots and moving
     found = f"{len(report.workers)} seen, {report.slots} slots for stages"
-    yield Finding(check="workers", found=found, repair="backlog-worker up, or celery -A backlog_worker worker" if idle else "", bad=idle)
+    yield Finding(
+        check="workers",
+        found=found,
+        repair="backlog-worker up, or celery -A backlog_worker worker" if idle else "",
+        bad=idle,
+    )
     late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
     tick = "never" if report.last_tick is None else f"{report.last_tick:.0f} s after its lease"
     yield Finding(check="dispatch tick", found=tick, repair="celery -A backlog_worker beat" if late else "", bad=late)

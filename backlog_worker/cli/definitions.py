@@ -32,7 +32,9 @@ def list_pipelines() -> None:
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = with_kit.book.pipelines(unit)
-    rows = [(p.name, p.version, p.hash[:12], len(p.jobs), "yes" if p.light else "no", p.description) for p in found.values()]
+    rows = [
+        (p.name, p.version, p.hash[:12], len(p.jobs), "yes" if p.light else "no", p.description) for p in found.values()
+    ]
     data = [{"name": p.name, "version": p.version, "sha256": p.hash} for p in found.values()]
     columns = ("name", "version", "hash", "jobs", "light", "description")
     shown("backlog-worker/pipelines", data, lambda: table("", columns, rows))
@@ -48,12 +50,22 @@ def show_pipeline(name: str) -> None:
         message = f"no pipeline {name} is in force"
         raise NotFoundError(message, hint="backlog-worker pipeline list")
     rows = [
-        (j.id, j.kind, j.target, f"{j.timeout.total_seconds():g} s", j.retry.max_attempts, [g.id for g in j.gates],
-         "inline" if j.inline else "", "approval" if j.approval else "")
+        (
+            j.id,
+            j.kind,
+            j.target,
+            f"{j.timeout.total_seconds():g} s",
+            j.retry.max_attempts,
+            [g.id for g in j.gates],
+            "inline" if j.inline else "",
+            "approval" if j.approval else "",
+        )
         for j in found.jobs
     ]
     columns = ("job", "by", "what", "timeout", "attempts", "gates", "", "")
-    shown("backlog-worker/pipeline", {"body": found.body}, lambda: table(f"{found.name} {found.version}", columns, rows))
+    shown(
+        "backlog-worker/pipeline", {"body": found.body}, lambda: table(f"{found.name} {found.version}", columns, rows)
+    )
 
 
 @pipeline.command("validate")
@@ -93,8 +105,8 @@ def policy_history() -> None:
 
 
 @policy.command("test")
-def test_policy(files: Files = None) -> None:
-    """Run the examples of the policy: which entry runs first?"""
+def run_examples(files: Files = None) -> None:
+    """Run the examples of the policy, and say which entry runs first."""
     from datetime import UTC, datetime
 
     from backlog_worker.domain import policy as policies
@@ -110,7 +122,11 @@ def test_policy(files: Files = None) -> None:
             say(f"{'ok    ' if given == order else 'FAILED'}  {name}")
             for each in ranked:
                 terms = " + ".join(f"{term} {points:g}" for term, points in each.terms.items())
-                say(f"          {each.entry.id}  {each.score:g} = {terms}" if each.score is not None else f"          {each.error}")
+                say(
+                    f"          {each.entry.id}  {each.score:g} = {terms}"
+                    if each.score is not None
+                    else f"          {each.error}"
+                )
             if given != order:
                 say(f"          wanted {', '.join(order)}; the policy gives {', '.join(given)}")
     if failed:
@@ -124,12 +140,14 @@ def schema(kind: Annotated[str, typer.Argument(help="policy, pipeline, entry or 
 
 def schema_of(kind: str) -> dict[str, object]:
     """Return the JSON Schema of one kind of file; raises UsageError."""
+    from pydantic import BaseModel
+
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.draft import Draft
     from backlog_worker.domain.pipeline import PipelineFile
     from backlog_worker.domain.policy import PolicyFile
 
-    models = {"policy": PolicyFile, "pipeline": PipelineFile, "entry": Draft}
+    models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "pipeline": PipelineFile, "entry": Draft}
     if kind not in models:
         message = f"there is no schema {kind!r}"
         raise UsageError(message, hint=suggestion(kind, list(models)) or f"one of: {', '.join(models)}")
@@ -157,7 +175,9 @@ def _validate(kind: str, files: list[Path] | None) -> None:
     findings: list[Finding] = []
     paths = _paths(kind, files)
     for path in paths:
-        contracts = {f"schemas/{each.name}": json.loads(each.read_text()) for each in path.parent.glob("schemas/*.json")}
+        contracts = {
+            f"schemas/{each.name}": json.loads(each.read_text()) for each in path.parent.glob("schemas/*.json")
+        }
         try:
             found = parsed(kind, _text(path), str(path), contracts)
             talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")

@@ -1,7 +1,7 @@
 """entry: work in the backlog."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,7 +38,10 @@ def import_file(
 
     with_kit, given = kit()
     read = _progress(files.records(path), path)
-    filled = ((place, record if not isinstance(record, Mapping) else {"pipeline": pipeline, **record}) for place, record in read)
+    filled = (
+        (place, record if not isinstance(record, Mapping) else {"pipeline": pipeline, **record})
+        for place, record in read
+    )
     results = intake.file(with_kit, filled, actor=given.who, channel="import", dry_run=dry_run)
     _imported(results, dry_run=dry_run)
 
@@ -124,7 +127,11 @@ def add(
     (filed,) = intake.file(with_kit, [("--", record)], actor=given.who, channel="manual", dry_run=dry_run)
     if filed.error:
         raise UsageError(filed.error)
-    shown("backlog-worker/filed", filed, lambda: say(f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"))
+    shown(
+        "backlog-worker/filed",
+        filed,
+        lambda: say(f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"),
+    )
 
 
 @entry.command("list")
@@ -184,7 +191,13 @@ def next_up(limit: Limit = 20) -> None:
 
     def _human() -> None:
         rows = [
-            (r.position, r.scored.score, r.scored.entry.id, r.scored.entry.title[:50], " ".join(w.code for w in r.waits) or "goes")
+            (
+                r.position,
+                r.scored.score,
+                r.scored.entry.id,
+                r.scored.entry.title[:50],
+                " ".join(w.code for w in r.waits) or "goes",
+            )
             for r in receipts
         ]
         table("", ("rank", "score", "id", "title", "why"), rows)
@@ -255,7 +268,13 @@ def cancel(
 
     with_kit, given = kit()
     chosen = several(with_kit, entry_id, where, limit)
-    apply_to(chosen, "cancel", lambda e: operate.cancel(with_kit, e.id, actor=given.who, reason=reason)[0], dry_run=dry_run, yes=yes)
+    apply_to(
+        chosen,
+        "cancel",
+        lambda e: operate.cancel(with_kit, e.id, actor=given.who, reason=reason)[0],
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 @entry.command("requeue")
@@ -272,7 +291,13 @@ def requeue(
 
     with_kit, given = kit()
     chosen = several(with_kit, entry_id, where, limit)
-    apply_to(chosen, "requeue", lambda e: operate.requeue(with_kit, e.id, actor=given.who, reason=reason), dry_run=dry_run, yes=yes)
+    apply_to(
+        chosen,
+        "requeue",
+        lambda e: operate.requeue(with_kit, e.id, actor=given.who, reason=reason),
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 def wanted(of: "Kit", entry_id: str) -> "Entry":
@@ -298,7 +323,7 @@ def several(of: "Kit", entry_id: str, where: str, limit: int) -> "list[Entry]":
         return unit.search(of.env, parsed(where), most=limit)
 
 
-def apply_to(chosen: "list[Entry]", verb: str, act: Any, *, dry_run: bool, yes: bool) -> None:
+def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", *, dry_run: bool, yes: bool) -> None:
     """Do something to many entries: show the count and samples, ask, and say what was refused and why."""
     from backlog_worker.domain.errors import ConflictError
 
@@ -317,13 +342,13 @@ def apply_to(chosen: "list[Entry]", verb: str, act: Any, *, dry_run: bool, yes: 
             refused.append({"entry": each.id, "why": str(error)})
     data = {"done": done, "refused": refused}
     shown(f"backlog-worker/{verb}", data, lambda: say(f"{verb}: {len(done)} done, {len(refused)} refused"))
-    for each in refused:
-        talk(f"  {each['entry']}: {each['why']}")
+    for one in refused:
+        talk(f"  {one['entry']}: {one['why']}")
     if refused:
         raise SystemExit(5)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
     """Read a JSON file that a person named; raises UsageError with the place."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -342,5 +367,7 @@ def _told(changed: "Entry") -> None:
 
 def _words(data: Mapping[str, Any]) -> str:
     given = data.get("set", {}).get("reason") if isinstance(data.get("set"), Mapping) else None
-    parts = [f"{name}={data[name]}" for name in ("job_id", "take", "result", "answer", "question", "rule") if data.get(name)]
+    parts = [
+        f"{name}={data[name]}" for name in ("job_id", "take", "result", "answer", "question", "rule") if data.get(name)
+    ]
     return str(given or " ".join(parts) or data.get("reason", "") or data.get("sha256", "")[:12])

@@ -123,7 +123,8 @@ def _explained(found: "Explained") -> None:
     entry = found.entry
     rank = f"   rank {found.position}" if found.position else ""
     score = f"   score {found.scored.score:.2f}" if found.scored and found.scored.score is not None else ""
-    say(f'{entry.id}  "{plain(entry.title)}"   {entry.status}{rank}{score}   policy {found.policy}   at {plain(found.at)}')
+    where = f"{entry.status}{rank}{score}   policy {found.policy}   at {plain(found.at)}"
+    say(f'{entry.id}  "{plain(entry.title)}"   {where}')
     if found.scored and found.scored.terms:
         rows = [(name, points) for name, points in found.scored.terms.items()]
         table("", ("term", "points"), rows)
@@ -136,6 +137,7 @@ def _explained(found: "Explained") -> None:
     else:
         say(f"It is {entry.status}: {plain(entry.reason)}")
     refused = [rule for rule, said in found.eligibility.items() if not said]
-    say(f"Eligible: {'yes' if not refused else 'no, by ' + ', '.join(refused)}   attempts {entry.attempt}   faults {entry.faults}")
+    eligible = f"no, by {', '.join(refused)}" if refused else "yes"
+    say(f"Eligible: {eligible}   attempts {entry.attempt}   faults {entry.faults}")
     if found.remedies:
         following(found.remedies[0])

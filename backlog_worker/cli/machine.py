@@ -19,6 +19,7 @@ from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
 from backlog_worker.cli.screen import status_panel
 from backlog_worker.domain.errors import ConflictError, RefusedError
 from backlog_worker.domain.masking import masked
+from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import files
 from backlog_worker.lifecycle import Kit, intake, watch
 from backlog_worker.lifecycle.watch import Report
@@ -191,19 +192,21 @@ def _tell(kit: Kit, report: Report, seconds: float) -> None:
     counts, measures = report.counts, report.measures
     violations = [*watch.verify(kit), *watch.audit(kit)]
     with kit.store.read() as unit:
-        entries = unit.search(kit.env, _everything(), most=1_000_000)
+        entries = unit.search(kit.env, parsed(""), most=1_000_000)
         twice = [e for e in entries if len(_comments(unit.input(e.id, e.input_sha256))) > 1]
     console().print(status_panel(report, title="the backlog is done:"))
     say(
         "",
-        f"accounted for   {measures.total} entries: " + ", ".join(f"{n} {s}" for s, n in sorted(counts.by_status.items())),
+        f"accounted for   {measures.total} entries: "
+        + ", ".join(f"{n} {s}" for s, n in sorted(counts.by_status.items())),
         f"coverage        {measures.coverage:.1%} of {measures.eligible} eligible",
         f"specified before {sum('ELIG-NEW' in e.reason for e in entries)}, {len(twice)} of them twice, by hand",
         f"escalation rate {measures.escalation_rate:.1%}   for people now: {counts.reviews_open}",
         f"failed runs     {measures.failure_rate:.1%}   " + _failures(measures.failures),
-        f"throughput      {measures.completed / max(seconds, 0.1):.1f} completed entries a second, {seconds:.0f} s in all",
+        f"throughput      {measures.completed / max(seconds, 0.1):.1f} completed a second, {seconds:.0f} s in all",
         f"ran twice       {counts.doubled}   (completed events per entry, from the history)",
-        f"invariants      {'all hold, every history folds to its row' if not violations else f'{len(violations)} BROKEN'}",
+        "invariants      "
+        + (f"{len(violations)} BROKEN" if violations else "all hold, every history folds to its row"),
     )
     following("backlog-worker review list; backlog-worker entry list status:completed; backlog-worker dlq groups")
     if counts.doubled or violations:
@@ -214,13 +217,7 @@ def _failures(failures: Mapping[str, int]) -> str:
     return "by type: " + (", ".join(f"{kind} {number}" for kind, number in failures.items()) or "none")
 
 
-def _everything() -> Any:
-    from backlog_worker.domain.search import parsed
-
-    return parsed("")
-
-
-def _comments(given: Any) -> list[Any]:
+def _comments(given: Mapping[str, Any] | None) -> list[Any]:
     found = (given or {}).get("comments") or []
     return [each for each in found if str(each.get("body", "")).startswith("Specification:")]
 

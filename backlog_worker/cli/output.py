@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from backlog_worker.domain import errors
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
     errors.UsageError: 2,
@@ -51,7 +54,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     console().print(made)
 
 
-def console(*, error: bool = False) -> Any:
+def console(*, error: bool = False) -> "Console":
     """Return a console for data, or for talk."""
     from rich.console import Console
 

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
 
 
 @review.command("list")
-def list_reviews(answered: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False) -> None:
+def list_reviews(
+    answered: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
+) -> None:
     """List open reviews, the one that is due first at the top."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
@@ -174,5 +176,7 @@ def _letters(of: "Kit", where: str, limit: int) -> "list[Review]":
 
 
 def _table(found: "list[Review]") -> None:
-    rows = [(r.id, r.kind, r.entry_id, f"{r.failure} {r.rule}", r.role, r.owner, r.due_at, r.question[:100]) for r in found]
+    rows = [
+        (r.id, r.kind, r.entry_id, f"{r.failure} {r.rule}", r.role, r.owner, r.due_at, r.question[:100]) for r in found
+    ]
     table("", COLUMNS, rows)

@@ -28,7 +28,10 @@ def list_runs(
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.runs(entry or None, live=live, most=limit)
-    rows = [(r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], r["ended_by"] or "live", r["reason"]) for r in found]
+    rows = [
+        (r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], r["ended_by"] or "live", r["reason"])
+        for r in found
+    ]
     columns = ("id", "entry", "attempt", "worker", "claimed", "ended by", "why")
     shown("backlog-worker/runs", found, lambda: table("", columns, rows))
 
@@ -47,14 +50,23 @@ def show(run_id: Annotated[str, typer.Argument(help="The id of a run.")]) -> Non
     order = [job.id for job in pipeline.jobs] if pipeline else sorted(stages)
 
     def _human() -> None:
-        say(f"{found['id']}  attempt {found['attempt']} of {found['entry_id']}  by {found['worker']}  {found['ended_by'] or 'live'}")
+        attempt = f"attempt {found['attempt']} of {found['entry_id']}"
+        say(f"{found['id']}  {attempt}  by {found['worker']}  {found['ended_by'] or 'live'}")
         rows = []
         for job in order:
             stage = stages.get(job)
             gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates) if stage else ""
-            rows.append((job, stage.status if stage else "not reached", stage.attempts if stage else 0,
-                         stage.started_at if stage else None, stage.ended_at if stage else None, gates,
-                         (stage.reason or {}).get("text", "") if stage else ""))
+            rows.append(
+                (
+                    job,
+                    stage.status if stage else "not reached",
+                    stage.attempts if stage else 0,
+                    stage.started_at if stage else None,
+                    stage.ended_at if stage else None,
+                    gates,
+                    (stage.reason or {}).get("text", "") if stage else "",
+                )
+            )
         table("", ("job", "status", "attempts", "started", "ended", "gates", "why"), rows)
 
     shown("backlog-worker/run", {"run": found, "stages": stages}, _human)
@@ -66,7 +78,10 @@ def list_writebacks(limit: Limit = 50) -> None:
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.wishes(most=limit)
-    rows = [(w["entry_id"], w["body"]["status"], w["status"], w["attempts"], w["sent_at"], w["remote_id"] or w["error"]) for w in found]
+    rows = [
+        (w["entry_id"], w["body"]["status"], w["status"], w["attempts"], w["sent_at"], w["remote_id"] or w["error"])
+        for w in found
+    ]
     columns = ("entry", "record", "delivery", "attempts", "sent", "where")
     shown("backlog-worker/writebacks", found, lambda: table("", columns, rows))
 

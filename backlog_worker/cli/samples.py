@@ -12,6 +12,7 @@ from typing import Any
 
 REPOSITORY = "acme/platform"
 NUMBER = 340
+TWICE = 5
 SPECIFIED = 60 / 340
 NOT_ELIGIBLE = 18 / 340
 
@@ -46,7 +47,7 @@ _WISHES = (
 def issues(number: int = NUMBER, *, now: datetime | None = None) -> list[dict[str, Any]]:
     """Make so many different issues, with a few of them listed twice at the end, as exports do."""
     made = list(_issues(number, now or datetime.now(UTC)))
-    return made + made[:: max(1, number // 5)][: 5 if number >= 5 else 0]
+    return made + made[:: max(1, number // 5)][:TWICE]
 
 
 def _issues(number: int, now: datetime) -> Iterator[dict[str, Any]]:
@@ -65,7 +66,12 @@ def _issues(number: int, now: datetime) -> Iterator[dict[str, Any]]:
 
 def _issue(number: int, chance: random.Random, now: datetime) -> dict[str, Any]:
     area, version, path, route, team = chance.choice(_AREAS)
-    words = {"area": area, "Area": area.capitalize(), "n": chance.randint(2, 59), "code": chance.choice((500, 502, 504))}
+    words = {
+        "area": area,
+        "Area": area.capitalize(),
+        "n": chance.randint(2, 59),
+        "code": chance.choice((500, 502, 504)),
+    }
     words |= {"version": version, "path": path, "route": route}
     created = now - timedelta(days=chance.expovariate(1 / 30), minutes=chance.randint(0, 1440))
     bug = chance.random() < 0.65  # noqa: PLR2004 - about two thirds of real issues are bugs
@@ -134,11 +140,15 @@ def _bug(words: dict[str, Any], error: str, chance: random.Random) -> str:
 def _wish(words: dict[str, Any], chance: random.Random) -> str:
     criteria = f"- [ ] {words['route']} accepts the new option\n- [ ] the choice is remembered\n- [ ] it is documented"
     if chance.random() < 0.5:  # noqa: PLR2004 - every other one is written with care
-        return f"### Why\nWe use {words['area']} every day.\n\n### Acceptance criteria\n{criteria}\n\nSee `{words['path']}`."
+        why = f"### Why\nWe use {words['area']} every day."
+        return f"{why}\n\n### Acceptance criteria\n{criteria}\n\nSee `{words['path']}`."
     return f"I would like {words['area']} to do this by itself. It should work in {words['version']} too. Thanks! 🙏"
 
 
 def _log(chance: random.Random) -> str:
     """Make a huge paste, as people do."""
-    rows = [f"2026-11-{chance.randint(1, 20):02d}T0{chance.randint(0, 9)}:00:00Z DEBUG row {n} {'x' * 40}" for n in range(700)]
+    rows = [
+        f"2026-11-{chance.randint(1, 20):02d}T0{chance.randint(0, 9)}:00:00Z DEBUG row {n} {'x' * 40}"
+        for n in range(700)
+    ]
     return "```\n" + "\n".join(rows) + "\n```"

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def services(given: Settings, *, workers: int, flower: bool, seen: Callable[[str
     ):
         host = f"{name}@{given.host}"
         arguments = [*celery, "worker", "-n", host, "-P", pool, "-c", str(slots), "-Q", queues, *quiet]
-        found.append(Service(name, arguments, ready=lambda host=host: seen(host), drains=name == "stages"))
+        found.append(Service(name, arguments, ready=partial(seen, host), drains=name == "stages"))
     found.append(Service("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], ready=lambda: True))
     if flower:
         config = Path(__file__).parent / "files" / "flowerconfig.py"
@@ -189,6 +190,6 @@ def _answers(socket: Path) -> bool:
 
 
 def _tether() -> list[str]:
-    """Return the prefix that lets the kernel end a service when the supervisor dies, by SIGTERM so that it stops well."""
+    """Return the prefix that lets the kernel end a service when the supervisor dies: by SIGTERM, so it stops well."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -1,4 +1,4 @@
-"""YAML text to a checked value: every error with its line, and nothing built before the text is known to be harmless."""
+"""YAML text to a checked value: every error with its line; nothing is built before the text is known to be harmless."""
 
 import difflib
 from collections.abc import Iterator, Mapping
@@ -20,6 +20,7 @@ DEPTH_MAX = 32
 NODES_MAX = 20_000
 
 Path = tuple[str | int, ...]
+Places = dict[Path, tuple[int, int]]
 M = TypeVar("M", bound=BaseModel)
 
 # Stable: a code is never used again for something else. 2xx pipelines, 3xx policies; the last two digits mean the same.
@@ -122,12 +123,12 @@ def read(text: str, *, file: str, group: str) -> Document:
         node = YAML(typ="rt", pure=True).compose(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        places = {(): (mark.line + 1, mark.column + 1)} if mark else {}
+        spot: Places = {(): (mark.line + 1, mark.column + 1)} if mark else {}
         problem = " ".join(part for part in (error.problem, error.context) if part)
-        raise InvalidFileError([Document(text, file, group, None, places).finding((), "01", problem)]) from None
+        raise InvalidFileError([Document(text, file, group, None, spot).finding((), "01", problem)]) from None
     except (ReaderError, YAMLError, ValueError, RecursionError) as error:
         raise InvalidFileError([empty.finding((), "01", str(error).splitlines()[0][:200])]) from None
-    places: dict[Path, tuple[int, int]] = {}
+    places: Places = {}
     value = _value(node, (), places, empty)
     return Document(text, file, group, value, places)
 
@@ -173,7 +174,7 @@ def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], d
         return [_value(each, (*path, index), places, document) for index, each in enumerate(node.value)]
     if isinstance(node, MappingNode):
         return _mapping(node, path, places, document)
-    return _scalar(node, path)
+    return _scalar(str(node.tag), str(node.value), path)
 
 
 def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:
@@ -190,8 +191,8 @@ def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]],
     return values
 
 
-def _scalar(node: ScalarNode, path: Path) -> Any:  # noqa: ANN401 - YAML holds any value
-    tag, text = str(node.tag).rsplit(":", 1)[-1], str(node.value)
+def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML holds any value
+    tag = kind.rsplit(":", 1)[-1]
     if path == ("version",):
         return text
     if tag == "int":

@@ -22,7 +22,8 @@ GROUP = "2"
 JOB_ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 RESERVED = frozenset({"entry", "run", "env", "inputs", "output", "jobs"})
 Contract = dict[str, Any] | str
-NO_FILES: Callable[[str], Any] = {}.__getitem__
+NOTHING: dict[str, Any] = {}
+NO_FILES: Callable[[str], Any] = NOTHING.__getitem__
 
 
 class RetryFile(Model):
@@ -124,7 +125,7 @@ class Pipeline:
 
 
 def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any] = NO_FILES) -> Pipeline:
-    """Check the text of a pipeline; *contract* reads a schema named by path. Raises InvalidFileError with all findings."""
+    """Check a pipeline; *contract* reads a schema named by path. Raises InvalidFileError with all findings."""
     source = document.read(body, file=file, group=GROUP)
     checked = source.checked(PipelineFile)
     findings = [finding for index in range(len(checked.jobs)) for finding in _job_findings(source, checked, index)]

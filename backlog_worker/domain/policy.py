@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -97,7 +98,7 @@ class ClaimsFile(Model):
 
         Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
         """
-        bound = min(self.retry_delay * 2 ** min(faults, 30), self.retry_delay_max)
+        bound: timedelta = min(self.retry_delay * 2 ** min(faults, 30), self.retry_delay_max)
         return bound * max(jitter, 0.1)
 
 
@@ -267,7 +268,7 @@ def _falling(source: Document, policy: Policy) -> Iterator[Finding]:
                 points = [term.points({**values, "entry.age_days": age})[1] for age in _AGES]
             except ExpressionError:
                 continue  # the term needs values that only an entry has; it is tried on entries
-            if any(later < earlier for earlier, later in zip(points, points[1:], strict=False)):
+            if any(later < earlier for earlier, later in pairwise(points)):
                 path: document.Path = ("priority", "terms", index, "value")
                 yield source.finding(path, "08", f'the term "{term.id}" falls while an entry grows older')
                 break

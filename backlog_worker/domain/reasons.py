@@ -40,7 +40,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
     Bar.DEFINITION_MISSING: (
         "The pipeline that the entry names is not known here, or its pinned version is gone.",
-        "Add the file under .backlog-worker/pipelines/, or name another with `backlog-worker entry edit ID --pipeline NAME`.",
+        "Add its file under .backlog-worker/pipelines/, or `entry edit ID --pipeline NAME --reason TEXT`.",
     ),
     Bar.NOT_ELIGIBLE: (
         "An eligibility rule of the policy said no; nothing that nobody declared eligible is ever queued.",

@@ -8,6 +8,7 @@ from typing import Any
 from backlog_worker.domain.writeback import escaped
 
 BODY_MAX = 60_000
+SENTENCE_MIN = 9
 _FENCE = re.compile(r"^(```|~~~)[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^\s{0,3}(?:#{1,6}\s+(.+?)\s*#*|\*\*(.+?)\*\*:?|([A-Z][A-Za-z ]{2,40}):)\s*$")
 _LIST = re.compile(r"^\s*(?:[-*+]|\d{1,3}[.)])\s+(?:\[[ xX]\]\s+)?(.+)$")
@@ -15,7 +16,9 @@ _VERSION = re.compile(
     r"\b(?P<name>[A-Z][A-Za-z.+-]{1,20}|python|node|postgres|redis|npm|pip)\s+(?:version\s+)?v?(?P<number>\d+(?:\.\d+){0,3})\b"
     r"|\bv(?P<bare>\d+\.\d+(?:\.\d+)?)\b"
 )
-_PATH = re.compile(r"(?<![\w/])(?:[\w.-]+/)+[\w.-]+\.[a-z]{1,5}\b|\b[\w-]+\.(?:py|ts|js|go|rs|java|yml|yaml|json|toml|sql)\b")
+_PATH = re.compile(
+    r"(?<![\w/])(?:[\w.-]+/)+[\w.-]+\.[a-z]{1,5}\b|\b[\w-]+\.(?:py|ts|js|go|rs|java|yml|yaml|json|toml|sql)\b"
+)
 _SYMBOL = re.compile(r"`([A-Za-z_][\w.]{2,60}(?:\(\))?)`")
 _ROUTE = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE)\s+/[\w/{}:.-]*|(?<![\w.])/(?:api|v\d)/[\w/{}:.-]+")
 _ERROR = re.compile(r"^.*\b(?:[A-Z]\w*(?:Error|Exception)|panic|fatal|ERROR|Traceback)\b.*$", re.MULTILINE)
@@ -125,7 +128,9 @@ def _parts(prose: str) -> dict[str, list[str]]:
 
 def _sentences(lines: Sequence[str]) -> list[str]:
     joined = " ".join(lines)
-    return _unique(each.strip() for each in re.split(r"(?<=[.!?])\s+", joined) if len(each.strip()) > 8)[:40]
+    return _unique(each.strip() for each in re.split(r"(?<=[.!?])\s+", joined) if len(each.strip()) >= SENTENCE_MIN)[
+        :40
+    ]
 
 
 def _versions(text: str) -> list[str]:

@@ -101,4 +101,3 @@ def _failed(status: int, value: Any, said: str) -> Result:  # noqa: ANN401 - fre
         return Refused(kind=FailureKind.VALIDATION, reason=reason)
     kind = FailureKind.INFRASTRUCTURE if status in {UNAVAILABLE, TEMPORARY} else FailureKind.EXECUTION
     return Faulted(kind=kind, reason=f"status {status}: {reason}" if status else reason)
-

@@ -44,7 +44,8 @@ def _callable(target: str) -> Callable[[dict[str, Any]], object]:
     if not callable(found):
         message = f"{target} is not callable"
         raise TypeError(message)
-    return found
+    called: Callable[[dict[str, Any]], object] = found
+    return called
 
 
 def _called(call: Callable[[dict[str, Any]], object], context: dict[str, Any]) -> Result:

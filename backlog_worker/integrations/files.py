@@ -26,7 +26,14 @@ _REPOSITORY = re.compile(r"^https?://[^/]+/([^/]+/[^/]+)/(?:issues|pull)/\d+")
 
 def records(path: Path) -> Iterator[Read]:
     """Yield every record of a file as a draft; raises NotFoundError or InvalidFileError where the file is unusable."""
-    readers = {".json": _json, ".jsonl": _json_lines, ".ndjson": _json_lines, ".csv": _csv, ".yml": _yaml, ".yaml": _yaml}
+    readers = {
+        ".json": _json,
+        ".jsonl": _json_lines,
+        ".ndjson": _json_lines,
+        ".csv": _csv,
+        ".yml": _yaml,
+        ".yaml": _yaml,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         message = f"{path} is of no known kind"
@@ -60,7 +67,9 @@ def drafted(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
     """Translate one record of `gh issue list --json`; what a worker needs goes into `input`."""
-    labels = [str(each.get("name", "")) if isinstance(each, Mapping) else str(each) for each in issue.get("labels") or ()]
+    labels = [
+        str(each.get("name", "")) if isinstance(each, Mapping) else str(each) for each in issue.get("labels") or ()
+    ]
     url = str(issue.get("url") or "")
     match = _REPOSITORY.match(url)
     repository = match.group(1) if match else "unknown"
@@ -79,7 +88,9 @@ def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
         "owner": people[0] if people else "",
         "author": str(author.get("login", "")) if isinstance(author, Mapping) else str(author or ""),
         "eligible_by": f"label {ELIGIBLE_LABEL}" if eligible else "",
-        "input": {name: issue[name] for name in ("number", "title", "body", "comments", "attachments") if name in issue},
+        "input": {
+            name: issue[name] for name in ("number", "title", "body", "comments", "attachments") if name in issue
+        },
     }
     if issue.get("createdAt"):
         draft["created_at"] = issue["createdAt"]
@@ -175,7 +186,7 @@ def _cell(record: dict[str, Any], name: str, value: str) -> None:
     head, dot, rest = name.partition(".")
     if dot and head in {"input", "signals", "constraints"}:
         inside = record.setdefault(head, {})
-        inside[rest] = _listed(value) if rest in {"sign_off_before"} else value
+        inside[rest] = _listed(value) if rest == "sign_off_before" else value
     else:
         record[name] = _listed(value) if name in _LISTS else value
 

@@ -31,7 +31,10 @@ class Project:
     def files(self) -> Sequence[DefinitionFile]:
         """Return the policy and every pipeline; an unreadable file has an empty body, and so is refused by name."""
         self._seen = self._stamps()
-        return [DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=_contracts(path)) for kind, path in self._paths()]
+        return [
+            DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=_contracts(path))
+            for kind, path in self._paths()
+        ]
 
     def changed(self) -> bool:
         """Return whether a file came, went, or was written since `files`."""

@@ -77,15 +77,18 @@ def _rings(kit: Kit) -> list[Bell]:
 def _fit(
     kit: Kit, unit: Unit, policy: Policy, ready: Sequence[Entry]
 ) -> list[tuple[Entry, Pipeline, Mapping[str, bool]]]:
-    """Judge ready entries by the policy in force and find the pipeline each is pinned to; what bars them blocks them."""
-    fit = []
+    """Judge ready entries by the policy in force and find their pinned pipelines; what bars them blocks them."""
+    fit: list[tuple[Entry, Pipeline, Mapping[str, bool]]] = []
     for entry in ready:
         said = policy.eligibility(drafts.rule_values({name: getattr(entry, name) for name in FOLDED}))
         pinned = entry.pipeline_hash
         pipeline = kit.book.pinned(unit, pinned) if pinned else kit.book.pipeline(unit, entry.pipeline)
         bars = [Bar.NOT_ELIGIBLE.value] * (not all(said.values())) + [Bar.DEFINITION_MISSING.value] * (pipeline is None)
         if pipeline is None or bars:
-            no = ", ".join(rule for rule, yes in said.items() if not yes) or f"pipeline {pinned or entry.pipeline} is gone"
+            no = (
+                ", ".join(rule for rule, yes in said.items() if not yes)
+                or f"pipeline {pinned or entry.pipeline} is gone"
+            )
             unit.move(entry.id, Change.BLOCKED, f"refused at the claim: {no}", {"eligibility": said}, bars=bars)
             emit("claim_refused", entry=entry.id, bars=bars)
         else:
@@ -150,9 +153,7 @@ def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
             unit.move(entry.id, Change.EXPIRED, words, {"kind": "infrastructure"}, expiries=expiries)
             continue
         text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
-        verdict = Verdict(
-            change=Change.ESCALATED, reason=text, kind=FailureKind.POISON, role=POISON_ROLE, expiries=1
-        )
+        verdict = Verdict(change=Change.ESCALATED, reason=text, kind=FailureKind.POISON, role=POISON_ROLE, expiries=1)
         poison.append((ending_of(kit, unit, entry, policy), verdict, None))
     if expired:
         emit("expired", count=len(expired), poison=len(poison))
@@ -180,7 +181,9 @@ def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     for review in late:
         emit("review_late", review=review.id, entry=review.entry_id, owner=review.owner)
     unanswered = [review.entry_id for review in late if review.kind == ReviewKind.APPROVAL]
-    entries = [entry for entry in unit.hold(unanswered).values() if entry.status == Status.BLOCKED] if unanswered else []
+    entries = (
+        [entry for entry in unit.hold(unanswered).values() if entry.status == Status.BLOCKED] if unanswered else []
+    )
     return _escalate(kit, unit, policy, entries, "nobody answered the approval in time")
 
 
@@ -188,8 +191,6 @@ def _escalate(kit: Kit, unit: Unit, policy: Policy, entries: Iterable[Entry], re
     verdicts: list[tuple[Ending, Verdict, float | None]] = []
     for entry in entries:
         settle.withdraw(unit, entry.id, "policy", reason)
-        verdict = Verdict(
-            change=Change.ESCALATED, reason=reason, kind=FailureKind.POLICY, role=policy.dead_letter.role
-        )
+        verdict = Verdict(change=Change.ESCALATED, reason=reason, kind=FailureKind.POLICY, role=policy.dead_letter.role)
         verdicts.append((ending_of(kit, unit, entry, policy), verdict, None))
     return settle.conclude(kit, unit, verdicts) if verdicts else []

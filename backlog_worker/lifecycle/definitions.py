@@ -121,4 +121,3 @@ def _applied(unit: Unit, book: Book, each: DefinitionFile, live: dict[str, str],
     unit.enact(book.env, row)
     emit("definition_applied", kind=each.kind, name=name, version=str(found.version), sha256=found.hash[:12])
     return f"{each.kind} {name} {found.version} ({found.hash[:6]})"
-

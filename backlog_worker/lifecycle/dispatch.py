@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from backlog_worker.domain.admission import Load, share
 from backlog_worker.domain.bell import Bell, claim_bell
@@ -157,7 +158,7 @@ def _rest(unit: Unit, decision: Decision) -> None:
 
 def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int) -> None:
     """Store the decision where it says something new; a tick that repeats the last one leaves no row."""
-    receipts = [
+    receipts: list[dict[str, Any]] = [
         {
             "entry_id": receipt.scored.entry.id,
             "position": receipt.position,

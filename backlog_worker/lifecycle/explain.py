@@ -100,4 +100,3 @@ def _reasons(entry: Entry, receipt: Receipt | None) -> tuple[tuple[str, str], ..
     if entry.status == Status.IN_PROGRESS:
         return ((Standing.CLAIMED.value, f"{entry.reason}, lease until {entry.leased_until:%H:%M:%SZ}"),)
     return () if entry.status in FINAL else ((entry.status.upper(), entry.reason),)
-

@@ -1,4 +1,4 @@
-"""File drafts: validate, deduplicate, and clear what nothing bars; one bad draft never stops or half-writes the rest."""
+"""File drafts: validate, deduplicate, clear what nothing bars; one bad draft never stops or half-writes the rest."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,12 @@ class _Judge:
 
 
 def file(
-    kit: Kit, records: Iterable[tuple[str, Mapping[str, Any] | InvalidInputError]], *, actor: str, channel: str, dry_run: bool = False
+    kit: Kit,
+    records: Iterable[tuple[str, Mapping[str, Any] | InvalidInputError]],
+    *,
+    actor: str,
+    channel: str,
+    dry_run: bool = False,
 ) -> Iterator[Filed]:
     """File records, each with the place that it came from, in batches of one transaction each.
 

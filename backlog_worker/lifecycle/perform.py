@@ -140,7 +140,9 @@ def _gates(kit: Kit, taken: Taken, done: Done) -> list[Checked]:
     output = expression.plain(done.output)
     values = drafts.rule_values(public(taken.entry)) | {"output": output, "inputs": expression.plain(taken.job.inputs)}
     return [
-        evaluated(gate, values) if gate.check is not None else kit.gates.check(gate, taken.job, taken.work(), done.output)
+        evaluated(gate, values)
+        if gate.check is not None
+        else kit.gates.check(gate, taken.job, taken.work(), done.output)
         for gate in taken.job.gates
     ]
 

@@ -38,7 +38,12 @@ def decide(kit: Kit, review_id: str, decided: Decided, *, seq: int | None = None
         if not unit.answer(review, decided):
             message = f"review {review.id} was answered meanwhile"
             raise ConflictError(message)
-        data = {"review_id": review.id, "answer": decided.answer.value, "reason": decided.reason, "job_id": review.job_id}
+        data = {
+            "review_id": review.id,
+            "answer": decided.answer.value,
+            "reason": decided.reason,
+            "job_id": review.job_id,
+        }
         unit.note(entry.id, Note.ANSWERED, data)
         bells = _apply(kit, unit, review, decided, change)
         return unit.held[entry.id].entry, bells
@@ -103,5 +108,3 @@ def answer_all(
             done.append(review.entry_id)
             bells += more
     return done, refused, list(dict.fromkeys(bells))
-
-

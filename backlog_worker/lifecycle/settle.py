@@ -1,4 +1,4 @@
-"""Judge how runs ended; the entry, its review, its record and its write-back change in one transaction, exactly once."""
+"""Judge how runs ended: the entry, its review, its record and its write-back change in one transaction, once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict, flo
             bells.append(Bell(step=Step.SEND))
         if verdict.change == Change.ESCALATED:
             entry_id = ending.entry.id
-            bells.append(Bell(step=Step.HUMAN_REVIEW, ids=(entry_id,), name=f"{entry_id}.review.{ending.entry.attempt}"))
+            bells.append(
+                Bell(step=Step.HUMAN_REVIEW, ids=(entry_id,), name=f"{entry_id}.review.{ending.entry.attempt}")
+            )
         if verdict.change == Change.COMPLETED:
             completed.append(ending.entry.id)
         emit("settled", entry=ending.entry.id, change=verdict.change, reason=verdict.reason)

@@ -243,7 +243,11 @@ def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
     else:
         status = _ENDS[type(result)]
     output = result.output if isinstance(result, Done) else None
-    failure = {"kind": result.kind.value, "text": result.reason, "rule": result.rule} if isinstance(result, Faulted | Refused) else None
+    failure = (
+        {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
+        if isinstance(result, Faulted | Refused)
+        else None
+    )
     attempts = len(ended.tries) + (not isinstance(result, Faulted))
     return {
         "entry_id__": taken.entry.id,
@@ -276,4 +280,3 @@ def _note(unit: Unit, ended: Ended) -> None:
         "artifacts": [each["sha256"] for each in ended.artifacts],
     }
     unit.note(ended.taken.entry.id, Note.CHECKPOINTED, data)
-

@@ -4,9 +4,8 @@ PostgreSQL and SQLite run the same statements, and a store in memory is SQLite i
 `tests/store` defines what they must do alike.
 """
 
-from backlog_worker.store.sql.search import Filter
 from backlog_worker.store.sql.unit import Store, Unit
 from backlog_worker.store.sql.verify import INVARIANTS, Violation
 from backlog_worker.store.sql.versions import PIPELINE, POLICY
 
-__all__ = ["INVARIANTS", "PIPELINE", "POLICY", "Filter", "Store", "Unit", "Violation"]
+__all__ = ["INVARIANTS", "PIPELINE", "POLICY", "Store", "Unit", "Violation"]

@@ -18,8 +18,8 @@ HELD = frozenset({Status.READY, Status.IN_PROGRESS})
 Data = Mapping[str, Any] | None
 COLUMNS = tuple(each.name for each in fields(Entry))
 LISTED = ", ".join(COLUMNS)
-_HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} ORDER BY id {{lock}}"  # noqa: S608 - our own column names
-_RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' ORDER BY id {{lock}}"  # noqa: S608 - our own column names
+_HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} ORDER BY id {{lock}}"
+_RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' ORDER BY id {{lock}}"
 # The whole guard: the row is still the one that was read, and still belongs to the run that read it.
 _GUARD = (
     "entries.id = r.id__ AND entries.seq = r.seq__read AND entries.status = r.status__read"
@@ -41,7 +41,7 @@ class Held:
 class Entries(History):
     """Verbs of entries."""
 
-    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - passed on
+    def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.held: dict[str, Held] = {}
         self.actor = "system"
@@ -113,7 +113,7 @@ class Entries(History):
             held.read, held.events, held.written = held.entry, [], set()
 
     def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
-        """Insert new entries with their inputs; a second (env, dedupe key) is left out. Returns the ids that are new."""
+        """Insert new entries with their inputs, leaving out a second (env, dedupe key); returns the ids that are new."""
         new = {row[0] for row in self.insert("entries", rows, "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id")}
         kept = [row for row in rows if row["id"] in new]
         self.keep_inputs({row["id"]: (row["input_sha256"], inputs[row["id"]]) for row in kept})

@@ -20,13 +20,13 @@ class History(Statements):
 
     def history(self, entry_id: str) -> list[Event]:
         """Return the events of one entry, oldest first."""
-        text = f"SELECT {_LISTED} FROM events WHERE entry_id = :entry ORDER BY seq"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM events WHERE entry_id = :entry ORDER BY seq"
         return [Event(**row) for row in self.select("events", text, entry=entry_id)]
 
     def histories(self, env: str) -> Iterator[list[Event]]:
         """Return the events of every entry of *env*, entry by entry, in short reads."""
         text = (
-            f"SELECT {_LISTED} FROM events WHERE entry_id IN (SELECT id FROM entries WHERE env = :env AND id > :after"  # noqa: S608 - our own column names
+            f"SELECT {_LISTED} FROM events WHERE entry_id IN (SELECT id FROM entries WHERE env = :env AND id > :after"
             " ORDER BY id LIMIT 500) ORDER BY entry_id, seq"
         )
         after = ""

@@ -20,7 +20,7 @@ class Limits(Versions):
         return bool(self.run(text, name=name, holder=holder, lease=seconds))
 
     def late_by(self, name: str) -> float | None:
-        """Return for how many seconds a lease has been over (negative while it lasts); None where nobody ever had it."""
+        """Return for how many seconds a lease has been over (negative while it lasts); None where nobody had it."""
         seconds = "extract(epoch FROM {now} - until)" if self.dialect.name == "postgresql" else "{now} - until"
         value = self.value("SELECT " + seconds + " FROM leases WHERE name = :name", name=name)
         return None if value is None else float(value)

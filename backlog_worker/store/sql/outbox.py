@@ -5,8 +5,8 @@ from typing import Any
 
 from backlog_worker.store.sql.reviews import Reviews
 
-_NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256, seq = excluded.seq,
- run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0, retry_at = NULL, error = NULL
+_NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
+ seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0, retry_at = NULL, error = NULL
  WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
 
 
@@ -32,7 +32,8 @@ class Outbox(Reviews):
         """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""
         text = (
             "UPDATE outbox SET status = CASE WHEN seq = :seq THEN 'sent' ELSE 'due' END, sent_at = {now},"
-            " remote_id = :remote, leased_until = NULL, error = NULL WHERE id = :id AND attempts = :attempts RETURNING id"
+            " remote_id = :remote, leased_until = NULL, error = NULL"
+            " WHERE id = :id AND attempts = :attempts RETURNING id"
         )
         values = {"id": wish["id"], "seq": wish["seq"], "attempts": wish["attempts"], "remote": remote_id}
         return bool(self.run(text, **values))
@@ -50,8 +51,8 @@ class Outbox(Reviews):
     def wishes(self, entry_id: str | None = None, most: int = 200) -> list[dict[str, Any]]:
         """Return wishes, newest first."""
         text = (
-            "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at, remote_id,"
-            " error FROM outbox WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
+            "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at,"
+            " remote_id, error FROM outbox WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
         )
         return self.select("outbox", text, entry=entry_id, most=most)
 

@@ -24,8 +24,8 @@ WITH RECURSIVE g(rank_group) AS (
   FROM g WHERE g.rank_group IS NOT NULL)
 SELECT g.rank_group, (SELECT h.created_at FROM entries h WHERE h.env = :env AND h.status IN ('queued', 'retrying')
   AND h.wake_at IS NULL AND h.rank_group = g.rank_group ORDER BY h.created_at, h.id LIMIT 1)
-FROM g WHERE g.rank_group IS NOT NULL"""  # noqa: S608 - our own texts
-_GROUP = f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group ORDER BY created_at, id LIMIT :most"  # noqa: S608 - our own texts
+FROM g WHERE g.rank_group IS NOT NULL"""
+_GROUP = f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group ORDER BY created_at, id LIMIT :most"
 _EXPIRED = (
     "SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND leased_until < {now}"
     " ORDER BY leased_until LIMIT :most {skip_locked}"
@@ -114,7 +114,7 @@ class Queue(Entries):
         """Return (id, attempt, ring) of ready entries that nobody took; each waits twice as long as before, to 60 s."""
         due = _backoff(self.dialect.name, "")
         text = (
-            "UPDATE entries SET rung_at = {now}, rings = rings + 1 WHERE id IN (SELECT id FROM entries"  # noqa: S608 - our own texts
+            "UPDATE entries SET rung_at = {now}, rings = rings + 1 WHERE id IN (SELECT id FROM entries"
             f" WHERE env = :env AND status = 'ready' AND {due} ORDER BY rung_at LIMIT :most {{skip_locked}})"
             " RETURNING id, attempt, rings"
         )
@@ -124,7 +124,7 @@ class Queue(Entries):
         """Return (run, job, take, ring) of pending stages that were rung for and that nobody took."""
         due = _backoff(self.dialect.name, "s.")
         text = (
-            "UPDATE stages SET rung_at = {now}, rings = rings + 1 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"  # noqa: S608 - our own texts
+            "UPDATE stages SET rung_at = {now}, rings = rings + 1 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"
             " s.entry_id, s.pipeline_hash, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id"
             " AND e.run_id = s.run_id WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND e.status = 'in_progress'"
             f" AND {due} LIMIT :most) RETURNING run_id, job_id, takes, rings"

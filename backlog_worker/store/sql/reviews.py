@@ -21,7 +21,7 @@ class Reviews(Stages):
     def reviews(self, env: str, *, kind: str | None = None, answered: bool = False, most: int = 1000) -> list[Review]:
         """Return reviews, the one that is due first at the top."""
         text = (
-            f"SELECT {_LISTED} FROM reviews WHERE env = :env AND (answer IS NOT NULL) = :answered"  # noqa: S608 - our own column names
+            f"SELECT {_LISTED} FROM reviews WHERE env = :env AND (answer IS NOT NULL) = :answered"
             " AND kind = coalesce(:kind, kind) ORDER BY due_at, id LIMIT :most"
         )
         rows = self.select("reviews", text, env=env, kind=kind, answered=answered, most=most)
@@ -29,13 +29,13 @@ class Reviews(Stages):
 
     def reviews_of(self, entry_id: str) -> list[Review]:
         """Return every review of one entry, oldest first."""
-        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
         return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
 
     def review(self, review_id: str) -> Review | None:
         """Return one review by its id, or the open one of an entry by the entry's id."""
         text = (
-            f"SELECT {_LISTED} FROM reviews WHERE id = :id OR (entry_id = :id AND answer IS NULL)"  # noqa: S608 - our own column names
+            f"SELECT {_LISTED} FROM reviews WHERE id = :id OR (entry_id = :id AND answer IS NULL)"
             " ORDER BY opened_at DESC LIMIT 1"
         )
         rows = self.select("reviews", text, id=review_id)
@@ -66,7 +66,7 @@ class Reviews(Stages):
     def assign(self, entry_id: str) -> Review | None:
         """Mark the open dead letter of an entry as assigned, once; None where that is done or there is none."""
         text = (
-            "UPDATE reviews SET assigned_at = {now} WHERE entry_id = :entry AND kind = 'dead_letter'"  # noqa: S608 - our own column names
+            "UPDATE reviews SET assigned_at = {now} WHERE entry_id = :entry AND kind = 'dead_letter'"
             f" AND answer IS NULL AND assigned_at IS NULL RETURNING {_LISTED}"
         )
         rows = self.select("reviews", text, entry=entry_id)
@@ -83,7 +83,7 @@ class Reviews(Stages):
     def late(self, env: str, remind_after: float, most: int) -> Sequence[Review]:
         """Mark open reviews that are past due as reminded and return them; each again after *remind_after* seconds."""
         text = (
-            "UPDATE reviews SET reminded_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"  # noqa: S608 - our own column names
+            "UPDATE reviews SET reminded_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"
             " AND answer IS NULL AND due_at < {now} AND (reminded_at IS NULL OR"
             f" {_ago(self.dialect.name)} > :after) ORDER BY due_at LIMIT :most {{skip_locked}}) RETURNING {_LISTED}"
         )

@@ -91,7 +91,10 @@ class Search(Limits):
 
     def barred(self, env: str, bars: Sequence[str], after: str, most: int) -> "Page":
         """Return blocked entries that only have these bars, from a cursor on."""
-        text = "SELECT id, bars FROM entries WHERE env = :env AND status = 'blocked' AND id > :after ORDER BY id LIMIT :most"
+        text = (
+            "SELECT id, bars FROM entries WHERE env = :env AND status = 'blocked' AND id > :after"
+            " ORDER BY id LIMIT :most"
+        )
         rows = self.select("entries", text, env=env, after=after, most=most)
         ids = [row["id"] for row in rows if set(row["bars"]) <= set(bars)]
         return Page(ids=ids, last=rows[-1]["id"] if rows else after)
@@ -139,7 +142,7 @@ class Search(Limits):
     def _entries(self, chosen: sa.Select[Any]) -> list[Entry]:
         self.statements += 1
         rows = self.connection.execute(chosen).mappings()
-        return [entry(decoded("entries", row)) for row in rows]
+        return [entry(decoded("entries", dict(row))) for row in rows]
 
     def _matches(self, clause: Clause) -> sa.ColumnElement[bool]:
         if clause.key in _PLAIN:

@@ -30,7 +30,7 @@ class Stages(Queue):
 
     def stages(self, keys: Mapping[str, str]) -> dict[str, dict[str, Stage]]:
         """Return the stages of entries, each at the pipeline hash given for it, by entry and job."""
-        text = f"SELECT {_LISTED} FROM stages WHERE entry_id {{ids}}"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM stages WHERE entry_id {{ids}}"
         found: dict[str, dict[str, Stage]] = {each: {} for each in keys}
         for row in self.select("stages", text, ids=self.dialect.bind(keys)):
             if row["pipeline_hash"] == keys[row["entry_id"]]:

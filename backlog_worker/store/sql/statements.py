@@ -55,8 +55,9 @@ class Statements:
         return self.run(_insert(self.dialect, table, tuple(listed[0]), tail), rows=packed(listed))
 
     def update(self, table: str, rows: Iterable[Mapping[str, Any]], guard: str, **values: object) -> Sequence[Any]:
-        """Update one row of *table* for each of *rows*, where *guard* holds; a column with `__` in its name only serves the guard.
+        """Update one row of *table* for each of *rows*, where *guard* holds.
 
+        A column with `__` in its name only serves the guard.
         *values* are shared by all rows; `lease` is a length in seconds from now, for `leased_until`.
         """
         listed = list(rows)
@@ -75,7 +76,7 @@ def _insert(dialect: Dialect, table: str, columns: tuple[str, ...], tail: str) -
 
 
 @lru_cache(maxsize=256)
-def _update(dialect: Dialect, table: str, columns: tuple[str, ...], guard: str, leased: bool) -> str:  # noqa: FBT001 - a cache key
+def _update(dialect: Dialect, table: str, columns: tuple[str, ...], guard: str, leased: bool) -> str:
     written = [column for column in columns if "__" not in column]
     settings = [f"{column} = {dialect.value(table, column)}" for column in written]
     if leased:

@@ -12,7 +12,7 @@ from backlog_worker.domain.frontier import StageStatus
 METADATA = sa.MetaData()
 MOMENT = sa.TIMESTAMP(timezone=True).with_variant(sa.REAL(), "sqlite")
 DATA = JSONB().with_variant(sa.JSON(), "sqlite")
-NUMBER = sa.Double()
+NUMBER: sa.Double[float] = sa.Double()
 WAITING_SQL = "status IN ('queued', 'retrying')"
 HELD_SQL = "status IN ('ready', 'in_progress')"
 

@@ -35,7 +35,8 @@ INVARIANTS: Mapping[str, tuple[str, str]] = {
         "SELECT entry_id FROM events WHERE change = 'taken' GROUP BY entry_id, data ->> 'job_id', data ->> 'take'"
         ", data ->> 'pipeline_hash', data ->> 'round' HAVING count(*) > 1 UNION SELECT c.entry_id FROM events c"
         " WHERE c.change = 'checkpointed' AND NOT EXISTS (SELECT 1 FROM events t WHERE t.entry_id = c.entry_id"
-        " AND t.change = 'taken' AND t.seq < c.seq AND t.run_id = c.run_id AND t.data ->> 'job_id' = c.data ->> 'job_id'"
+        " AND t.change = 'taken' AND t.seq < c.seq AND t.run_id = c.run_id"
+        " AND t.data ->> 'job_id' = c.data ->> 'job_id'"
         " AND t.data ->> 'take' = c.data ->> 'take')",
     ),
     "I5": (
@@ -65,7 +66,8 @@ INVARIANTS: Mapping[str, tuple[str, str]] = {
     "I12": (
         "An answer is applied once.",
         "SELECT r.entry_id FROM reviews r LEFT JOIN events v ON v.entry_id = r.entry_id AND v.change = 'answered'"
-        " AND v.data ->> 'review_id' = r.id WHERE r.answer IS NOT NULL GROUP BY r.id, r.entry_id HAVING count(v.seq) <> 1",
+        " AND v.data ->> 'review_id' = r.id WHERE r.answer IS NOT NULL GROUP BY r.id, r.entry_id"
+        " HAVING count(v.seq) <> 1",
     ),
     "I13": (
         "No claim without eligibility under the policy of that moment.",
@@ -74,8 +76,8 @@ INVARIANTS: Mapping[str, tuple[str, str]] = {
     ),
     "I14": (
         "Within a tick, positions follow scores.",
-        "SELECT b.entry_id FROM receipts a JOIN receipts b ON b.decision_id = a.decision_id AND b.position = a.position + 1"
-        " WHERE a.score IS NOT NULL AND b.score > a.score",
+        "SELECT b.entry_id FROM receipts a JOIN receipts b ON b.decision_id = a.decision_id"
+        " AND b.position = a.position + 1 WHERE a.score IS NOT NULL AND b.score > a.score",
     ),
     "I19": (
         "One entry per environment and dedupe key.",
@@ -142,7 +144,8 @@ def _capped(limits: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     known = {
         "I11": (
             "An entry that kills its workers stops after a bounded number of expiries.",
-            "SELECT id FROM entries WHERE expiries >= :cap AND status IN ('queued', 'ready', 'in_progress', 'retrying')",
+            "SELECT id FROM entries WHERE expiries >= :cap"
+            " AND status IN ('queued', 'ready', 'in_progress', 'retrying')",
         ),
         "I16": (
             "Ready and in progress together stay within admission.maxInProgress.",

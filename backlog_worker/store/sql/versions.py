@@ -18,7 +18,7 @@ class Versions(Outbox):
 
     def live(self, env: str, kind: str) -> list[dict[str, Any]]:
         """Return the definitions of one kind that are in force."""
-        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND live ORDER BY name"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND live ORDER BY name"
         return self.select("definitions", text, env=env, kind=kind)
 
     def live_hashes(self, env: str) -> dict[str, str]:
@@ -28,20 +28,23 @@ class Versions(Outbox):
 
     def definition(self, env: str, kind: str, digest: str) -> dict[str, Any] | None:
         """Return one definition by its hash, in force or not."""
-        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND hash = :hash"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND hash = :hash"
         rows = self.select("definitions", text, env=env, kind=kind, hash=digest)
         return rows[0] if rows else None
 
     def definitions(self, env: str, kind: str) -> list[dict[str, Any]]:
         """Return every definition of one kind, newest first."""
-        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind ORDER BY at DESC"  # noqa: S608 - our own column names
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind ORDER BY at DESC"
         return self.select("definitions", text, env=env, kind=kind)
 
     def enact(self, env: str, row: Mapping[str, Any]) -> None:
         """Put a definition in force in place of the one with its name; older ones stay readable."""
         text = "UPDATE definitions SET live = :off WHERE env = :env AND kind = :kind AND name = :name AND live"
         self.count(text, env=env, kind=row["kind"], name=row["name"], off=False)
-        tail = "ON CONFLICT (env, kind, hash) DO UPDATE SET live = excluded.live, at = excluded.at, author = excluded.author"
+        tail = (
+            "ON CONFLICT (env, kind, hash) DO UPDATE SET live = excluded.live, at = excluded.at,"
+            " author = excluded.author"
+        )
         self.insert("definitions", [{**row, "env": env, "live": True, "at": self.now()}], tail)
 
     def keep_decision(self, row: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
@@ -87,7 +90,7 @@ class Versions(Outbox):
     def runs(self, entry_id: str | None = None, *, live: bool = False, most: int = 50) -> list[dict[str, Any]]:
         """Return runs, newest first."""
         text = (
-            f"SELECT {_RUN} FROM runs WHERE entry_id = coalesce(:entry, entry_id)"  # noqa: S608 - our own column names
+            f"SELECT {_RUN} FROM runs WHERE entry_id = coalesce(:entry, entry_id)"
             + (" AND ended_at IS NULL" if live else "")
             + " ORDER BY claimed_at DESC, id DESC LIMIT :most"
         )
@@ -95,10 +98,10 @@ class Versions(Outbox):
 
     def run_of(self, run_id: str) -> dict[str, Any] | None:
         """Return one run."""
-        rows = self.select("runs", f"SELECT {_RUN} FROM runs WHERE id = :id", id=run_id)  # noqa: S608 - our own column names
+        rows = self.select("runs", f"SELECT {_RUN} FROM runs WHERE id = :id", id=run_id)
         return rows[0] if rows else None
 
     def runs_by_id(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return runs by id."""
-        text = f"SELECT {_RUN} FROM runs WHERE id {{ids}}"  # noqa: S608 - our own column names
+        text = f"SELECT {_RUN} FROM runs WHERE id {{ids}}"
         return {row["id"]: row for row in self.select("runs", text, ids=self.dialect.bind(run_ids))}
