@@ -53,9 +53,11 @@ def configure(*, level: str = "INFO", as_json: bool | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
+    words = "%(asctime)s %(levelname)s %(name)s %(message)s"
+    logging.basicConfig(level=level, stream=sys.stderr, format=words, force=True)
+    if level != "DEBUG":  # a line per task, and per message of the clock, is what nobody reads
+        for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
+            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def emit(event: str, **fields: object) -> None:

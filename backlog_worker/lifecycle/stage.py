@@ -106,26 +106,28 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
     inputs = unit.inputs(unread) if unread else {}
     taken = []
     for start, job in starts:
-        if (start.entry.id, job.id) not in numbers:
-            continue
-        number, attempts = numbers[(start.entry.id, job.id)]
-        data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash, "round": start.run["attempt"]}
-        unit.note(start.entry.id, Note.TAKEN, data)
-        taken.append(
-            Taken(
-                entry=start.entry,
-                run=start.run,
-                pipeline=start.pipeline,
-                policy=start.policy,
-                job=job,
-                take=number,
-                attempts=attempts,
-                input=inputs.get(start.entry.id, {}) if start.input is None else start.input,
-                previous={job_id: stage.output for job_id, stage in start.stages.items() if stage.sha256},
-                stop=start.stop,
-            )
-        )
+        if (start.entry.id, job.id) in numbers:
+            number, attempts = numbers[(start.entry.id, job.id)]
+            data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash}
+            unit.note(start.entry.id, Note.TAKEN, {**data, "round": start.run["attempt"]})
+            given = inputs.get(start.entry.id, {}) if start.input is None else start.input
+            taken.append(_taken(start, job, (number, attempts), given))
     return taken
+
+
+def _taken(start: Start, job: Job, numbers: tuple[int, int], given: Mapping[str, Any]) -> Taken:
+    return Taken(
+        entry=start.entry,
+        run=start.run,
+        pipeline=start.pipeline,
+        policy=start.policy,
+        job=job,
+        take=numbers[0],
+        attempts=numbers[1],
+        input=given,
+        previous={job_id: stage.output for job_id, stage in start.stages.items() if stage.sha256},
+        stop=start.stop,
+    )
 
 
 def onward(start: Start) -> Job | Outcome:

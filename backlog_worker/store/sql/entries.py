@@ -113,7 +113,7 @@ class Entries(History):
             held.read, held.events, held.written = held.entry, [], set()
 
     def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
-        """Insert new entries with their inputs, leaving out a second (env, dedupe key); returns the ids that are new."""
+        """Insert new entries with their inputs, leaving out a second (env, dedupe key); return the new ids."""
         new = {row[0] for row in self.insert("entries", rows, "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id")}
         kept = [row for row in rows if row["id"] in new]
         self.keep_inputs({row["id"]: (row["input_sha256"], inputs[row["id"]]) for row in kept})

@@ -6,8 +6,8 @@ from typing import Any
 from backlog_worker.store.sql.reviews import Reviews
 
 _NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
- seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0, retry_at = NULL, error = NULL
- WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
+ seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0,
+ retry_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
 
 
 class Outbox(Reviews):
@@ -52,7 +52,8 @@ class Outbox(Reviews):
         """Return wishes, newest first."""
         text = (
             "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at,"
-            " remote_id, error FROM outbox WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
+            " remote_id, error FROM outbox"
+            " WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
         )
         return self.select("outbox", text, entry=entry_id, most=most)
 
