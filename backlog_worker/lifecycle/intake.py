@@ -60,7 +60,7 @@ def file(
 ) -> Iterator[Filed]:
     """File records, each with the place that it came from, in batches of one transaction each.
 
-    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record, in order.
+    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; refusals come first within a batch.
     """
     batch: list[tuple[str, Draft]] = []
     for place, record in records:

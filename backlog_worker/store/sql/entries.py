@@ -74,11 +74,12 @@ class Entries(History):
         bars = {} if status == Status.BLOCKED else {"bars": ()}
         wake = {"wake_at": None, "rings": 0}
         moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
-        run_id = held.entry.run_id or values.get("run_id")
-        held.entry = replace(held.entry, status=status, **moved)
+        before = held.entry
+        run_id = before.run_id or values.get("run_id")
+        held.entry = replace(before, status=status, **moved)
         held.written |= set(moved) | {"status"}
-        if held.read.status == Status.IN_PROGRESS and status != Status.IN_PROGRESS:
-            self._end_run(str(held.read.run_id), change, reason, data)
+        if before.status == Status.IN_PROGRESS:
+            self._end_run(str(before.run_id), change, reason, data)
         changed = {name: _stored(getattr(held.entry, name)) for name in moved if name in FOLDED}
         self._event(held, change, {**(data or {}), "set": changed}, run_id)
         return held.entry
