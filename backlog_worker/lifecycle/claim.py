@@ -54,9 +54,10 @@ def sweep(kit: Kit) -> list[Bell]:
         late = unit.late_by(f"sweep:{kit.env}")
         if not unit.take_lease(f"sweep:{kit.env}", kit.new_id("sweep"), SWEEP_SECONDS):
             return []
-        if late is not None and late > heartbeat:
+        if late is None or late > heartbeat:
             unit.grace(3 * heartbeat)
-            emit("grace_given", seconds=round(late, 1))
+            emit("grace_given", seconds=round(late or 0.0, 1))
+        unit.keep_pending(policy.claims.timeout.total_seconds() / 2)
         bells = _expire(kit, unit, policy)
         bells += _deadlines(kit, unit, policy)
         bells += _late_reviews(kit, unit, policy)

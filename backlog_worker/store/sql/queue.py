@@ -100,6 +100,16 @@ class Queue(Entries):
             text = "UPDATE " + table + " SET leased_until = {later} WHERE status = :status AND leased_until < {later}"
             self.count(text, lease=seconds, status=status)
 
+    def keep_pending(self, seconds: float) -> None:
+        """Renew runs whose next stage waits for a slot: no worker holds them, so none can be dead."""
+        text = (
+            "UPDATE entries SET leased_until = {later} WHERE status = 'in_progress' AND leased_until < {later}"
+            " AND EXISTS (SELECT 1 FROM stages s WHERE s.entry_id = entries.id AND s.run_id = entries.run_id"
+            " AND s.status = 'pending' AND s.rung_at IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM stages s"
+            " WHERE s.entry_id = entries.id AND s.run_id = entries.run_id AND s.status = 'running')"
+        )
+        self.count(text, lease=seconds)
+
     def heartbeat(self, run_ids: Sequence[str], lease: float) -> set[str]:
         """Renew the leases of runs and of the stages that they run; returns the runs that still hold their entry."""
         text = (
