@@ -152,11 +152,16 @@ def answered(kit: Kit, bell: Bell) -> Sequence[Bell]:
 
 
 def bench(
-    *, url: str = "memory://", policy: str = POLICY, pipelines: Sequence[str] = (PIPELINE,), slots: int = 4
+    *,
+    url: str = "memory://",
+    policy: str = POLICY,
+    pipelines: Sequence[str] = (PIPELINE,),
+    slots: int = 4,
+    clock: Callable[[], float] | None = None,
 ) -> Bench:
-    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere."""
-    clock = Clock()
-    store = Store(url, clock=clock)
+    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere; *clock* is that of SQLite."""
+    standing = Clock()
+    store = Store(url, clock=clock or standing)
     migrate.upgrade(store)
     executor = FakeExecutor()
     folder = Path(tempfile.mkdtemp(prefix="backlog-"))
@@ -183,7 +188,7 @@ def bench(
     row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 1}
     with store.begin() as unit:
         unit.see_worker(row)
-    return Bench(kit=kit, clock=clock, executor=executor, texts=texts)
+    return Bench(kit=kit, clock=standing, executor=executor, texts=texts)
 
 
 def draft(**fields: Any) -> dict[str, Any]:

@@ -101,3 +101,21 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.05)
 
     return _wait
+
+
+@pytest.fixture(autouse=True)
+def _close_stores(monkeypatch):
+    """Close every store that a test opened, so that a leak elsewhere is seen."""
+    from backlog_worker.store import Store
+
+    opened = []
+    original = Store.__init__
+
+    def _open(self, *arguments, **named):
+        original(self, *arguments, **named)
+        opened.append(self)
+
+    monkeypatch.setattr(Store, "__init__", _open)
+    yield
+    for store in opened:
+        store.close()

@@ -6,7 +6,8 @@ from typing import Any
 from backlog_worker.store.sql.reviews import Reviews
 
 _NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
- seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at, attempts = 0,
+ seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at,
+ attempts = CASE WHEN outbox.status = 'due' THEN outbox.attempts ELSE 0 END,
  retry_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
 
 

@@ -1,0 +1,159 @@
+"""Many processes on a real PostgreSQL: exactly one wins."""
+
+import multiprocessing
+import os
+import time
+
+from collections import Counter
+
+import pytest
+
+from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.review import Answer, Decided
+from backlog_worker.domain.search import parsed
+from backlog_worker.lifecycle import claim, dispatch, intake, review, watch
+
+from backlog_worker.testing import POLICY, bench, draft
+from tests.faults.mutants import mutated
+
+pytestmark = pytest.mark.servers
+FORK = multiprocessing.get_context("fork")
+PROCESSES = 6
+
+
+def together(kit_url, work, processes=PROCESSES, policy=POLICY):
+    """Run work(kit, number) in so many processes at one moment; returns what each put."""
+    barrier, results = FORK.Barrier(processes), FORK.Queue()
+
+    def _body(number):
+        made = bench(url=kit_url, policy=policy)
+        barrier.wait(20)
+        results.put(work(made.kit, number))
+        made.kit.store.close()
+        results.close()
+        results.join_thread()
+        os._exit(0)
+
+    children = [FORK.Process(target=_body, args=(number,)) for number in range(processes)]
+    for child in children:
+        child.start()
+    found = [results.get(timeout=60) for _ in children]
+    for child in children:
+        child.join(20)
+    return found
+
+
+@pytest.fixture
+def table(postgres_url):
+    made = bench(url=postgres_url, policy=POLICY.replace("top: 20, ahead: 10", "top: 500, ahead: 100"), slots=100)
+    yield made
+    assert watch.verify(made.kit) == []
+    assert watch.audit(made.kit) == []
+
+
+def test_of_many_claimers_one_gets_each_entry(table, postgres_url):
+    table.file(*({} for _ in range(60)))
+    table.tick()
+    with table.kit.store.read() as unit:
+        ids = [each.id for each in unit.search("prod", parsed("status:ready"), most=1000)]
+    assert len(ids) == 60
+    table.kit.store.close()
+
+    def _claim(kit, _number):
+        executor = kit.executors["python"]
+        for entry_id in ids:
+            claim.take(kit, [entry_id])
+        return len(executor.performed)
+
+    performed = together(postgres_url, _claim)
+    assert sum(performed) == 60, "each first stage was performed once"
+    assert sum(1 for each in performed if each) > 1, "a race with one runner is no race"
+
+
+def tick_race(postgres_url, rounds=12):
+    """Return the most that were ever ready at once under a cap of 6, over many rounds of ticks at one moment."""
+    capped = POLICY.replace("maxInProgress: 100", "maxInProgress: 6")
+    made = bench(url=postgres_url, policy=capped, slots=100)
+    made.file(*({} for _ in range(200)))
+    made.kit.store.close()
+
+    def _ticks(kit, number):
+        original, worst = dispatch.decide, 0
+        # Between the count and the commit something takes a while, as it does under load.
+        dispatch.decide = lambda *given: (time.sleep(0.02), original(*given))[1]
+        for _ in range(rounds):
+            dispatch.tick(kit)
+            with kit.store.read() as unit:
+                worst = max(worst, unit.statuses("prod").get("ready", 0))
+            if number == 0:
+                with kit.store.begin() as unit:
+                    unit.run("UPDATE leases SET until = {now}")
+        return worst
+
+    return max(together(postgres_url, _ticks, 4, capped))
+
+
+def test_ticks_at_one_moment_never_pass_the_cap(postgres_url):
+    assert tick_race(postgres_url) <= 6
+
+
+def test_the_mutant_without_a_tick_lease_is_found(postgres_url):
+    with mutated("no_tick_lease"):
+        assert tick_race(postgres_url, rounds=30) > 6
+
+
+def test_the_same_keys_filed_at_one_moment_make_one_entry_each(table, postgres_url):
+    keys = [f"k{number}" for number in range(300)]
+    table.kit.store.close()
+
+    def _file(kit, number):
+        order = keys[number * 50 :] + keys[: number * 50]
+        records = [(key, draft(dedupe_key=key)) for key in order]
+        return {filed.place: (filed.entry_id, filed.new) for filed in intake.file(kit, records, actor="a", channel="c")}
+
+    found = together(postgres_url, _file)
+    for key in keys:
+        assert len({each[key][0] for each in found}) == 1, "everybody is told the winner"
+        assert sum(each[key][1] for each in found) == 1
+
+
+def test_two_people_answer_and_one_is_told_of_the_other(table, postgres_url):
+    from backlog_worker.domain.outcome import FailureKind, Refused
+
+    table.file({})
+    table.executor.results = {"draft": [Refused(kind=FailureKind.VALIDATION, reason="no")]}
+    table.run(2)
+    with table.kit.store.read() as unit:
+        (letter,) = unit.reviews("prod", kind="dead_letter")
+    table.kit.store.close()
+
+    def _answer(kit, number):
+        try:
+            review.decide(kit, letter.id, Decided(answer=Answer.REJECT, actor=f"p{number}", reason="x"), seq=letter.seq)
+        except BacklogError as error:
+            return str(error)
+        return "applied"
+
+    said = Counter(text.split(" ")[0] for text in together(postgres_url, _answer))
+    assert said["applied"] == 1
+
+
+def test_the_hot_statements_use_their_indexes(postgres_url):
+    """Under generic plans, as prepared statements get them."""
+    made = bench(url=postgres_url)
+    made.file(*({"priority": p} for p in ("high", "medium", "low") * 200))
+    from backlog_worker.store.sql import queue
+
+    with made.kit.store.begin() as unit:
+        unit.run("ANALYZE entries")
+        unit.run("SET LOCAL plan_cache_mode = force_generic_plan")
+        unit.run("SET LOCAL enable_seqscan = off")
+        for text, values, index in (
+            (queue._GROUP, {"env": "prod", "group": '{"priority":"high"}', "most": 5}, "entries_rank"),
+            (queue._GROUPS, {"env": "prod"}, "entries_rank"),
+            (queue._EXPIRED, {"most": 5}, "entries_held"),
+        ):
+            plan = "\n".join(row[0] for row in unit.run("EXPLAIN " + text, **values))
+            assert index in plan, plan
+
+

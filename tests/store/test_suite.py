@@ -1,0 +1,261 @@
+"""The definition of a store: every backend does this, alike."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backlog_worker.domain.entry import Change, Note
+from backlog_worker.domain.errors import ConflictError, LostClaimError, UsageError
+from backlog_worker.domain.search import parsed
+from backlog_worker.lifecycle import claim, dispatch, operate, review, watch
+from backlog_worker.lifecycle.dispatch import best
+from backlog_worker.domain.priority import scored
+from backlog_worker.domain.review import Answer, Decided
+from backlog_worker.domain.outcome import FailureKind, Refused
+from backlog_worker.store import Store, migrate
+from backlog_worker.testing import POLICY, bench
+
+BACKENDS = ["memory", "sqlite", "postgres"]
+
+
+@pytest.fixture(params=BACKENDS)
+def url(request, tmp_path):
+    if request.param == "postgres":
+        return request.getfixturevalue("postgres_url")
+    return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'backlog.db'}"
+
+
+@pytest.fixture
+def table(url):
+    made = bench(url=url)
+    yield made
+    assert watch.verify(made.kit) == []
+    assert watch.audit(made.kit) == []
+    made.kit.store.close()
+
+
+def only(table):
+    with table.kit.store.read() as unit:
+        return unit.search("prod", parsed(""))[0]
+
+
+def test_the_whole_story_runs(table):
+    table.file({}, {"labels": []}, {"priority": "high"})
+    table.run(3)
+    assert table.statuses() == {"completed": 2, "blocked": 1}
+
+
+def test_the_history_is_insert_only(table):
+    table.file({})
+    for text in ("UPDATE events SET change = 'x'", "DELETE FROM events"):
+        with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+            unit.run(text)
+
+
+def test_a_change_is_all_or_nothing(table):
+    (filed,) = table.file({})
+    with pytest.raises(RuntimeError, match="stop"), table.kit.store.begin() as unit:
+        unit.hold([filed.entry_id])
+        unit.move(filed.entry_id, Change.CANCELED, "never mind")
+        unit.flush()
+        raise RuntimeError("stop")
+    assert only(table).status == "queued"
+
+
+def test_what_the_table_forbids_is_not_written(table):
+    (filed,) = table.file({})
+    with pytest.raises(ConflictError, match="cannot be claimed"), table.kit.store.begin() as unit:
+        unit.hold([filed.entry_id])
+        unit.move(filed.entry_id, Change.CLAIMED, "no")
+
+
+def test_a_row_that_changed_since_it_was_read_is_refused(table):
+    (filed,) = table.file({})
+    with pytest.raises(ConflictError, match="nothing was written"), table.kit.store.begin() as unit:
+        unit.hold([filed.entry_id])
+        unit.held[filed.entry_id].read = only_like(unit.held[filed.entry_id].read, seq=99)
+        unit.note(filed.entry_id, Note.EDITED, {})
+
+
+def only_like(entry, **values):
+    from dataclasses import replace
+
+    return replace(entry, **values)
+
+
+def test_a_run_that_lost_its_claim_is_refused(table):
+    with pytest.raises(LostClaimError), table.kit.store.begin() as unit:
+        unit.renewed("run_none")
+
+
+def test_the_database_says_what_must_never_be(table):
+    table.file({})
+    for text in (
+        "UPDATE entries SET status = 'nonsense'",
+        "UPDATE entries SET run_id = 'run_x'",
+        "UPDATE entries SET status = 'ready'",
+        "UPDATE entries SET status = 'blocked'",
+        "INSERT INTO links (from_id, to_id, kind) VALUES ('a', 'a', 'depends_on')",
+    ):
+        with pytest.raises(sa.exc.IntegrityError), table.kit.store.begin() as unit:
+            unit.run(text)
+
+
+def test_a_forged_row_of_history_is_found(url):
+    made = bench(url=url)
+    made.file({}, {})
+    made.run(2)
+    with made.kit.store.begin() as unit:
+        if unit.dialect.name == "sqlite":
+            unit.run("DROP TRIGGER events_no_update")
+        else:
+            unit.run("ALTER TABLE events DISABLE TRIGGER events_insert_only")
+        unit.run("UPDATE events SET actor = 'mallory' WHERE seq = 4 AND entry_id = (SELECT min(id) FROM entries)")
+    found = watch.audit(made.kit)
+    assert [(each.invariant, "event 4" in each.text) for each in found] == [("I8", True)]
+
+
+def test_a_planted_violation_is_found(url):
+    made = bench(url=url)
+    made.file({})
+    with made.kit.store.begin() as unit:
+        if unit.dialect.name == "postgresql":
+            unit.run("ALTER TABLE entries DISABLE TRIGGER entries_have_events")
+        unit.run("UPDATE entries SET status = 'ready', leased_until = {now}, seq = 7")
+    assert {each.invariant for each in watch.verify(made.kit)} == {"I6"}
+    assert [each.invariant for each in watch.audit(made.kit)] == ["I7"]
+
+
+def test_migrating_again_changes_nothing_and_the_dry_run_writes_nothing(url):
+    store = Store(url)
+    assert "CREATE TABLE entries" in migrate.dry_run(store)
+    assert migrate.revision(store) == 0
+    assert migrate.upgrade(store) == (0, 1)
+    assert migrate.upgrade(store) == (1, 1)
+    assert migrate.dry_run(store) == ""
+    migrate.fitting(store)
+
+
+def test_the_sum_of_the_migrations_is_the_tables(url):
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from backlog_worker.store.sql.tables import METADATA
+
+    store = Store(url)
+    migrate.upgrade(store)
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+
+def test_filters_find_what_they_say_and_unknown_words_are_errors_with_a_place(table):
+    table.file(
+        {"labels": ["ai-ok", "bug"], "team": "web", "title": "Login loop"},
+        {"labels": [], "team": "api", "title": "Other", "created_at": datetime.now(UTC).isoformat()},
+    )
+    with table.kit.store.read() as unit:
+        def found(text):
+            return len(unit.search("prod", parsed(text)))
+
+        assert [found("status:queued"), found("label:bug,x"), found("-label:bug"), found("team:web,api")] == [1, 1, 1, 2]
+        assert [found("reason:NOT_ELIGIBLE"), found("login"), found("'no such words'")] == [1, 1, 0]
+        assert found("age:>1s") + found("age:<1s") == 2
+        assert found("%") == 0, "a wildcard of SQL is a character"
+    for text, words in (("stauts:queued", 'unknown key "stauts" at position 1'), ("status:open", 'unknown value "open"')):
+        with pytest.raises(UsageError, match=words) as caught:
+            parsed(text)
+        assert caught.value.hint
+
+
+def test_entry_text_is_bound_never_run(table):
+    nasty = "'); DROP TABLE entries; -- {now} :rows %(x)s $1 \\ \" 🙂"
+    (filed,) = table.file({"title": nasty, "input": {"body": nasty}, "labels": ["ai-ok", nasty]})
+    assert filed.new
+    assert only(table).title == nasty
+    sha = only(table).input_sha256
+    with table.kit.store.read() as unit:
+        assert unit.input(filed.entry_id, sha) == {"body": nasty}
+    table.run(2)
+    assert only(table).status == "completed"
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["high", "medium", "low", "odd"]), st.integers(0, 300), st.sampled_from(["web", "api"])),
+        min_size=1,
+        max_size=60,
+    ),
+    st.integers(1, 20),
+    st.booleans(),
+)
+def test_the_top_of_the_queue_equals_a_plain_sort(entries, most, teams):
+    """Also after the policy began to read other fields, and after time went by."""
+    made = bench()
+    made.file(
+        *(
+            {"priority": p, "team": team, "created_at": (datetime(2027, 1, 15, tzinfo=UTC) - timedelta(days=d)).isoformat()}
+            for p, d, team in entries
+        )
+    )
+    if teams:
+        terms = "priority:\n  terms:\n    - { id: team, value: \"entry.team == 'web' ? 2.0 : 0.0\" }\n    - { id: age, value: \"math.floor(entry.age_days / 7.0)\", cap: 5 }\n"
+        made.texts.texts[0] = type(made.texts.texts[0])(kind="policy", file="p", body=POLICY + terms)
+        dispatch.reload(made.kit.store, made.kit.book, made.texts, author="file")
+    for _ in range(2):
+        made.clock.forward(86_400 * 6)
+        with made.kit.store.begin() as unit:
+            policy, now = made.kit.book.policy(unit), unit.now()
+            best("prod", unit, policy, most)  # regroups where it must
+            given_order = [each.id for each in best("prod", unit, policy, most)]
+            waiting = unit.search("prod", parsed("status:queued"), most=1000)
+        plain = sorted(waiting, key=lambda each: scored(policy, each, now).place)
+        assert given_order == [each.id for each in plain[:most]]
+
+
+def test_bulk_answers_are_each_their_own(table):
+    table.file({}, {}, {})
+    table.executor.results = {"draft": [Refused(kind=FailureKind.VALIDATION, reason="no")] * 3}
+    table.run(2)
+    with table.kit.store.read() as unit:
+        letters = unit.reviews("prod", kind="dead_letter")
+    operate.edit(table.kit, letters[0].entry_id, {"priority": "high"}, actor="ana", reason="x")
+    decided = Decided(answer=Answer.REQUEUE, actor="li", reason="again")
+    done, refused, _ = review.answer_all(table.kit, letters, decided)
+    assert (len(done), len(refused)) == (2, 1)
+
+
+def test_a_lease_is_the_databases_and_the_first_has_it(table):
+    with table.kit.store.begin() as unit:
+        assert unit.take_lease("x", "a", 1000)
+        assert unit.take_lease("x", "a", 1000)
+        assert not unit.take_lease("x", "b", 1000)
+        assert unit.late_by("x") < 0
+        assert unit.late_by("never") is None
+        slot = unit.now()
+        assert unit.take_slot("beat:x", slot)
+        assert not unit.take_slot("beat:x", slot)
+
+
+def test_an_older_wish_never_overtakes_a_newer_one(table):
+    (filed,) = table.file({})
+    row = {"target": "t", "topic": "k", "entry_id": filed.entry_id, "run_id": None}
+    with table.kit.store.begin() as unit:
+        unit.put({**row, "id": "wb_1", "seq": 5, "body": {"n": 5}, "sha256": "5", "put_at": unit.now()})
+        unit.put({**row, "id": "wb_2", "seq": 4, "body": {"n": 4}, "sha256": "4", "put_at": unit.now()})
+        wish = unit.take_wish(60)
+        assert wish["body"] == {"n": 5}
+        assert unit.take_wish(60) is None, "a wish that is being sent is nobody else's"
+        unit.put({**row, "id": "wb_3", "seq": 6, "body": {"n": 6}, "sha256": "6", "put_at": unit.now()})
+        unit.sent(wish, "remote")
+        assert unit.take_wish(60)["body"] == {"n": 6}
+
+
+def test_sweep_gives_back_nothing_that_is_renewed(table):
+    table.file({})
+    table.tick()
+    table.ring(most=1)
+    assert claim.sweep(table.kit) is not None
