@@ -129,4 +129,6 @@ class Fleet:
             self.kill(name)
 
     def logs(self) -> str:
-        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.root.glob("*.log"))
+        return "\n".join(
+            f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in self.root.glob("*.log")
+        )

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import uuid
 
 import pytest
@@ -19,10 +20,11 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 @pytest.fixture
 def fleet(request, tmp_path, valkey, postgres_url):
     made = Fleet(tmp_path, valkey, postgres_url)
-    yield made
-    made.stop()
-    if request.node.rep_call.failed if hasattr(request.node, "rep_call") else False:
-        print(made.logs())
+    try:
+        yield made
+    finally:
+        made.stop()
+        print(made.logs())  # shown by pytest where the test failed
 
 
 def test_a_backlog_runs_to_its_end(fleet, eventually):
@@ -31,7 +33,9 @@ def test_a_backlog_runs_to_its_end(fleet, eventually):
     fleet.both()
     eventually(fleet.done, within=60, what="the end of the backlog")
     assert sorted(fleet.effects()) == sorted("abc" * 10)
-    eventually(lambda: not fleet.value("SELECT count(*) FROM outbox WHERE status = 'due'"), within=20, what="write-backs")
+    eventually(
+        lambda: not fleet.value("SELECT count(*) FROM outbox WHERE status = 'due'"), within=20, what="write-backs"
+    )
     fleet.sound()
 
 
@@ -39,7 +43,11 @@ def test_workers_killed_in_the_middle_of_stages_lose_nothing(fleet, eventually):
     fleet.file(15)
     fleet.both()
     for kill in range(4):
-        eventually(lambda: fleet.value("SELECT count(*) FROM stages WHERE status = 'running'") > 0, within=40, what="a running stage")
+        eventually(
+            lambda: fleet.value("SELECT count(*) FROM stages WHERE status = 'running'") > 0,
+            within=40,
+            what="a running stage",
+        )
         fleet.kill("stages")
         fleet.worker("stages", queues="stages")
         assert kill >= 0
@@ -59,7 +67,9 @@ def test_a_broker_that_forgets_everything_costs_only_time(fleet, eventually):
     for _ in range(3):
         before = fleet.counts().get("completed", 0)
         client.flushall()
-        eventually(lambda floor=before: fleet.counts().get("completed", 0) > floor, within=40, what="work after the flush")
+        eventually(
+            lambda floor=before: fleet.counts().get("completed", 0) > floor, within=40, what="work after the flush"
+        )
     client.close()
     eventually(fleet.done, within=90, what="the end of the backlog")
     assert sorted(fleet.effects()) == sorted("abc" * 15), "a flush never repeats a stage"
@@ -118,14 +128,18 @@ def test_a_worker_frozen_past_its_lease_is_refused_when_it_thaws_and_its_child_i
     fleet.worker("control", queues="control,dead_letter,writeback", pool="threads", slots=3)
     fleet.worker("stages", queues="stages", slots=1)
     fleet.beat()
-    eventually(lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'slow'") == 1, within=30, what="the pipeline")
+    eventually(
+        lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'slow'") == 1, within=30, what="the pipeline"
+    )
     (entry,) = fleet.file(1, pipeline="slow")
     pids = fleet.root / "pids"
     eventually(lambda: pids.exists() and pids.read_text().strip() != "", within=40, what="the child")
     child = int(pids.read_text().split()[0])
     fleet.kill("stages", signal.SIGSTOP)
     eventually(
-        lambda: fleet.value("SELECT count(*) FROM events WHERE change = 'expired' AND run_id IS NOT NULL") >= 1, within=40, what="the expiry"
+        lambda: fleet.value("SELECT count(*) FROM events WHERE change = 'expired' AND run_id IS NOT NULL") >= 1,
+        within=40,
+        what="the expiry",
     )
     fleet.kill("stages", signal.SIGCONT)
     eventually(lambda: not _runs(child), within=20, what="the death of the child")
@@ -142,7 +156,11 @@ def test_a_poison_entry_ends_as_a_dead_letter(fleet, eventually):
     fleet.worker("control", queues="control,dead_letter,writeback", pool="threads", slots=3)
     fleet.worker("stages", queues="stages", slots=1)
     fleet.beat()
-    eventually(lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'killer'") == 1, within=30, what="the pipeline")
+    eventually(
+        lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'killer'") == 1,
+        within=30,
+        what="the pipeline",
+    )
     fleet.file(1, pipeline="killer")
 
     def _escalated() -> bool:
@@ -159,12 +177,16 @@ def test_a_worker_that_stops_gives_its_claim_back_and_leaves_no_child(fleet, eve
     slow = "name: slow\nversion: 1\njobs:\n  - { id: a, run: 'echo $$ >> pids; sleep 300', timeout: 10m }\n"
     (fleet.root / ".backlog-worker" / "pipelines" / "9.yml").write_text(slow)
     fleet.both()
-    eventually(lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'slow'") == 1, within=30, what="the pipeline")
+    eventually(
+        lambda: fleet.value("SELECT count(*) FROM definitions WHERE name = 'slow'") == 1, within=30, what="the pipeline"
+    )
     fleet.file(1, pipeline="slow")
     pids = fleet.root / "pids"
     eventually(lambda: pids.exists() and pids.read_text().strip() != "", within=40, what="the child")
     fleet.processes["stages"].send_signal(signal.SIGQUIT)
-    eventually(lambda: fleet.value("SELECT count(*) FROM events WHERE change = 'returned'") == 1, within=20, what="the return")
+    eventually(
+        lambda: fleet.value("SELECT count(*) FROM events WHERE change = 'returned'") == 1, within=20, what="the return"
+    )
     eventually(lambda: not _runs(int(pids.read_text().split()[0])), within=20, what="the death of the child")
     with fleet.kit.store.read() as unit:
         (entry,) = unit.search("prod", parsed(""))
@@ -178,7 +200,6 @@ def test_rabbitmq_runs_the_same_story(tmp_path, postgres_url, eventually):
         assert not os.environ.get("CI"), "CI must run this test: start RabbitMQ, or set BACKLOG_TEST_AMQP_URL"
         pytest.skip("no RabbitMQ is at hand: set BACKLOG_TEST_AMQP_URL")
     import amqp
-
     from kombu import Connection
 
     with Connection(url) as connection:  # leftovers of an earlier run would be heard here
@@ -206,7 +227,7 @@ def test_celery_users_find_their_commands(fleet, eventually):
     eventually(lambda: fleet.value("SELECT count(*) FROM workers") == 2, within=40, what="the workers")
     env = {"PATH": os.environ["PATH"], "BACKLOG_BROKER_URL": fleet.broker, "BACKLOG_DATABASE_URL": fleet.database}
     found = subprocess.run(
-        ["celery", "-A", "backlog_worker", "inspect", "registered", "--json"],
+        [sys.executable, "-m", "celery", "-A", "backlog_worker", "inspect", "registered", "--json"],
         cwd=fleet.root, env=env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     registered = json.loads(found.stdout)

@@ -77,7 +77,10 @@ def test_a_closed_window_and_a_backing_off_entry_wait_for_their_time():
     assert waits["r"].code == "BACKING_OFF"
 
 
-@given(st.lists(st.tuples(st.sampled_from(["high", "medium", "low", "?"]), st.integers(0, 100)), max_size=30), st.integers(0, 10))
+@given(
+    st.lists(st.tuples(st.sampled_from(["high", "medium", "low", "?"]), st.integers(0, 100)), max_size=30),
+    st.integers(0, 10),
+)
 def test_whoever_goes_is_better_than_whoever_stays(pairs, slots):
     candidates = [entry(f"e{n:02d}", days=days, priority=priority) for n, (priority, days) in enumerate(pairs)]
     decision = decide(Snapshot(candidates=candidates, load=Load(held=0, slots_held=0, slots=slots)), RULES, NOW)

@@ -46,7 +46,9 @@ def test_every_kind_of_mistake_has_its_code_and_place(text, code, line):
 
 
 def test_a_finding_shows_the_text_and_a_suggestion():
-    said = str(findings("name: spec\njobs:\n  - { id: draft, run: 'true' }\n  - { id: b, run: x, dependsOn: [draf] }\n")[0])
+    said = str(
+        findings("name: spec\njobs:\n  - { id: draft, run: 'true' }\n  - { id: b, run: x, dependsOn: [draf] }\n")[0]
+    )
     assert 'job "b" depends on "draf", which does not exist' in said
     assert 'did you mean "draft"?' in said
     assert "  - { id: b, run: x, dependsOn: [draf] }" in said
@@ -68,8 +70,18 @@ def test_no_text_gets_anything_but_findings_out_of_the_loaders(text):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8), lambda inner: st.lists(inner, max_size=3)
-       | st.dictionaries(st.sampled_from(["name", "jobs", "id", "run", "version", "gates", "check", "x"]), inner, max_size=4), max_leaves=12))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["name", "jobs", "id", "run", "version", "gates", "check", "x"]), inner, max_size=4
+            )
+        ),
+        max_leaves=12,
+    )
+)
 def test_no_shape_of_json_crashes_the_pipeline_loader(value):
     import json
 

@@ -28,7 +28,14 @@ POLICY = policies.load(TEXT)
 def entry(name: str, priority: str, days: float, **fields) -> Entry:
     created = NOW - timedelta(days=days)
     return Entry(
-        id=name, env="prod", title=name, dedupe_key=name, pipeline="spec", priority=priority, created_at=created, **fields
+        id=name,
+        env="prod",
+        title=name,
+        dedupe_key=name,
+        pipeline="spec",
+        priority=priority,
+        created_at=created,
+        **fields,
     )
 
 
@@ -65,7 +72,10 @@ def test_examples_of_a_policy_are_run():
 
 @given(st.sampled_from(["high", "medium", "low", "?"]), st.floats(0, 5000), st.floats(0, 5000))
 def test_the_score_is_deterministic_and_never_falls_with_age(priority, first, more):
-    young, old = scored(POLICY, entry("x", priority, first), NOW), scored(POLICY, entry("x", priority, first + more), NOW)
+    young, old = (
+        scored(POLICY, entry("x", priority, first), NOW),
+        scored(POLICY, entry("x", priority, first + more), NOW),
+    )
     assert scored(POLICY, entry("x", priority, first), NOW) == young
     assert young.score is None or old.score is None or old.score >= young.score
 
@@ -114,7 +124,7 @@ def test_a_wrong_expression_says_where_and_what(value, words):
 
 
 def test_all_mistakes_come_at_once():
-    said = refused('version: 0\neligibility: []\npriority: { lables: { high: 1 } }\nclaims: { timeout: soon }\n')
+    said = refused("version: 0\neligibility: []\npriority: { lables: { high: 1 } }\nclaims: { timeout: soon }\n")
     assert said.count("error[BW303]") == 4
     assert 'did you mean "labels"?' in said
     assert "30s, 45m, 2h, 7d" in said

@@ -188,7 +188,18 @@ class World:
 
     def step(self) -> None:
         """Do one thing at random."""
-        acts = [self.file, self.tick, self.sweep, self.answer, self.answer, self.answer, self.wait, self.person, self.send, self.author]
+        acts = [
+            self.file,
+            self.tick,
+            self.sweep,
+            self.answer,
+            self.answer,
+            self.answer,
+            self.wait,
+            self.person,
+            self.send,
+            self.author,
+        ]
         act = self.chance.choice(acts)
         try:
             act()
@@ -304,7 +315,9 @@ class World:
             letters = unit.reviews("prod", kind="dead_letter", most=100_000) + unit.reviews("prod", answered=True)
             for letter in letters:
                 if letter.failure == "poison" and self.deaths[letter.entry_id] < 3:
-                    raise ViolationError(f"{letter.entry_id} is called poison after {self.deaths[letter.entry_id]} deaths")
+                    raise ViolationError(
+                        f"{letter.entry_id} is called poison after {self.deaths[letter.entry_id]} deaths"
+                    )
             for wish in unit.wishes(most=100_000):
                 written = self.table.kit.tracker.written.get(wish["topic"])
                 if wish["status"] != "sent" or written != wish["body"]:

@@ -15,7 +15,16 @@ def test_every_invariant_holds_in_every_seed_and_every_fault_struck():
     struck: Counter[str] = Counter()
     for seed in range(1, SEEDS + 1):
         struck += World(seed).run().struck
-    for fault in ("killed", "frozen", "outage", "bell_lost", "bell_doubled", "sender_killed", "policy_changed", "two_people"):
+    for fault in (
+        "killed",
+        "frozen",
+        "outage",
+        "bell_lost",
+        "bell_doubled",
+        "sender_killed",
+        "policy_changed",
+        "two_people",
+    ):
         assert struck[fault] > 0, f"{fault} never struck, so nothing was proved of it"
 
 

@@ -30,7 +30,9 @@ def test_twenty_entries_share_a_bell_and_four_commits(light):
     assert len(light.bells) == 1
     before = light.kit.store.transactions
     light.answer(light.bells.popleft())
-    assert light.kit.store.transactions - before == 4, "claim and first take; two checkpoints with the next take; settle"
+    assert light.kit.store.transactions - before == 4, (
+        "claim and first take; two checkpoints with the next take; settle"
+    )
     assert light.statuses() == {"completed": 20}
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from backlog_worker.domain.entry import Change, Note
 from backlog_worker.domain.errors import ConflictError, LostClaimError, UsageError
+from backlog_worker.domain.outcome import FailureKind, Refused
+from backlog_worker.domain.priority import scored
+from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
 from backlog_worker.lifecycle import claim, dispatch, operate, review, watch
 from backlog_worker.lifecycle.dispatch import best
-from backlog_worker.domain.priority import scored
-from backlog_worker.domain.review import Answer, Decided
-from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.store import Store, migrate
 from backlog_worker.testing import POLICY, bench
 
@@ -157,14 +157,23 @@ def test_filters_find_what_they_say_and_unknown_words_are_errors_with_a_place(ta
         {"labels": [], "team": "api", "title": "Other", "created_at": datetime.now(UTC).isoformat()},
     )
     with table.kit.store.read() as unit:
+
         def found(text):
             return len(unit.search("prod", parsed(text)))
 
-        assert [found("status:queued"), found("label:bug,x"), found("-label:bug"), found("team:web,api")] == [1, 1, 1, 2]
+        assert [found("status:queued"), found("label:bug,x"), found("-label:bug"), found("team:web,api")] == [
+            1,
+            1,
+            1,
+            2,
+        ]
         assert [found("reason:NOT_ELIGIBLE"), found("login"), found("'no such words'")] == [1, 1, 0]
         assert found("age:>1s") + found("age:<1s") == 2
         assert found("%") == 0, "a wildcard of SQL is a character"
-    for text, words in (("stauts:queued", 'unknown key "stauts" at position 1'), ("status:open", 'unknown value "open"')):
+    for text, words in (
+        ("stauts:queued", 'unknown key "stauts" at position 1'),
+        ("status:open", 'unknown value "open"'),
+    ):
         with pytest.raises(UsageError, match=words) as caught:
             parsed(text)
         assert caught.value.hint
@@ -185,7 +194,9 @@ def test_entry_text_is_bound_never_run(table):
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["high", "medium", "low", "odd"]), st.integers(0, 300), st.sampled_from(["web", "api"])),
+        st.tuples(
+            st.sampled_from(["high", "medium", "low", "odd"]), st.integers(0, 300), st.sampled_from(["web", "api"])
+        ),
         min_size=1,
         max_size=60,
     ),
@@ -197,12 +208,16 @@ def test_the_top_of_the_queue_equals_a_plain_sort(entries, most, teams):
     made = bench()
     made.file(
         *(
-            {"priority": p, "team": team, "created_at": (datetime(2027, 1, 15, tzinfo=UTC) - timedelta(days=d)).isoformat()}
+            {
+                "priority": p,
+                "team": team,
+                "created_at": (datetime(2027, 1, 15, tzinfo=UTC) - timedelta(days=d)).isoformat(),
+            }
             for p, d, team in entries
         )
     )
     if teams:
-        terms = "priority:\n  terms:\n    - { id: team, value: \"entry.team == 'web' ? 2.0 : 0.0\" }\n    - { id: age, value: \"math.floor(entry.age_days / 7.0)\", cap: 5 }\n"
+        terms = 'priority:\n  terms:\n    - { id: team, value: "entry.team == \'web\' ? 2.0 : 0.0" }\n    - { id: age, value: "math.floor(entry.age_days / 7.0)", cap: 5 }\n'
         made.texts.texts[0] = type(made.texts.texts[0])(kind="policy", file="p", body=POLICY + terms)
         dispatch.reload(made.kit.store, made.kit.book, made.texts, author="file")
     for _ in range(2):
