@@ -60,7 +60,8 @@ def file(
 ) -> Iterator[Filed]:
     """File records, each with the place that it came from, in batches of one transaction each.
 
-    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; refusals come first within a batch.
+    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; within a batch
+    refusals come first.
     """
     batch: list[tuple[str, Draft]] = []
     for place, record in records:

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from backlog_worker.lifecycle import claim, send
+from backlog_worker.lifecycle import claim
 from backlog_worker.lifecycle import review as reviews
 from backlog_worker.store import Unit
 from backlog_worker.store.sql import dialect, outbox, queue, stages
@@ -34,14 +34,6 @@ def _no_fence(stack: ExitStack) -> None:
 def _no_take_guard(stack: ExitStack) -> None:
     head, _, tail = stages._TAKE.partition(" WHERE stages.status")
     stack.enter_context(patch.object(stages, "_TAKE", head + " RETURNING" + tail.partition("RETURNING")[2]))
-    stack.enter_context(patch("backlog_worker.lifecycle.stage.frontier", _all_ready))
-
-
-def _all_ready(pipeline: Any, known: Any) -> Any:
-    from backlog_worker.domain.frontier import frontier
-
-    found = frontier(pipeline, known)
-    return found
 
 
 def _worker_clock(stack: ExitStack) -> None:
@@ -131,7 +123,6 @@ MUTANTS = {
     "no_outage_grace": _no_outage_grace,
 }
 RACED = {"no_tick_lease": _no_tick_lease}  # a simulated transaction is atomic: these need a real server
-_ = send
 
 
 @contextmanager

@@ -32,13 +32,9 @@ def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
 @contextmanager
 def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
     """Open one transaction; raises UnreachableError, with the address and the way out, where nobody answers."""
-    try:
-        connection = engine.connect()
-    except (OperationalError, InterfaceError) as error:
-        raise unreachable(engine, error) from None
-    with connection:
+    with reached(engine) as connection:
         if engine.dialect.name == "sqlite":
-            connection = connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
+            connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
         try:
             with connection.begin():
                 yield connection
@@ -46,6 +42,14 @@ def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
             if error.connection_invalidated:
                 raise unreachable(engine, error) from None
             raise
+
+
+def reached(engine: Engine) -> Connection:
+    """Connect; raises UnreachableError where nobody answers."""
+    try:
+        return engine.connect()
+    except (OperationalError, InterfaceError) as error:
+        raise unreachable(engine, error) from None
 
 
 def unreachable(engine: Engine, error: Exception) -> UnreachableError:
