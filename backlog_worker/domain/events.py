@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 VERSION = 1
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,7 @@ def digest(value: object) -> str:
 
 def compact(value: object) -> str:
     """Write *value* as JSON in one canonical way."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _ENCODER.encode(value)
 
 
 def chained(event: Mapping[str, Any], prev: str) -> Event:

@@ -3,6 +3,7 @@
 import re
 
 MASK = "***"
+SHORTEST = 8  # nothing shorter holds a password or a token
 _PASSWORD = re.compile(r"(?P<head>[a-z][a-z0-9+.\-]*://[^\s:/@]*:)[^\s@]+(?=@)")
 _TOKENS = re.compile(
     r"gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w\-]{20,}|sk-[A-Za-z0-9_\-]{20,}"
@@ -13,6 +14,8 @@ _TOKENS = re.compile(
 
 def masked(text: str) -> str:
     """Return *text* without passwords of addresses and without anything shaped like a token."""
+    if len(text) < SHORTEST:
+        return text
     if "://" in text:
         text = _PASSWORD.sub(rf"\g<head>{MASK}", text)
     return _TOKENS.sub(MASK, text)

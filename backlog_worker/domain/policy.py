@@ -80,7 +80,7 @@ class DispatchFile(Model):
     """How many go in one tick, how many bells may wait ahead of each slot, and how many light entries share a bell."""
 
     top: int = Field(default=20, ge=1, le=10_000)
-    ahead: float = Field(default=1.0, ge=0, le=100)
+    ahead: float = Field(default=1.0, ge=0, le=10_000)
     batch: int = Field(default=20, ge=1, le=500)
 
 

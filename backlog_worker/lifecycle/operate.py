@@ -86,9 +86,8 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
             values |= _place(replace(entry, **values), kit.book.policy(unit), unit.now())
         edited = unit.note(entry.id, Note.EDITED, {"reason": reason, "fields": sorted(changes)}, **values)
         intake.clear(kit, unit, [edited], f"edited by {actor}: {reason}", inputs=inputs)
-        edited = unit.held[entry.id].entry
-        unit.show_again(entry.id, edited.seq)
-        return edited
+        unit.show_again(entry.id, unit.held[entry.id].seq)
+        return unit.held[entry.id].entry
 
 
 def requeued(kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None) -> Entry:

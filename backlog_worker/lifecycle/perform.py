@@ -1,6 +1,6 @@
 """Do one job: attempts with tenacity, then its contract and its gates; nothing is written here but artifacts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -70,7 +70,6 @@ class Ended:
 def perform(kit: Kit, taken: Taken) -> Ended:
     """Do a job: attempts with tenacity, then its contract and gates; only what may work next time is tried again."""
     tries: list[Mapping[str, Any]] = []
-    ended = Ended(taken=taken, result=Faulted(kind=FailureKind.EXECUTION, reason="not attempted"))
 
     def _once() -> Ended:
         ended = _checked(kit, taken, kit.executors[taken.job.kind].perform(taken.job, taken.work()))
@@ -78,16 +77,11 @@ def perform(kit: Kit, taken: Taken) -> Ended:
             tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
         return ended
 
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(taken.job.retry.max_attempts),
-        wait=_wait(taken.job),
-        retry=tenacity.retry_if_result(lambda each: _again(taken, each)),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else ended,
-        sleep=lambda seconds: _pause(kit, taken, seconds),
-    )
-    ended = retrying(_once)
+    ended = _once()
+    if taken.job.retry.max_attempts > 1 and _again(taken, ended):
+        ended = _tried_again(kit, taken, ended, _once)
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
-    return replace(ended, tries=tuple(tries))
+    return replace(ended, tries=tuple(tries)) if tries else ended
 
 
 def watched(kit: Kit, taken: Taken) -> Taken:
@@ -109,6 +103,19 @@ def public(entry: Entry) -> dict[str, Any]:
     names = ("id", "env", "title", "url", "source", "external_ref", "team", "owner", "labels", "priority", "signals")
     values = {name: getattr(entry, name) for name in (*names, "pipeline", "provenance", "constraints", "attempt")}
     return values | {"created_at": entry.created_at.isoformat()}
+
+
+def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended]) -> Ended:
+    """Go on after a first attempt that failed, as the job's `retry` says."""
+    waiting = iter([first])
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(taken.job.retry.max_attempts),
+        wait=_wait(taken.job),
+        retry=tenacity.retry_if_result(lambda each: _again(taken, each)),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else first,
+        sleep=lambda seconds: _pause(kit, taken, seconds),
+    )
+    return retrying(lambda: next(waiting, None) or once())
 
 
 def _checked(kit: Kit, taken: Taken, result: Result) -> Ended:

@@ -79,7 +79,7 @@ def record(
         verdict=verdict,
         review_id=review_id,
         people=_people(facts.get("answered", ())),
-        event=held.entry.seq,
+        event=held.seq,
         sha256=held.head,
     )
     run = _run_facts(ending, facts, unit.now())
@@ -93,7 +93,7 @@ def record(
             "topic": ending.entry.id,
             "entry_id": ending.entry.id,
             "run_id": ending.run["id"] if ending.run else None,
-            "seq": held.entry.seq,
+            "seq": held.seq,
             "body": value,
             "sha256": body_digest,
             "put_at": unit.now(),
@@ -152,7 +152,7 @@ def _ask(kit: Kit, unit: Unit, ending: Ending, verdict: Verdict, within: float |
             "recovery": recovery,
             "opened_at": unit.now(),
             "due_at": datetime.fromtimestamp(unit.now().timestamp() + seconds, unit.now().tzinfo),
-            "seq": unit.held[ending.entry.id].entry.seq + (1 if dead else 0),
+            "seq": unit.held[ending.entry.id].seq + (1 if dead else 0),
         }
     )
     emit("review_opened", review=review_id, entry=ending.entry.id, reason=verdict.reason)

@@ -18,7 +18,7 @@ POLICY = """\
 version: 1
 eligibility:
   - {{ id: ELIG-LABEL, check: "'ai-ok' in entry.labels" }}
-dispatch: {{ top: 2000, ahead: 100, batch: {batch} }}
+dispatch: {{ top: 2000, ahead: 10000, batch: {batch} }}
 claims: {{ timeout: 2m, heartbeat: 30s }}
 admission: {{ maxInProgress: 100000 }}
 """
@@ -65,8 +65,8 @@ def celery_chain(servers: Servers, entries: int) -> dict[str, float]:
         peer.three().apply_async()
     worker = peer_worker(servers)
     try:
-        until(lambda: int(client.get("peer:done") or 0) >= 1)
-        began, first = time.monotonic(), int(client.get("peer:done"))
+        until(lambda: client.llen("peer") < entries)  # a queue is first in, first out: the last links come at the end
+        began = time.monotonic()
         until(lambda: int(client.get("peer:done") or 0) >= entries)
         seconds = time.monotonic() - began
         cpu = cpu_seconds(worker.pid)
@@ -75,7 +75,7 @@ def celery_chain(servers: Servers, entries: int) -> dict[str, float]:
         worker.wait()
         client.close()
         _flush(servers)
-    return {"rate": (entries - first) / seconds, "cpu_ms": 1000 * cpu / entries}
+    return {"rate": entries / seconds, "cpu_ms": 1000 * cpu / entries}
 
 
 def peer_worker(servers: Servers, slots: int = 2) -> subprocess.Popen:

@@ -26,7 +26,7 @@ def job(**fields):
 
 def work(**fields):
     usual = {
-        "run_id": "run_test", "entry_id": "bl_test", "take": 1, "entry": {"title": "`$(touch pwned)`; \"x\""},
+        "run_id": "run_test", "entry_id": "bl_test", "take": 1, "entry": {"title": '`$(touch pwned)`; "x"'},
         "input": {"body": "b"}, "previous": {"a": {"n": 1}}, "timeout": timedelta(seconds=10),
     }  # fmt: skip
     return Work(**{**usual, **fields})

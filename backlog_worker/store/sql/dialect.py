@@ -78,12 +78,21 @@ _SQLITE = dict.fromkeys(("text", "int", "number", "moment", "bool"), "value ->> 
 
 def packed(rows: Iterable[Mapping[str, Any]]) -> str:
     """Bind many rows as one JSON text; moments become seconds since 1970."""
-    return json.dumps([dict(row) for row in rows], default=_packed, separators=(",", ":"))
+    return _ENCODER.encode([*rows])
 
 
 def decoded(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a row as the driver gave it into Python values: moments in UTC, JSON as objects."""
-    return {column: _decoded(_kind(table, column), value) for column, value in row.items()}
+    return decode(table, tuple(row), tuple(row.values()))
+
+
+def decode(table: str, columns: tuple[str, ...], values: Sequence[Any]) -> dict[str, Any]:
+    """Turn values in the order of *columns* into a row; only the columns that need it are looked at."""
+    row = dict(zip(columns, values, strict=True))
+    for column, kind in _special(table, columns):
+        if row[column] is not None:
+            row[column] = _decoded(kind, row[column])
+    return row
 
 
 def moment(value: object) -> datetime:
@@ -119,9 +128,16 @@ def _packed(value: object) -> object:
     return str(value)
 
 
+@lru_cache(maxsize=512)
+def _special(table: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    kinds = ((column, _kind(table, column)) for column in columns)
+    return tuple((column, kind) for column, kind in kinds if kind in {"moment", "data", "bool"})
+
+
+_ENCODER = json.JSONEncoder(default=_packed, separators=(",", ":"))
+
+
 def _decoded(kind: str, value: object) -> object:
-    if value is None:
-        return None
     if kind == "moment":
         return moment(value)
     if kind == "data" and isinstance(value, str):

@@ -34,6 +34,7 @@ class Held:
     read: Entry
     entry: Entry
     head: str
+    seq: int
     events: list[Event] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
 
@@ -76,7 +77,7 @@ class Entries(History):
         moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
         before = held.entry
         run_id = before.run_id or values.get("run_id")
-        held.entry = replace(before, status=status, **moved)
+        held.entry = replace(before, status=status, seq=held.seq + 1, **moved)
         held.written |= set(moved) | {"status"}
         if before.status == Status.IN_PROGRESS:
             self._end_run(str(before.run_id), change, reason, data)
@@ -87,8 +88,9 @@ class Entries(History):
     def note(self, entry_id: str, note: Note, data: Mapping[str, Any], **values: Any) -> Entry:
         """Record what happened to a held entry without moving it."""
         held = self.held[entry_id]
-        held.entry = replace(held.entry, **values)
-        held.written |= set(values)
+        if values:
+            held.entry = replace(held.entry, seq=held.seq + 1, **values)
+            held.written |= set(values)
         changed = {name: _stored(getattr(held.entry, name)) for name in values if name in FOLDED}
         run_id = held.entry.run_id or held.read.run_id
         self._event(held, note, {**data, "set": changed} if changed else dict(data), run_id)
@@ -111,7 +113,8 @@ class Entries(History):
                 raise ConflictError(message)
         self.append([event for held in dirty for event in held.events])
         for held in dirty:
-            held.read, held.events, held.written = held.entry, [], set()
+            held.entry = held.read = replace(held.entry, seq=held.seq)
+            held.events, held.written = [], set()
 
     def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
         """Insert new entries with their inputs, leaving out a second (env, dedupe key); return the new ids."""
@@ -130,20 +133,20 @@ class Entries(History):
         heads = self.heads(list(found)) if found else {}
         for each in found.values():
             if each.id not in self.held:
-                self.held[each.id] = Held(read=each, entry=each, head=heads.get(each.id, ""))
+                self.held[each.id] = Held(read=each, entry=each, head=heads.get(each.id, ""), seq=each.seq)
         return {each: self.held[each].entry for each in found}
 
     def _event(self, held: Held, change: str, data: Mapping[str, Any], run_id: object) -> None:
-        held.entry = replace(held.entry, seq=held.entry.seq + 1)
+        held.seq += 1
         held.written.add("seq")
         fields_of = {
             "entry_id": held.entry.id,
-            "seq": held.entry.seq,
+            "seq": held.seq,
             "at": self.now(),
             "change": str(change),
             "actor": self.actor,
             "run_id": run_id,
-            "data": _json(data),
+            "data": data,
         }
         event = chained(fields_of, held.head)
         held.head = event.hash
@@ -163,16 +166,9 @@ def entry(row: Mapping[str, Any]) -> Entry:
 def _row(held: Held, columns: Sequence[str]) -> dict[str, Any]:
     read = held.read
     row = {name: getattr(held.entry, name) for name in columns}
+    row["seq"] = held.seq
     return row | {"id__": read.id, "seq__read": read.seq, "status__read": str(read.status), "run_id__read": read.run_id}
 
 
 def _stored(value: object) -> object:
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _json(value: object) -> Any:  # noqa: ANN401 - free JSON
-    if isinstance(value, Mapping):
-        return {str(key): _json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json(each) for each in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

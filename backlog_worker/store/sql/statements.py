@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from backlog_worker.store.sql.dialect import Dialect, decoded, moment, packed
+from backlog_worker.store.sql.dialect import Dialect, decode, moment, packed
 
 Row = dict[str, Any]
 
@@ -45,7 +45,10 @@ class Statements:
 
     def select(self, table: str, text: str, **values: object) -> list[Row]:
         """Run a statement over *table* and return decoded rows."""
-        return [decoded(table, row._mapping) for row in self.run(text, **values)]  # noqa: SLF001 - SQLAlchemy's public name
+        self.statements += 1
+        result = self.connection.execute(self.dialect.sql(text), values)
+        columns = tuple(result.keys())
+        return [decode(table, columns, row) for row in result.all()]
 
     def insert(self, table: str, rows: Iterable[Mapping[str, Any]], tail: str = "") -> Sequence[Any]:
         """Insert rows that all have the same columns, in one statement; *tail* is the rest of it."""
