@@ -72,7 +72,7 @@ app.conf.update(
     broker_transport_options=dict(FAILS_FAST) if AMQP else REDIS,
     worker_send_task_events=False,  # monitors switch them on while they run
     task_send_sent_event=False,
-    worker_max_tasks_per_child=200,  # what agents' libraries leak goes with the child
+    worker_max_tasks_per_child=2000,  # what libraries leak goes with the child; a new one costs a second without work
     worker_soft_shutdown_timeout=0,  # it sleeps its whole length; a stopped stage is given back at once
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_enable_remote_control=True,

@@ -55,9 +55,7 @@ class Note(StrEnum):
     CHECKPOINTED = "checkpointed"
     ASKED = "asked"
     ANSWERED = "answered"
-    REMINDED = "reminded"
     RECORDED = "recorded"
-    SENT = "sent"
 
 
 def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:

@@ -55,7 +55,6 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict, flo
         review_id = _ask(kit, unit, ending, verdict, within)
         if verdict.change in RECORDED:
             record(kit, unit, ending, verdict, review_id, facts.get(ending.entry.id, {}))
-            bells.append(Bell(step=Step.SEND))
         if verdict.change == Change.ESCALATED:
             entry_id = ending.entry.id
             bells.append(

@@ -80,25 +80,25 @@ def _no_answer_guard(stack: ExitStack) -> None:
 
 
 def _no_send_lease(stack: ExitStack) -> None:
-    original = outbox.Outbox.take_wish
+    original = outbox.Outbox.take_wishes
 
-    def _take(self: Unit, lease: float) -> Any:
+    def _take(self: Unit, lease: float, most: int) -> Any:
         self.count("UPDATE outbox SET leased_until = NULL")
-        return original(self, lease)
+        return original(self, lease, most)
 
-    stack.enter_context(patch.object(outbox.Outbox, "take_wish", _take))
+    stack.enter_context(patch.object(outbox.Outbox, "take_wishes", _take))
 
 
 def _sent_before_send(stack: ExitStack) -> None:
-    original = outbox.Outbox.take_wish
+    original = outbox.Outbox.take_wishes
 
-    def _take(self: Unit, lease: float) -> Any:
-        wish = original(self, lease)
-        if wish is not None:
+    def _take(self: Unit, lease: float, most: int) -> Any:
+        wishes = original(self, lease, most)
+        for wish in wishes:
             self.sent(wish, "early")
-        return wish
+        return wishes
 
-    stack.enter_context(patch.object(outbox.Outbox, "take_wish", _take))
+    stack.enter_context(patch.object(outbox.Outbox, "take_wishes", _take))
 
 
 def _no_outage_grace(stack: ExitStack) -> None:

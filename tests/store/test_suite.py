@@ -261,12 +261,12 @@ def test_an_older_wish_never_overtakes_a_newer_one(table):
     with table.kit.store.begin() as unit:
         unit.put({**row, "id": "wb_1", "seq": 5, "body": {"n": 5}, "sha256": "5", "put_at": unit.now()})
         unit.put({**row, "id": "wb_2", "seq": 4, "body": {"n": 4}, "sha256": "4", "put_at": unit.now()})
-        wish = unit.take_wish(60)
+        (wish,) = unit.take_wishes(60, 5)
         assert wish["body"] == {"n": 5}
-        assert unit.take_wish(60) is None, "a wish that is being sent is nobody else's"
+        assert unit.take_wishes(60, 5) == [], "a wish that is being sent is nobody else's"
         unit.put({**row, "id": "wb_3", "seq": 6, "body": {"n": 6}, "sha256": "6", "put_at": unit.now()})
         unit.sent(wish, "remote")
-        assert unit.take_wish(60)["body"] == {"n": 6}
+        assert [each["body"] for each in unit.take_wishes(60, 5)] == [{"n": 6}]
 
 
 def test_sweep_gives_back_nothing_that_is_renewed(table):

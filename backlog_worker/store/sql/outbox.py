@@ -18,16 +18,15 @@ class Outbox(Reviews):
         """Store a wish: one row per target and topic, so nothing older can overtake it."""
         self.insert("outbox", [{**row, "status": "due"}], _NEWER)
 
-    def take_wish(self, lease: float) -> dict[str, Any] | None:
-        """Take the oldest wish that is due, for *lease* seconds; commit before sending it."""
+    def take_wishes(self, lease: float, most: int) -> list[dict[str, Any]]:
+        """Take the oldest wishes that are due, for *lease* seconds in all; commit before sending them."""
         text = (
-            "UPDATE outbox SET attempts = attempts + 1, leased_until = {later} WHERE id = (SELECT id FROM outbox"
+            "UPDATE outbox SET attempts = attempts + 1, leased_until = {later} WHERE id IN (SELECT id FROM outbox"
             " WHERE status = 'due' AND (leased_until IS NULL OR leased_until < {now})"
-            " AND (retry_at IS NULL OR retry_at <= {now}) ORDER BY id LIMIT 1 {skip_locked})"
+            " AND (retry_at IS NULL OR retry_at <= {now}) ORDER BY id LIMIT :most {skip_locked})"
             " RETURNING id, target, topic, entry_id, run_id, seq, body, sha256, attempts, remote_id"
         )
-        rows = self.select("outbox", text, lease=lease)
-        return rows[0] if rows else None
+        return sorted(self.select("outbox", text, lease=lease, most=most), key=lambda wish: str(wish["id"]))
 
     def sent(self, wish: Mapping[str, Any], remote_id: str) -> bool:
         """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""

@@ -1,0 +1,88 @@
+"""Every name that a user sees stands in the documents."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from backlog_worker import telemetry
+from backlog_worker.domain.document import CODES
+from backlog_worker.domain.entry import TRANSITIONS, Change, Note, Status
+from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.outcome import FailureKind
+from backlog_worker.domain.pipeline import PipelineFile
+from backlog_worker.domain.policy import PolicyFile
+from backlog_worker.domain.reasons import REMEDIES, Bar, Standing, Wait
+from backlog_worker.domain.review import Answer
+from backlog_worker.domain.search import KEYS
+from backlog_worker.settings import Settings
+
+DOCS = Path(__file__).parents[1] / "docs"
+CONFIGURATION = (DOCS / "configuration.md").read_text()
+GLOSSARY = (DOCS / "glossary.md").read_text()
+LIFECYCLE = (DOCS / "lifecycle.md").read_text()
+
+
+@pytest.mark.parametrize("words", [Status, Change, Note, StageStatus, FailureKind, Bar, Wait, Standing, Answer])
+def test_every_closed_list_stands_in_the_glossary(words):
+    assert not [word for word in words if f"`{word}`" not in GLOSSARY]
+
+
+def test_every_setting_is_documented():
+    assert not [name for name in Settings.model_fields if f"`BACKLOG_{name.upper()}`" not in CONFIGURATION]
+
+
+def keys(model) -> set[str]:
+    schema = model.model_json_schema(by_alias=True)
+    return {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
+
+
+@pytest.mark.parametrize("model", [PolicyFile, PipelineFile])
+def test_every_key_of_a_file_is_documented(model):
+    assert not [key for key in keys(model) if not re.search(rf"[`.]{key}[`.\[]", CONFIGURATION)]
+
+
+def test_every_policy_section_stands_in_the_glossary():
+    sections = PolicyFile.model_json_schema(by_alias=True)["properties"]
+    assert not [key for key in sections if f"`{key}`" not in GLOSSARY]
+
+
+def test_every_command_is_documented():
+    import typer
+
+    from backlog_worker.cli import app
+
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        assert f"`{name}`" in CONFIGURATION, name
+        for verb in getattr(command, "commands", {}):
+            assert f"`{verb}`" in CONFIGURATION, f"{name} {verb}"
+
+
+def test_every_event_code_and_key_is_documented():
+    assert not [event for event in telemetry.EVENTS if f"`{event}`" not in CONFIGURATION]
+    assert not [key for key in KEYS if f"`{key}`" not in CONFIGURATION]
+    assert not [code for code in REMEDIES if f"`{code}`" not in LIFECYCLE]
+    assert all(text and way for text, way in [*REMEDIES.values(), *CODES.values()])
+    assert set(REMEDIES) == {*Bar, *Wait, *Standing}
+
+
+def test_the_diagram_is_the_table():
+    drawn = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", LIFECYCLE, re.MULTILINE))
+    table = {(a.value, b.value, change.value) for change, moves in TRANSITIONS.items() for a, b in moves.items()}
+    assert drawn == {row for row in table if row[2] != "canceled"}
+
+
+def test_links_between_documents_lead_somewhere():
+    for path in [DOCS.parent / "README.md", *DOCS.rglob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_the_commands_of_the_readme_are_those_of_ci():
+    readme = (DOCS.parent / "README.md").read_text()
+    assert 'python -m pip install -e ".[dev]" && pytest' in readme
+    assert 'python -m pip install ".[local]" && backlog-worker demo' in readme
+    script = (DOCS.parent / ".ci" / "run").read_text()
+    assert '-e ".[dev]"' in script
+    assert script.rstrip().endswith("pytest")
