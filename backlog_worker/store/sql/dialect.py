@@ -5,6 +5,7 @@ one JSON array, so a statement keeps its text, and with it its plan, however man
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,8 +29,10 @@ class Dialect:
     ids: str
     later: str
 
-    def sql(self, text: str) -> sa.TextClause:
-        """Make a statement of *text*; `{now}`, `{lock}`, `{skip_locked}`, `{ids}` and `{later}` stand for its words."""
+    def sql(self, text: str) -> str:
+        """Make a driver's statement of *text*: `{now}`, `{lock}`, `{skip_locked}`, `{ids}` and `{later}` stand for the
+        words of the database, and `:name` for a bound value.
+        """
         return _statement(self, text)
 
     def bind(self, ids: Iterable[str]) -> object:
@@ -103,10 +106,10 @@ def moment(value: object) -> datetime:
 
 
 @lru_cache(maxsize=1024)
-def _statement(dialect: Dialect, text: str) -> sa.TextClause:
+def _statement(dialect: Dialect, text: str) -> str:
     for word in ("now", "lock", "skip_locked", "ids", "later"):
         text = text.replace("{" + word + "}", str(getattr(dialect, word)))
-    return sa.text(text)
+    return _BOUND.sub(r"%(\1)s", text.replace("%", "%%")) if dialect.name == "postgresql" else text
 
 
 @lru_cache(maxsize=512)
@@ -134,6 +137,7 @@ def _special(table: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...
     return tuple((column, kind) for column, kind in kinds if kind in {"moment", "data", "bool"})
 
 
+_BOUND = re.compile(r"(?<![:\w]):([a-z_]+)")
 _ENCODER = json.JSONEncoder(default=_packed, separators=(",", ":"))
 
 

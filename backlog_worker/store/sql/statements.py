@@ -30,13 +30,13 @@ class Statements:
     def run(self, text: str, **values: object) -> Sequence[Any]:
         """Run a statement and return its rows, if it gives any."""
         self.statements += 1
-        result = self.connection.execute(self.dialect.sql(text), values)
+        result = self.connection.exec_driver_sql(self.dialect.sql(text), values)
         return result.all() if result.returns_rows else ()
 
     def count(self, text: str, **values: object) -> int:
         """Run a statement and return how many rows it changed."""
         self.statements += 1
-        return self.connection.execute(self.dialect.sql(text), values).rowcount
+        return self.connection.exec_driver_sql(self.dialect.sql(text), values).rowcount
 
     def value(self, text: str, **values: object) -> Any:  # noqa: ANN401 - one value of any column
         """Run a statement and return the first value of its first row, or None."""
@@ -46,7 +46,7 @@ class Statements:
     def select(self, table: str, text: str, **values: object) -> list[Row]:
         """Run a statement over *table* and return decoded rows."""
         self.statements += 1
-        result = self.connection.execute(self.dialect.sql(text), values)
+        result = self.connection.exec_driver_sql(self.dialect.sql(text), values)
         columns = tuple(result.keys())
         return [decode(table, columns, row) for row in result.all()]
 
