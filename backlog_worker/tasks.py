@@ -1,7 +1,7 @@
 """One Celery task per step: ids in, one lifecycle call, bells rung after its commit."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,8 +9,8 @@ from celery import signals
 
 from backlog_worker import telemetry
 from backlog_worker.celery import SETTINGS, TASKS, app, ring
-from backlog_worker.domain.bell import Bell, Step
-from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.bell import Step
+from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process
 from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage
 from backlog_worker.store import migrate
@@ -54,21 +54,25 @@ def do_stage(run_id: str, job_id: str) -> None:
 @app.task(name=TASKS[Step.HUMAN_REVIEW])
 def human_review(entry_id: str) -> None:
     """Tell of a dead letter, and end: the person answers by command, not by task."""
-    review.open_dead_letter(kit(), entry_id)
+    _do(lambda: review.open_dead_letter(kit(), entry_id))
 
 
 @app.task(name=TASKS[Step.SEND])
 def send_writebacks() -> None:
     """Deliver what waits in the outbox."""
-    send.send(kit())
+    _do(lambda: send.send(kit()))
 
 
-def _do(step: Callable[[], Sequence[Bell]]) -> None:
+def _do(step: Callable[[], object]) -> None:
     """Do one step and ring its bells; a database that is away is said in one line, and the sweep rings again."""
     try:
-        ring(step())
-    except BacklogError as error:
+        found = step()
+    except UnreachableError as error:
         emit("database_away", error=str(error))
+    except BacklogError as error:
+        emit("step_refused", error=str(error))
+    else:
+        ring(found if isinstance(found, list) else [])
 
 
 @signals.setup_logging.connect
@@ -99,13 +103,15 @@ def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, 
 
 
 def _seen(row: dict[str, Any]) -> None:
-    store = kit().store
-    _kill_orphans(kit())
+    looked = False
     while True:
         try:
-            with store.begin(actor=row["name"]) as unit:
+            if not looked:
+                _kill_orphans(kit())
+                looked = True
+            with kit().store.begin(actor=row["name"]) as unit:
                 unit.see_worker(row)
-        except BacklogError as error:
+        except BacklogError as error:  # a worker that starts before its database waits for it
             emit("database_away", error=str(error))
         if _stopping.wait(SEEN_EVERY):
             return

@@ -26,6 +26,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "definition_invalid": (logging.ERROR, "a definition is wrong; the last good one stays in force"),
     "definition_stale": (logging.WARNING, "a file is older than what is in force; give it a new version"),
     "bells_unsent": (logging.WARNING, "the broker does not answer; the sweep will ring again"),
+    "step_refused": (logging.ERROR, "a step was refused; nothing changed"),
     "database_away": (logging.WARNING, "the database does not answer; this is tried again"),
     "writeback_failed": (logging.WARNING, "a write-back was not delivered"),
     "writeback_given_up": (logging.ERROR, "a write-back was given up"),

@@ -76,10 +76,13 @@ def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -
     began = time.monotonic()
     with _running(given, workers=workers, flower=flower) as (kit, machine):
         _import(kit, entries)
-        report = _watch(kit, machine, done=lambda report: not keep and _done(report))
+        report = _watch(kit, machine, done=_done)
         seconds = time.monotonic() - began
         _deliver(kit)
-    _tell(kit, report, seconds)
+        _tell(kit, report, seconds)
+        if keep:
+            talk("everything stays up; Ctrl-C stops all and keeps the state.")
+            _watch(kit, machine, done=lambda _report: False)
 
 
 @dataclass(slots=True)

@@ -29,6 +29,8 @@ class Explained:
     @property
     def remedies(self) -> list[str]:
         """Return what would free it, first reason first."""
+        if self.entry.status == Status.ESCALATED:
+            return [f"backlog-worker review show {self.entry.id}"]
         return [REMEDIES[code][1] for code, _ in self.reasons if code in REMEDIES]
 
 

