@@ -89,7 +89,7 @@ def test_hundreds_of_kills_lose_nothing_and_double_nothing(backend, kills, entri
             workers[victim].join()
             struck["killed"] += 1
             workers[victim] = spawn(url)
-            if struck["killed"] % 20 == 0:
+            if struck["killed"] % 4 == 0:
                 with made.kit.store.read() as unit:
                     held = unit.statuses("prod")
                 at_risk += held.get("in_progress", 0)

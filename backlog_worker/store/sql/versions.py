@@ -16,15 +16,21 @@ _RUN = "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, e
 class Versions(Outbox):
     """Verbs of definitions, decisions and runs."""
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._hashes: dict[str, dict[str, str]] = {}
+
     def live(self, env: str, kind: str) -> list[dict[str, Any]]:
         """Return the definitions of one kind that are in force."""
         text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND live ORDER BY name"
         return self.select("definitions", text, env=env, kind=kind)
 
     def live_hashes(self, env: str) -> dict[str, str]:
-        """Return the hash in force by kind and name, such as ``pipeline/spec``."""
-        text = "SELECT kind, name, hash FROM definitions WHERE env = :env AND live"
-        return {f"{row[0]}/{row[1]}": row[2] for row in self.run(text, env=env)}
+        """Return the hash in force by kind and name, such as ``pipeline/spec``; read once in a transaction."""
+        if env not in self._hashes:
+            text = "SELECT kind, name, hash FROM definitions WHERE env = :env AND live"
+            self._hashes[env] = {f"{row[0]}/{row[1]}": row[2] for row in self.run(text, env=env)}
+        return self._hashes[env]
 
     def definition(self, env: str, kind: str, digest: str) -> dict[str, Any] | None:
         """Return one definition by its hash, in force or not."""
@@ -41,6 +47,7 @@ class Versions(Outbox):
         """Put a definition in force in place of the one with its name; older ones stay readable."""
         text = "UPDATE definitions SET live = :off WHERE env = :env AND kind = :kind AND name = :name AND live"
         self.count(text, env=env, kind=row["kind"], name=row["name"], off=False)
+        self._hashes.clear()
         tail = (
             "ON CONFLICT (env, kind, hash) DO UPDATE SET live = excluded.live, at = excluded.at,"
             " author = excluded.author"
