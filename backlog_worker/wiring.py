@@ -14,7 +14,7 @@ from backlog_worker.executors.template import TemplateExecutor
 from backlog_worker.integrations.artifacts import FolderArtifacts
 from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.integrations.project import Project
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.definitions import Book, reload
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.settings import Settings
@@ -56,5 +56,6 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
         jitter=random.random,
         pause=time.sleep,
     )
-    reload(kit.store, kit.book, kit.definitions, author="file", first=True)
+    if reload(kit.store, kit.book, kit.definitions, author="file", first=True):
+        intake.clear_all(kit, "a definition came into force")
     return kit

@@ -65,7 +65,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
     Wait.BACKING_OFF: (
         "It failed and is tried again at `retry_at`.",
-        "Wait, or `backlog-worker entry requeue ID --reason TEXT` after a correction.",
+        "Wait for the time shown; `backlog-worker run list --entry ID` tells what failed.",
     ),
     Wait.NO_WORKER: ("No worker is alive.", "`backlog-worker worker list`, then start one."),
     Wait.NO_SLOT: (

@@ -21,7 +21,7 @@ class Explained:
     at: datetime
     policy: str
     scored: Scored | None
-    position: int | None
+    position: int | None  # None, too, where so many are better that nobody counted them
     reasons: tuple[tuple[str, str], ...]
     eligibility: dict[str, bool]
     receipts: tuple[dict[str, Any], ...]
@@ -43,12 +43,14 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
             raise NotFoundError(message, hint="backlog-worker entry list")
         policy, now = kit.book.policy(unit), unit.now()
         receipts = tuple(row for row in unit.receipts_of(entry.id) if at is None or row["at"] <= at)
-        receipt = None
+        receipt, counted = None, False
         if entry.status in WAITING and at is None:
             shot = dispatch.snapshot(kit, unit, policy)
             others = [each for each in shot.candidates if each.id != entry.id]
             decision = decide(Snapshot(candidates=[*others, entry], load=shot.load), policy, now)
             receipt = next(each for each in decision.receipts if each.scored.entry.id == entry.id)
+            among = entry.id in {each.id for each in shot.candidates}
+            counted = among or len(shot.candidates) < policy.dispatch.top * dispatch.WINDOW
         eligibility = policy.eligibility(drafts.rule_values(_columns(entry)))
     if at is not None:
         return _past(entry, at, receipts, eligibility)
@@ -57,7 +59,7 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
         at=now,
         policy=policy.stamp,
         scored=receipt.scored if receipt else scored(policy, entry, now),
-        position=receipt.position if receipt else None,
+        position=receipt.position if receipt and counted else None,
         reasons=_reasons(entry, receipt),
         eligibility=eligibility,
         receipts=receipts,

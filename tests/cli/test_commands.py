@@ -63,6 +63,15 @@ def test_the_first_minutes_of_a_user(run, project):
     assert " done, 0 refused" in cancel.stdout
 
 
+def test_whoever_reads_a_new_policy_first_asks_again_what_it_bars(run, project):
+    run("entry", "add", "x", "--label", "robot")
+    assert data(run("--json", "entry", "list", "status:blocked")) != []
+    policy = project / ".backlog-worker" / "policy.yml"
+    policy.write_text(policy.read_text().replace("'ai-ok' in", "'robot' in"))
+    run("status")
+    assert data(run("--json", "entry", "list", "status:blocked")) == []
+
+
 def test_errors_say_what_where_and_the_way_out(run, project):
     assert "help: backlog-worker entry list" in run("explain", "bl_none", code=3).stderr
     assert "position 1" in run("entry", "list", "stauts:queued", code=2).stderr
