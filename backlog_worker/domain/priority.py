@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from backlog_worker.domain import expression
@@ -47,13 +48,7 @@ def group_of(fields: Mapping[str, Any], reads: Sequence[str]) -> str:
 
 def score_group(policy: Policy, group: str, created_at: datetime, now: datetime) -> tuple[float, dict[str, float]]:
     """Score whoever belongs to *group* and was created then; raises ExpressionError where a term fails."""
-    known = json.loads(group)
-    missing = [name for name in policy.reads if name not in known]
-    if missing:
-        message = f"the rank group {group} does not hold {', '.join(missing)}"
-        raise ExpressionError(message)
-    values = {f"entry.{name}": expression.plain(known[name]) for name in policy.reads}
-    values |= {"labels": dict(policy.labels), "entry.age_days": age_days(created_at, now)}
+    values = {**_values(group, policy.reads), "labels": policy.labels, "entry.age_days": age_days(created_at, now)}
     terms: dict[str, float] = {}
     for term in policy.terms:
         try:
@@ -82,6 +77,17 @@ def rank(entries: Sequence[Entry], policy: Policy, now: datetime) -> list[Scored
 def example_orders(policy: Policy, now: datetime) -> list[tuple[str, list[str], list[Scored]]]:
     """Rank the examples of a policy: (name, the order it wants, what it gives)."""
     return [(each.name, list(each.order), rank(_examples(each, now), policy, now)) for each in policy.tests]
+
+
+@lru_cache(maxsize=10_000)
+def _values(group: str, reads: tuple[str, ...]) -> Mapping[str, Any]:
+    """Return what the terms may read of a rank group; raises ExpressionError where the group holds other fields."""
+    known = json.loads(group)
+    missing = [name for name in reads if name not in known]
+    if missing:
+        message = f"the rank group {group} does not hold {', '.join(missing)}"
+        raise ExpressionError(message)
+    return {f"entry.{name}": expression.plain(known[name]) for name in reads}
 
 
 def _examples(example: ExampleFile, now: datetime) -> list[Entry]:

@@ -72,7 +72,6 @@ def _postgres(url: str) -> Engine:
             address,
             pool_size=5,
             max_overflow=15,
-            pool_pre_ping=True,
             connect_args={"options": _OPTIONS, "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 20},
         )
     except ModuleNotFoundError:
