@@ -16,7 +16,6 @@ EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
     errors.UsageError: 2,
     errors.InvalidInputError: 2,
     errors.NotFoundError: 3,
-    errors.NotAllowedError: 4,
     errors.ConflictError: 5,
     errors.RefusedError: 6,
     errors.UnreachableError: 9,

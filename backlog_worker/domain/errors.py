@@ -5,7 +5,6 @@ BacklogError
 ├── InvalidInputError       a value is wrong
 │   └── InvalidFileError    a file is wrong: every finding with line, column and a hint
 ├── NotFoundError           no such thing
-├── NotAllowedError         somebody else may do this
 ├── ConflictError           it changed since you looked
 │   └── LostClaimError      another run holds the entry now, or none
 ├── RefusedError            the policy says no
@@ -35,10 +34,6 @@ class InvalidInputError(BacklogError):
 
 class NotFoundError(BacklogError):
     """There is no such thing."""
-
-
-class NotAllowedError(BacklogError):
-    """Your role does not allow this."""
 
 
 class ConflictError(BacklogError):

@@ -27,11 +27,6 @@ class Reviews(Stages):
         rows = self.select("reviews", text, env=env, kind=kind, answered=answered, most=most)
         return [_review(row) for row in rows]
 
-    def reviews_of(self, entry_id: str) -> list[Review]:
-        """Return every review of one entry, oldest first."""
-        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
-        return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
-
     def review(self, review_id: str) -> Review | None:
         """Return one review by its id, or the open one of an entry by the entry's id."""
         text = (
