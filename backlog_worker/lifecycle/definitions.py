@@ -29,7 +29,7 @@ class Book:
         row = self._live(unit, POLICY, POLICY)
         if not isinstance(row, Policy):
             message = f"no policy is in force in environment {self.env}"
-            raise ConflictError(message, hint="backlog-worker init, then backlog-worker policy apply")
+            raise ConflictError(message, hint="backlog-worker init")
         return row
 
     def pipeline(self, unit: Unit, name: str) -> Pipeline | None:
