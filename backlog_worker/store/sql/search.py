@@ -101,6 +101,7 @@ class Search(Limits):
 
     def counts(self, env: str) -> Counts:
         """Count what measures are made of."""
+        self.plan_freely()
         waits: dict[str, list[float]] = {}
         for row in self.run(_WAITS.replace("{seconds}", self._seconds("c.at", "q.at")), env=env):
             waits.setdefault(row[0], []).append(float(row[1]))

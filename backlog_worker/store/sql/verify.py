@@ -110,6 +110,7 @@ class Verify(Search):
 
     def violations(self, *, grace: float = 10.0, limits: Mapping[str, int] | None = None) -> list[Violation]:
         """Run every invariant query; *grace* is two sweeps in seconds, *limits* the caps of the live policy."""
+        self.plan_freely()
         past = "{now} - " + ("make_interval(secs => :grace)" if self.dialect.name == "postgresql" else ":grace")
         found = []
         for name, (text, query) in {**INVARIANTS, **_capped(limits or {})}.items():
