@@ -12,7 +12,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from backlog_worker.domain.errors import ConflictError
-from backlog_worker.store.sql.connection import reached
 from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -23,7 +22,7 @@ SCHEMA_MAX = 1
 
 def revision(store: Store) -> int:
     """Return the number of the revision that the database is at; 0 for an empty one."""
-    with reached(store.engine) as connection:
+    with store.connected() as connection:
         head = MigrationContext.configure(connection).get_current_revision()
     return int(head) if head else 0
 
@@ -37,7 +36,7 @@ def upgrade(store: Store) -> tuple[int, int]:
     """Bring the database to the newest revision; doing it again changes nothing. Returns (from, to)."""
     before = revision(store)
     if before < head():
-        with reached(store.engine) as connection, _alone(connection):
+        with store.connected() as connection, _alone(connection):
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

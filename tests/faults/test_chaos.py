@@ -64,7 +64,7 @@ def spawn(url: str):
     return child
 
 
-@pytest.mark.parametrize(("backend", "kills", "entries"), [("postgres", 200, 120), ("sqlite", 30, 60)])
+@pytest.mark.parametrize(("backend", "kills", "entries"), [("postgres", 200, 120), ("sqlite", 60, 60)])
 def test_hundreds_of_kills_lose_nothing_and_double_nothing(backend, kills, entries, request, tmp_path, eventually):
     url = request.getfixturevalue("postgres_url") if backend == "postgres" else f"sqlite:///{tmp_path / 'b.db'}"
     made = bench(url=url, policy=POLICY, pipelines=MIXED, clock=time.time)

@@ -1,6 +1,8 @@
 """Engines and transactions: a pool per process, made after the fork; writers of SQLite queue from their first word."""
 
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from backlog_worker.domain.errors import MissingExtraError, UnreachableError
 from backlog_worker.domain.masking import masked
@@ -23,6 +25,10 @@ _OPTIONS = (
     " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 )
 Clock = Callable[[], float]
+# A SQLite file must not be open in a process that forks: the child would close it, and with it drop the locks that
+# guard the file. So every transaction on one has a connection of its own, and a fork waits until it is closed.
+FORKING = threading.RLock()
+os.register_at_fork(before=FORKING.acquire, after_in_parent=FORKING.release, after_in_child=FORKING.release)
 
 
 def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
@@ -81,7 +87,7 @@ def _postgres(url: str) -> Engine:
 
 def _sqlite(url: str, clock: Clock) -> Engine:
     memory = url in {"sqlite://", "memory://"}
-    pool: dict[str, Any] = {"poolclass": StaticPool} if memory else {}
+    pool: dict[str, Any] = {"poolclass": StaticPool if memory else NullPool}
     address = "sqlite://" if memory else url
     arguments = {"check_same_thread": False, "timeout": 30}
     engine = sa.create_engine(address, connect_args=arguments, **pool)

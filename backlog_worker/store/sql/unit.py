@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
+from sqlalchemy.engine import Connection
+
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.verify import Verify
@@ -19,8 +21,9 @@ class Store:
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self.url = url
         self.engine, self.dialect = connection.made(url, clock=clock)
-        # One connection serves every thread of a store in memory.
-        self._alone = threading.RLock() if url in {"sqlite://", "memory://"} else nullcontext()
+        # One connection serves every thread of a store in memory; one in a file is never open across a fork.
+        memory = threading.RLock() if url in {"sqlite://", "memory://"} else connection.FORKING
+        self._alone = memory if self.dialect.name == "sqlite" else nullcontext()
         self.transactions = 0
         self.statements = 0
 
@@ -33,6 +36,12 @@ class Store:
             yield unit
             unit.flush()
             self._counted(unit)
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a bare connection, for migrations; raises UnreachableError."""
+        with self._alone, connection.reached(self.engine) as opened:
+            yield opened
 
     @contextmanager
     def read(self) -> Iterator[Unit]:
