@@ -170,16 +170,14 @@ def explain_code(code: str) -> None:
 
 
 def _validate(kind: str, files: list[Path] | None) -> None:
+    from backlog_worker.integrations.project import contracts
     from backlog_worker.lifecycle.definitions import parsed
 
     findings: list[Finding] = []
     paths = _paths(kind, files)
     for path in paths:
-        contracts = {
-            f"schemas/{each.name}": json.loads(each.read_text()) for each in path.parent.glob("schemas/*.json")
-        }
         try:
-            found = parsed(kind, _text(path), str(path), contracts)
+            found = parsed(kind, _text(path), str(path), contracts(path))
             talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")
         except InvalidFileError as error:
             findings += error.findings

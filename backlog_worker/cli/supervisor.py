@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backlog_worker.domain.errors import BacklogError, MissingExtraError
+from backlog_worker.executors.process import tether
 from backlog_worker.settings import Settings
 
 RESTART_SECONDS_MAX = 30.0
@@ -91,7 +92,7 @@ class Supervisor:
     def _spawn(self, service: Service) -> None:
         with self._log(service).open("ab") as log:
             service.process = subprocess.Popen(  # noqa: S603 - our own arguments
-                [*_tether(), *service.arguments],
+                [*tether("TERM"), *service.arguments],  # by TERM, so that it stops well
                 cwd=self.root,
                 env={**os.environ, **self.env},
                 stdin=subprocess.DEVNULL,
@@ -187,9 +188,3 @@ def _answers(socket: Path) -> bool:
         return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=1).ping())
     except redis.RedisError:
         return False
-
-
-def _tether() -> list[str]:
-    """Return the prefix that lets the kernel end a service when the supervisor dies: by SIGTERM, so it stops well."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "TERM"] if setpriv else []

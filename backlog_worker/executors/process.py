@@ -34,7 +34,7 @@ def run(arguments: Sequence[str], *, folder: Path, env: Mapping[str, str], timeo
     Raises OSError where it cannot be started. On Linux the child also dies with the thread that started it.
     """
     child = subprocess.Popen(  # noqa: S603 - an argument list, made from reviewed files only
-        [*_tether(), *arguments],
+        [*tether("KILL"), *arguments],
         cwd=folder,
         env=dict(env),
         stdin=subprocess.DEVNULL,
@@ -68,6 +68,12 @@ def kill(child: "subprocess.Popen[bytes]") -> None:
             child.wait(timeout=TERM_SECONDS)
     _signal(child.pid, signal.SIGKILL)
     child.wait()
+
+
+def tether(name: str) -> list[str]:
+    """Return the prefix that lets the kernel send a child the signal *name* when its starter dies; empty elsewhere."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", name] if setpriv else []
 
 
 def orphans() -> Iterator[tuple[int, str]]:
@@ -109,12 +115,6 @@ class _Tail:
                 joined = self._kept + chunk
                 self._dropped += max(0, len(joined) - TAIL_BYTES)
                 self._kept = joined[-TAIL_BYTES:]
-
-
-def _tether() -> list[str]:
-    """Return the prefix that lets the kernel kill the child when its starter dies."""
-    setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", "KILL"] if setpriv else []
 
 
 def _signal(group: int, number: int) -> None:

@@ -32,7 +32,7 @@ class Project:
         """Return the policy and every pipeline; an unreadable file has an empty body, and so is refused by name."""
         self._seen = self._stamps()
         return [
-            DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=_contracts(path))
+            DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=contracts(path))
             for kind, path in self._paths()
         ]
 
@@ -64,7 +64,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _contracts(path: Path) -> dict[str, Any]:
+def contracts(path: Path) -> dict[str, Any]:
     """Read the JSON Schemas beside a pipeline by the relative paths under which it may name them."""
     found: dict[str, Any] = {}
     for each in sorted(path.parent.glob("schemas/*.json")):

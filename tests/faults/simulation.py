@@ -20,17 +20,9 @@ from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.executors import Work
 from backlog_worker.integrations import DefinitionFile
 from backlog_worker.lifecycle import review, watch
-from backlog_worker.testing import POLICY, Bench, bench
+from backlog_worker.testing import PIPELINE, POLICY, Bench, bench
 
 LEASE = 120.0
-PIPELINE = """\
-name: spec
-version: 1
-jobs:
-  - { id: draft, python: "fake:draft" }
-  - { id: check, python: "fake:check" }
-  - { id: publish, python: "fake:publish" }
-"""
 
 
 class KilledError(BaseException):
