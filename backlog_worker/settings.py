@@ -17,7 +17,7 @@ from backlog_worker.domain.errors import InvalidInputError
 PREFIX = "BACKLOG_"
 SOCKET_BYTES_MAX = 100  # a unix socket's path ends at 107 bytes
 # What jobs find in their environment; a command line that a job starts must not trip over it.
-FOR_JOBS = frozenset({"CONTEXT", "OUTPUT", "WORKSPACE", "ENTRY_ID", "RUN_ID"})
+FOR_JOBS = frozenset({"CONTEXT", "OUTPUT", "PROMPT", "WORKSPACE", "ENTRY_ID", "RUN_ID"})
 
 
 class Settings(BaseSettings):
@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         default=None, description="JSON lines; unset: JSON where standard error is no terminal."
     )
     actor: str = Field(default="", description="Who you are, in the history; unset: your login name.")
+    openai_url: str = Field(default="", description="An OpenAI-compatible endpoint for agents that name none.")
+    secrets_dir: Path = Field(default=Path("/run/secrets"), description="A folder with a file for each secret.")
+    secrets_command: str = Field(
+        default="", description="A program that prints the secret named by its argument; asked last."
+    )
     stage_seconds_max: int = Field(
         default=7200, ge=1, description="Celery's hard limit frees a slot that hangs 120 s longer than this."
     )

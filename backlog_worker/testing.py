@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from backlog_worker.domain.bell import Bell, Step
@@ -20,6 +21,7 @@ from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.lifecycle import Kit, claim, dispatch, intake, review, send, stage
 from backlog_worker.lifecycle.definitions import Book, reload
 from backlog_worker.lifecycle.heart import Heart
+from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.store import Store, migrate
 from backlog_worker.wiring import new_id
 
@@ -37,8 +39,8 @@ name: spec
 version: 1
 jobs:
   - { id: draft, python: "fake:draft" }
-  - { id: check, python: "fake:check" }
-  - { id: publish, python: "fake:publish" }
+  - { id: check, python: "fake:check", dependsOn: draft }
+  - { id: publish, python: "fake:publish", dependsOn: check }
 """
 
 
@@ -158,15 +160,22 @@ def bench(
     pipelines: Sequence[str] = (PIPELINE,),
     slots: int = 4,
     clock: Callable[[], float] | None = None,
+    files: Mapping[str, Any] = MappingProxyType({}),
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Bench:
-    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere; *clock* is that of SQLite."""
+    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere; *clock* is that of SQLite.
+
+    *files* are what pipelines may read: schemas, agents, included files, by their paths.
+    """
     standing = Clock()
     store = Store(url, clock=clock or standing)
     migrate.upgrade(store)
     executor = FakeExecutor()
     folder = Path(tempfile.mkdtemp(prefix="backlog-"))
     texts = Texts([DefinitionFile(kind="policy", file="policy.yml", body=policy)])
-    texts.texts += [DefinitionFile(kind="pipeline", file=f"{n}.yml", body=body) for n, body in enumerate(pipelines)]
+    texts.texts += [
+        DefinitionFile(kind="pipeline", file=f"{n}.yml", body=body, contracts=files) for n, body in enumerate(pipelines)
+    ]
     commands = CommandExecutor(project=folder, workspaces=folder / "workspaces")
     kit = Kit(
         env="prod",
@@ -174,18 +183,20 @@ def bench(
         store=store,
         definitions=texts,
         book=Book(env="prod"),
-        executors={"python": executor, "command": commands, "template": TemplateExecutor()},
+        executors={"python": executor, "agent": executor, "command": commands, "template": TemplateExecutor()},
         gates=commands,
         artifacts=FolderArtifacts(folder / "artifacts"),
         tracker=FolderTracker(folder / "writebacks"),
         heart=Heart(store),
+        report=StageReport,
+        secrets=secrets.get,
         new_id=new_id,
         jitter=lambda: 0.5,
         pause=lambda _seconds: None,
         seen_within=timedelta(days=3650),
     )
     reload(store, kit.book, texts, author="file", first=True)
-    row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 1}
+    row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 2, "schema_max": 2}
     with store.begin() as unit:
         unit.see_worker(row)
     return Bench(kit=kit, clock=standing, executor=executor, texts=texts)

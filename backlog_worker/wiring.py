@@ -8,15 +8,20 @@ from pathlib import Path
 from ulid import ULID
 
 from backlog_worker import settings as environment
+from backlog_worker.executors import Executor
+from backlog_worker.executors.choice import AgentExecutor
 from backlog_worker.executors.command import CommandExecutor
+from backlog_worker.executors.openai import OpenAIExecutor
 from backlog_worker.executors.python import PythonExecutor
 from backlog_worker.executors.template import TemplateExecutor
 from backlog_worker.integrations.artifacts import FolderArtifacts
 from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.integrations.project import Project
+from backlog_worker.integrations.secrets import Secrets
 from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.definitions import Book, reload
 from backlog_worker.lifecycle.heart import Heart
+from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
 
@@ -33,6 +38,17 @@ def store_of(settings: Settings) -> Store:
     return Store(settings.database)
 
 
+def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Executor]:
+    """Return every executor that works in this installation, by name; `agent` hands on to the one that fits."""
+    found: dict[str, Executor] = {
+        "command": commands,
+        "python": PythonExecutor(),
+        "template": TemplateExecutor(),
+        "openai": OpenAIExecutor(given.openai_url),
+    }
+    return {**found, "agent": AgentExecutor(found, endpoint=bool(given.openai_url))}
+
+
 def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store | None = None) -> Kit:
     """Build the kit of one process; the schema must fit, and the definitions of the project are read."""
     given = settings or environment.load()
@@ -47,11 +63,13 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
         store=opened,
         definitions=project,
         book=Book(env=given.env),
-        executors={"command": commands, "python": PythonExecutor(), "template": TemplateExecutor()},
+        executors=executors_of(given, commands),
         gates=commands,
         artifacts=FolderArtifacts(project.state / "artifacts"),
         tracker=FolderTracker(project.state / "writebacks"),
         heart=Heart(opened),
+        report=StageReport,
+        secrets=Secrets(given.secrets_dir, given.secrets_command),
         new_id=new_id,
         jitter=random.random,
         pause=time.sleep,

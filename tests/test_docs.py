@@ -9,8 +9,8 @@ from backlog_worker import telemetry
 from backlog_worker.domain.document import CODES
 from backlog_worker.domain.entry import TRANSITIONS, Change, Note, Status
 from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.language import PipelineFile
 from backlog_worker.domain.outcome import FailureKind
-from backlog_worker.domain.pipeline import PipelineFile
 from backlog_worker.domain.policy import PolicyFile
 from backlog_worker.domain.reasons import REMEDIES, Bar, Standing, Wait
 from backlog_worker.domain.review import Answer

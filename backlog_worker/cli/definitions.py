@@ -144,7 +144,7 @@ def schema_of(kind: str) -> dict[str, object]:
 
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.draft import Draft
-    from backlog_worker.domain.pipeline import PipelineFile
+    from backlog_worker.domain.language import PipelineFile
     from backlog_worker.domain.policy import PolicyFile
 
     models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "pipeline": PipelineFile, "entry": Draft}

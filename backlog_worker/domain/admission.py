@@ -1,10 +1,13 @@
 """Why not now: the waits of one candidate; none means that it goes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from backlog_worker.domain.entry import Entry, Status
+from backlog_worker.domain.budget import Cap
+from backlog_worker.domain.draft import rule_values
+from backlog_worker.domain.entry import FOLDED, Entry, Status
+from backlog_worker.domain.expression import Expression, ExpressionError
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import Scored
 from backlog_worker.domain.reasons import Wait
@@ -20,6 +23,22 @@ class Waiting:
     until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The concurrency group of one pipeline: its key, how many may hold it, what happens to one more."""
+
+    key: Expression
+    limit: int
+    on_conflict: str
+
+    def of(self, entry: Entry) -> str:
+        """Return the key of one entry."""
+        try:
+            return str(self.key.scalar(rule_values({name: getattr(entry, name) for name in FOLDED})))
+        except ExpressionError:
+            return f"?{entry.id}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """What the fleet holds: entries ready or in progress, the slots they fill, and the room there is.
@@ -33,11 +52,26 @@ class Load:
     light: frozenset[str] = frozenset()
     chosen: int = 0
     full: bool = False
+    caps: Mapping[tuple[str, str], Cap] = field(default_factory=dict)
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    holders: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def plus(self, entry: Entry, policy: Policy) -> "Load":
         """Count one more."""
         filled = self.slots_held + share(entry.pipeline, self.light, policy)
-        return replace(self, held=self.held + 1, slots_held=filled, chosen=self.chosen + 1)
+        price, key = self.estimates.get(entry.pipeline, 0.0), self.key(entry)
+        caps = dict(self.caps)
+        for rule in policy.budgets:
+            if (cap := caps.get((rule.id, rule.counted_for(entry)))) is not None:
+                caps[rule.id, rule.counted_for(entry)] = replace(cap, reserved=cap.reserved + price)
+        holders = {**self.holders, key: [*self.holders.get(key, ()), entry.id]} if key else self.holders
+        return replace(self, held=self.held + 1, slots_held=filled, chosen=self.chosen + 1, caps=caps, holders=holders)
+
+    def key(self, entry: Entry) -> str:
+        """Return the concurrency group of an entry, or nothing; a key that cannot be evaluated is one of its own."""
+        group = self.groups.get(entry.pipeline)
+        return f"{entry.pipeline}:{group.of(entry)}" if group else ""
 
 
 def share(pipeline: str, light: frozenset[str], policy: Policy) -> float:
@@ -56,6 +90,8 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
     if entry.status == Status.RETRYING and entry.retry_at and entry.retry_at > now:
         text = f"failed, is tried again at {entry.retry_at:%H:%M:%SZ}: {entry.reason}"
         waits.append(Waiting(code=Wait.BACKING_OFF, text=text, until=entry.retry_at))
+    if wait := _broke(entry, load, policy) or _shared(entry, load):
+        waits.append(wait)
     return tuple(waits) or _room(entry, load, policy)
 
 
@@ -80,6 +116,28 @@ def _closed(entry: Entry, now: datetime) -> Waiting | None:
         return None
     text = f"window {'; '.join(map(str, allowed))} is closed, opens {opening:%Y-%m-%d %H:%MZ}"
     return Waiting(code=Wait.OUTSIDE_WINDOW, text=text, until=opening)
+
+
+def _broke(entry: Entry, load: Load, policy: Policy) -> Waiting | None:
+    price = load.estimates.get(entry.pipeline, 0.0)
+    for rule in policy.budgets:
+        cap = load.caps.get((rule.id, rule.counted_for(entry)))
+        if cap is not None and not cap.takes(price):
+            text = (
+                f"{rule.id}: {cap.spent:.2f} spent and {cap.reserved:.2f} reserved of {cap.usd:.2f} USD,"
+                f" a run of {entry.pipeline} is expected to cost {price:.2f}"
+            )
+            return Waiting(code=Wait.BUDGET_EXHAUSTED, text=text)
+    return None
+
+
+def _shared(entry: Entry, load: Load) -> Waiting | None:
+    group, key = load.groups.get(entry.pipeline), load.key(entry)
+    holders = load.holders.get(key, ())
+    if group is None or len(holders) < group.limit:
+        return None
+    text = f'group "{key}" is held by {", ".join(holders[:5])} ({group.limit} at once, {group.on_conflict})'
+    return Waiting(code=Wait.KEY_LIMIT, text=text)
 
 
 def _room(entry: Entry, load: Load, policy: Policy) -> tuple[Waiting, ...]:

@@ -23,7 +23,8 @@ Path = tuple[str | int, ...]
 Places = dict[Path, tuple[int, int]]
 M = TypeVar("M", bound=BaseModel)
 
-# Stable: a code is never used again for something else. 2xx pipelines, 3xx policies; the last two digits mean the same.
+# Stable: a code is never used again for something else. 2xx pipelines, 3xx policies, 5xx agents; the last two digits
+# mean the same everywhere.
 CODES: dict[str, tuple[str, str]] = {
     "01": ("The text is not YAML.", "Correct the place shown; quote texts that hold ': ' or begin with a symbol."),
     "02": (
@@ -36,17 +37,27 @@ CODES: dict[str, tuple[str, str]] = {
         "Write numbers with a decimal point, and only the names that are documented.",
     ),
     "05": ("The same id stands twice.", "Give every job, gate, rule and term an id of its own."),
-    "06": (
-        "A job depends on a job that does not exist before it.",
-        "Jobs run in the order of the file; name an earlier one.",
+    "07": (
+        "A job must say in exactly one way what it does.",
+        "Use one of `agent`, `run`, `python`, `template`, `pipeline`, `interactive`.",
     ),
-    "07": ("A job must say in exactly one way what it does.", "Use one of `run`, `python`, `template`."),
     "08": (
         "A term falls while an entry grows older.",
         "The queue is read oldest first: let terms of age rise or stand.",
     ),
     "09": ("A contract is not a JSON Schema.", "Correct the schema; remote references are not followed."),
-    "10": ("`${{ }}` inside a command.", "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead."),
+    "11": ("An include cannot be read, leads back to itself, or is given what it does not take.", "Correct the path."),
+    "12": ("Jobs wait for each other in a circle.", "Take one `dependsOn` of the path away."),
+    "13": ("A hole in a text names what is not there.", "Name a job before this one, or what the job is given."),
+    "14": ("A job depends on a job that does not exist.", "Name a job of this file or of its includes."),
+    "15": ("A secret stands where it could be seen.", "Put `${{ secrets.NAME }}` into `env` of the job that needs it."),
+    "16": ("A trigger is not complete.", "A schedule needs `cron`, a webhook needs `secret`."),
+    "17": ("An agent does not exist.", "Write its file `agents/NAME.md`."),
+    "29": (
+        "A job runs although somebody refused an approval before it.",
+        "Read the status of the approved job in `when`.",
+    ),
+    "31": ("`{{ }}` inside a command.", "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead."),
 }
 
 

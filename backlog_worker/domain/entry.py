@@ -53,6 +53,7 @@ class Note(StrEnum):
     EDITED = "edited"
     TAKEN = "taken"
     CHECKPOINTED = "checkpointed"
+    DECIDED = "decided"
     ASKED = "asked"
     ANSWERED = "answered"
     RECORDED = "recorded"
@@ -127,6 +128,8 @@ class Entry:
     rank_group: str = ""
     score: float | None = None
     scored_by: str | None = None
+    group_key: str | None = None
+    reserved_usd: float | None = None
 
 
 # What the clock and the bells write without an event; everything else follows from the history.
@@ -140,6 +143,8 @@ UNHELD: Mapping[str, None] = {
     "leased_until": None,
     "rung_at": None,
     "retry_at": None,
+    "group_key": None,
+    "reserved_usd": None,
 }
 
 

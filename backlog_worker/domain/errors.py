@@ -67,9 +67,10 @@ class Finding:
     column: int = 1
     source: str = ""
     hint: str = ""
+    level: str = "error"
 
     def __str__(self) -> str:
-        rows = [f"error[{self.code}]: {self.text}", f"  --> {self.file}:{self.line}:{self.column}"]
+        rows = [f"{self.level}[{self.code}]: {self.text}", f"  --> {self.file}:{self.line}:{self.column}"]
         if self.source:
             rows += [f"{self.line} | {self.source}", f"{' ' * len(str(self.line))} | {' ' * (self.column - 1)}^"]
         if self.hint:

@@ -66,6 +66,14 @@ class Expression:
             raise ExpressionError(_said(result, "true or false"))
         return result.value() is True
 
+    def scalar(self, values: Mapping[str, Any]) -> str | float | bool:
+        """Evaluate to a text, a number or a truth; raises ExpressionError for all else."""
+        result = self._result(values)
+        if result.type() not in (cel.Type.BOOL, cel.Type.STRING, cel.Type.DOUBLE, cel.Type.INT):
+            raise ExpressionError(_said(result, "a text, a number or a truth"))
+        value: str | float | bool = result.value()
+        return value
+
     def _result(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the library's own value type
         try:
             return self.program.eval(data=values)
@@ -116,8 +124,8 @@ def _compiled(source: str, names: Names, wants: str) -> Expression:
         match = _ERROR.search(str(error))
         column = int(match.group(2)) - 1 if match else 0
         raise ExpressionError(match.group(3) if match else _first_line(error), column) from None
-    kinds = {"bool": (cel.Type.BOOL, cel.Type.DYN), "number": (cel.Type.DOUBLE, cel.Type.INT, cel.Type.DYN)}[wants]
-    if program.return_type() not in kinds:
+    kinds = {"bool": (cel.Type.BOOL, cel.Type.DYN), "number": (cel.Type.DOUBLE, cel.Type.INT, cel.Type.DYN)}.get(wants)
+    if kinds is not None and program.return_type() not in kinds:
         message = f"gives {program.return_type().name()}, wanted {wants}"
         raise ExpressionError(message)
     return Expression(source, program)

@@ -22,8 +22,11 @@ class FailureKind(StrEnum):
     GATE = "gate"
     POISON = "poison"
     POLICY = "policy"
+    BUDGET = "budget"
+    REJECTED = "rejected"
 
 
+CALL = "call"  # the kind of an Asked that waits for another entry, not for a person
 TRANSIENT = frozenset({FailureKind.EXECUTION, FailureKind.TIMEOUT, FailureKind.INFRASTRUCTURE})
 
 
@@ -37,19 +40,26 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A person must answer first."""
+    """A person must answer first; `kind` is that of the review, or `call` where another entry must end first.
+
+    `form` is the JSON Schema of the answer where it is more than yes or no; `detail` tells one question from another.
+    """
 
     question: str
     role: str = "reviewer"
     within: timedelta = timedelta(hours=24)
+    kind: str = "approval"
+    form: Mapping[str, Any] | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttled:
-    """A provider's limit is reached; it counts as no fault."""
+    """A provider's limit is reached; it counts as no fault, and is over at `until` or after `wait`."""
 
     reason: str
-    wait: timedelta
+    wait: timedelta = timedelta(0)
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +125,10 @@ def judge(outcome: Outcome, entry: Entry, *, claims: ClaimsFile, now: datetime, 
     job_id, result = outcome.job_id, outcome.result
     match result:
         case Asked():
-            bars = (Bar.APPROVAL_REQUIRED.value,)
+            bars = ((Bar.WAITS_ON_ENTRY if result.kind == CALL else Bar.APPROVAL_REQUIRED).value,)
             return Verdict(change=Change.BLOCKED, reason=result.question, job_id=job_id, role=result.role, bars=bars)
         case Throttled():  # a quota is no fault: it counts for nothing
-            retry_at, reason = now + result.wait, f"quota: {result.reason}"
+            retry_at, reason = result.until or now + result.wait, f"quota: {result.reason}"
             kind = FailureKind.QUOTA
             return Verdict(change=Change.RETRIED, reason=reason, kind=kind, job_id=job_id, retry_at=retry_at)
         case Refused():  # trying again will not help
@@ -143,12 +153,14 @@ def judge(outcome: Outcome, entry: Entry, *, claims: ClaimsFile, now: datetime, 
 def _escalated(
     result: Refused | Faulted, job_id: str, reason: str, *, role: str = "reviewer", faults: int = 0
 ) -> Verdict:
+    # A person who said no would only be asked the same again: what they refused is canceled.
+    refused = result.kind == FailureKind.REJECTED
     return Verdict(
-        change=Change.ESCALATED,
+        change=Change.CANCELED if refused else Change.ESCALATED,
         reason=reason,
         kind=result.kind,
         rule=result.rule,
         job_id=job_id,
-        role=role,
+        role="" if refused else role,
         faults=faults,
     )

@@ -1,86 +1,43 @@
-"""The pipeline language: jobs in order, each with its retries, gates and contract; or every mistake with its line."""
+"""A pipeline: a DAG of jobs, pinned by the hash of its text and of every file that it reads."""
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
-from pydantic import Field
 
-from backlog_worker.domain import document, expression
-from backlog_worker.domain.document import Document, Model
-from backlog_worker.domain.duration import Duration
+from backlog_worker.domain import agent as agents
+from backlog_worker.domain import condition, document, include, lint, template
+from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.condition import Condition
+from backlog_worker.domain.document import Document
 from backlog_worker.domain.errors import Finding, InvalidFileError
-from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.gates import GATE_NAMES, Gate
+from backlog_worker.domain.gates import Gate
+from backlog_worker.domain.include import Placed
+from backlog_worker.domain.language import (
+    ApprovalFile,
+    BudgetFile,
+    ClocksFile,
+    ConcurrencyFile,
+    Contract,
+    ExecutionFile,
+    FallbackFile,
+    PipelineFile,
+    RetryFile,
+    SetupFile,
+    TriggerFile,
+    WriteBackFile,
+)
 
 GROUP = "2"
-JOB_ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-RESERVED = frozenset({"entry", "run", "env", "inputs", "output", "jobs"})
-Contract = dict[str, Any] | str
 NOTHING: dict[str, Any] = {}
 NO_FILES: Callable[[str], Any] = NOTHING.__getitem__
-
-
-class RetryFile(Model):
-    """Attempts in all, and the pause between them; jitter always."""
-
-    max_attempts: int = Field(default=2, ge=1, le=20)
-    backoff: Literal["exponential", "linear", "fixed"] = "exponential"
-    delay_ms: int = Field(default=2000, ge=0, le=3_600_000)
-    delay_max_ms: int = Field(default=60_000, ge=0, le=3_600_000)
-
-
-class GateFile(Model):
-    """A check after a job: an expression over `output`, or a command that ends with status 0."""
-
-    id: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-    check: str | None = None
-    run: str | None = None
-    on_fail: Literal["escalate", "retry", "ask"] = "escalate"
-
-
-class ApprovalFile(Model):
-    """A person's word before the job starts; waiting burns no timeout and holds no slot."""
-
-    roles: list[str] = ["reviewer"]
-    timeout: Duration = timedelta(hours=24)
-
-
-class JobFile(Model):
-    """One job."""
-
-    id: JOB_ID
-    name: str = ""
-    run: str | None = None
-    python: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
-    template: Literal["specification"] | None = None
-    depends_on: list[str] | str = []
-    inputs: dict[str, Any] = {}
-    env: dict[str, str] = {}
-    timeout: Duration | None = None
-    retry: RetryFile = RetryFile(maxAttempts=1)
-    output: Contract | None = None
-    gates: list[GateFile] = []
-    approval: ApprovalFile | None = None
-    inline: bool = False
-    continue_on_error: bool = False
-
-
-class PipelineFile(Model):
-    """`.backlog-worker/pipelines/*.yml`."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
-    version: str = "1"
-    description: str = ""
-    accepts: Contract | None = None
-    env: dict[str, str] = {}
-    timeout: Duration = timedelta(minutes=30)
-    jobs: list[JobFile] = Field(min_length=1, max_length=1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,28 +48,56 @@ class Job:
     name: str
     kind: str
     target: str
+    agent: Agent | None
+    task: str
+    prompt: str
+    depends_on: tuple[str, ...]
+    when: Condition | None
     inputs: Mapping[str, Any]
     env: Mapping[str, str]
+    params: Mapping[str, Any]
+    names: Mapping[str, str]
     timeout: timedelta
+    silence: timedelta | None
     retry: RetryFile
+    continue_on_error: bool
+    execution: ExecutionFile
+    setup: tuple[SetupFile, ...]
+    artifacts: tuple[str, ...]
     output: Mapping[str, Any] | None
     gates: tuple[Gate, ...]
     approval: ApprovalFile | None
+    cache: timedelta | None
+    fallback: FallbackFile | None
+    fallback_agent: Agent | None
+    budget: BudgetFile | None
+    write_back: WriteBackFile | None
     inline: bool
-    continue_on_error: bool
+    runs_on: str
+    stage: str
+    hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A checked pipeline, pinned by the hash of its body for as long as an entry uses it."""
+    """A checked pipeline, pinned by its hash for as long as an entry uses it."""
 
     name: str
     version: str
     description: str
     hash: str
     body: str
+    used: Mapping[str, Any] = field(repr=False)
     accepts: Mapping[str, Any] | None
+    triggers: tuple[TriggerFile, ...]
+    concurrency: ConcurrencyFile
+    clocks: ClocksFile
+    budget: BudgetFile | None
     jobs: tuple[Job, ...]
+    index: Mapping[str, int] = field(repr=False)
+    order: tuple[str, ...] = field(repr=False)
+    masks: tuple[int, ...] = field(repr=False)
+    warnings: tuple[Finding, ...] = field(repr=False)
 
     @property
     def light(self) -> bool:
@@ -121,35 +106,72 @@ class Pipeline:
 
     def job(self, job_id: str) -> Job:
         """Return one job; raises KeyError."""
-        return next(job for job in self.jobs if job.id == job_id)
+        return self.jobs[self.index[job_id]]
+
+    def ancestors(self, job_id: str) -> list[str]:
+        """Return the jobs that come before one, in the order of the file."""
+        mask = self.masks[self.index[job_id]]
+        return [job.id for at, job in enumerate(self.jobs) if mask >> at & 1]
+
+    def descendants(self, job_id: str) -> list[str]:
+        """Return the jobs that come after one, in the order of the file."""
+        at = self.index[job_id]
+        return [job.id for job in self.jobs if self.masks[self.index[job.id]] >> at & 1]
+
+    def precedes(self, before: str, job_id: str) -> bool:
+        """Return whether one job comes before another."""
+        return bool(self.masks[self.index[job_id]] >> self.index[before] & 1)
+
+    def last(self) -> list[str]:
+        """Return the jobs that nothing depends on: their outputs are the output of the pipeline."""
+        before = {each for job in self.jobs for each in job.depends_on}
+        return [job.id for job in self.jobs if job.id not in before]
 
 
 def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any] = NO_FILES) -> Pipeline:
-    """Check a pipeline; *contract* reads a schema named by path. Raises InvalidFileError with all findings."""
+    """Check a pipeline; *contract* reads a schema, an agent or an included file by its path.
+
+    Raises InvalidFileError with all findings of all files at once.
+    """
     source = document.read(body, file=file, group=GROUP)
     checked = source.checked(PipelineFile)
-    findings = [finding for index in range(len(checked.jobs)) for finding in _job_findings(source, checked, index)]
-    contracts: dict[document.Path, Mapping[str, Any] | None] = {("accepts",): None}
-    for path, wanted in (
-        (("accepts",), checked.accepts),
-        *((("jobs", index, "output"), job.output) for index, job in enumerate(checked.jobs)),
-    ):
-        try:
-            contracts[path] = _schema(wanted, contract)
-        except (ValueError, SchemaError) as error:
-            findings.append(source.finding(path, "09", str(error).splitlines()[0][:200]))
+    reader = _Reader(contract)
+    findings: list[Finding] = list(lint.of_pipeline(source, checked))
+    placed = include.placed(source, checked, reader, findings)
+    if not placed:
+        findings.append(source.finding(("jobs",), "07", "the pipeline has no job"))
+    known = {each.id for each in placed}
+    for each in placed:
+        findings += lint.of_job(each, known)
+    order, masks = _ordered(placed, findings)
+    if order:
+        for each, mask in zip(placed, masks, strict=True):
+            findings += lint.of_texts(each, _unmasked(placed, mask))
+    accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
+    made = [_Made(each, reader, findings) for each in placed]
     if findings:
-        raise InvalidFileError(sorted(findings, key=lambda finding: (finding.line, finding.column)))
-    jobs = tuple(_job(checked, job, contracts[("jobs", index, "output")]) for index, job in enumerate(checked.jobs))
-    pinned = body + "".join(sorted(repr(each) for each in contracts.values() if each))
+        raise InvalidFileError(
+            sorted(findings, key=lambda each: (each.file != file, each.file, each.line, each.column))
+        )
+    jobs = tuple(each.job() for each in made)
+    ancestors = {each.id: _unmasked(placed, mask) for each, mask in zip(placed, masks, strict=True)}
     return Pipeline(
         name=checked.name,
         version=checked.version,
         description=checked.description,
-        hash=hashlib.sha256(pinned.encode()).hexdigest(),
+        hash=hashlib.sha256((body + _canonical(reader.used)).encode()).hexdigest(),
         body=body,
-        accepts=contracts[("accepts",)],
+        used=reader.used,
+        accepts=accepts,
+        triggers=tuple(checked.triggers),
+        concurrency=checked.concurrency,
+        clocks=checked.clocks,
+        budget=checked.budget,
         jobs=jobs,
+        index={job.id: at for at, job in enumerate(jobs)},
+        order=order,
+        masks=masks,
+        warnings=tuple(lint.warnings(placed, ancestors)),
     )
 
 
@@ -164,56 +186,151 @@ def violation(contract: Mapping[str, Any] | None, value: object) -> str:
     return f"{where}: {error.message[:300]}"
 
 
-def _job_findings(source: Document, checked: PipelineFile, index: int) -> Iterator[Finding]:
-    job, path = checked.jobs[index], ("jobs", index)
-    earlier = [each.id for each in checked.jobs[:index]]
-    if job.id in earlier:
-        yield source.finding((*path, "id"), "05", f'the job "{job.id}" stands twice')
-    if job.id in RESERVED:
-        yield source.finding((*path, "id"), "05", f'"{job.id}" is a reserved name')
-    if sum(each is not None for each in (job.run, job.python, job.template)) != 1:
-        yield source.finding((*path, "id"), "07", f'the job "{job.id}" must have one of run, python, template')
-    wanted = [job.depends_on] if isinstance(job.depends_on, str) else job.depends_on
-    for place, name in enumerate(wanted):
-        if name not in earlier:
-            exists = name in [each.id for each in checked.jobs]
-            text = f'job "{job.id}" depends on "{name}", which ' + ("comes later" if exists else "does not exist")
-            spot = (*path, "dependsOn", place) if isinstance(job.depends_on, list) else (*path, "dependsOn")
-            yield source.finding(spot, "06", text, hint=document.suggestion(name, earlier))
-    if job.run and "${{" in job.run:
-        yield source.finding((*path, "run"), "10", f'the command of job "{job.id}" contains ${{{{ }}}}')
-    for place, gate in enumerate(job.gates):
-        yield from _gate_findings(source, (*path, "gates", place), gate, [each.id for each in job.gates[:place]])
+class _Reader:
+    """Reads files by name and remembers what was read: that is part of the pipeline's hash."""
+
+    def __init__(self, reader: Callable[[str], Any]) -> None:
+        self._reader = reader
+        self.used: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> Any:  # noqa: ANN401 - a schema or a text
+        value = self._reader(name)
+        self.used[name] = value
+        return value
 
 
-def _gate_findings(source: Document, path: document.Path, gate: GateFile, earlier: list[str]) -> Iterator[Finding]:
-    if gate.id in earlier:
-        yield source.finding((*path, "id"), "05", f'the gate "{gate.id}" stands twice')
-    if (gate.check is None) == (gate.run is None):
-        yield source.finding((*path, "id"), "07", f'the gate "{gate.id}" must have one of check, run')
-    elif gate.run and "${{" in gate.run:
-        yield source.finding((*path, "run"), "10", f'the command of gate "{gate.id}" contains ${{{{ }}}}')
-    if gate.check is not None:
-        try:
-            expression.compiled(gate.check, GATE_NAMES)
-        except ExpressionError as error:
-            yield source.finding((*path, "check"), "04", str(error), shift=error.column)
+class _Made:
+    """Everything about one job that takes another file, found before any job is built."""
+
+    def __init__(self, placed: Placed, reader: _Reader, findings: list[Finding]) -> None:
+        self.placed = placed
+        job = placed.file
+        self.agent = _agent(placed, ("agent",), job.agent, reader, findings)
+        other = job.fallback.agent if job.fallback else None
+        self.fallback = _agent(placed, ("fallback", "agent"), other, reader, findings)
+        self.output = _schema(placed.source, (*placed.path, "output"), job.output, reader, findings)
+
+    def job(self) -> Job:
+        """Build the job; its hash stands for all that decides what it does."""
+        placed, file = self.placed, self.placed.file
+        kind, target = _does(file)
+        setup = tuple(each if isinstance(each, SetupFile) else SetupFile(command=each) for each in file.setup)
+        ttl = None if file.cache is False else timedelta(days=7) if file.cache is True else file.cache.ttl
+        said = [file.model_dump_json(by_alias=True), sorted(placed.params.items()), self.output]
+        agents_said = [each.hash for each in (self.agent, self.fallback) if each]
+        return Job(
+            id=placed.id,
+            name=file.name or placed.id,
+            kind=kind,
+            target=target,
+            agent=self.agent,
+            task=file.task,
+            prompt=file.prompt,
+            depends_on=tuple(dict.fromkeys(lint.wanted(placed))),
+            when=condition.compiled(file.when, placed.names) if file.when is not None else None,
+            inputs=file.inputs,
+            env={**placed.env, **(self.agent.env if self.agent else {}), **file.env},
+            params=placed.params,
+            names=dict(placed.names),
+            timeout=min([placed.timeout, *([self.agent.timeout] if self.agent and self.agent.timeout else [])]),
+            silence=file.silence,
+            retry=file.retry,
+            continue_on_error=file.continue_on_error,
+            execution=file.execution,
+            setup=setup,
+            artifacts=tuple(file.artifacts),
+            output=self.output,
+            gates=tuple(Gate.made(gate.id, gate.check, gate.run, gate.on_fail) for gate in file.gates),
+            approval=file.approval,
+            cache=ttl,
+            fallback=file.fallback,
+            fallback_agent=self.fallback,
+            budget=file.budget,
+            write_back=placed.write_back,
+            inline=file.inline,
+            runs_on=file.runs_on or "",
+            stage=file.stage or "",
+            hash=hashlib.sha256(_canonical([said, agents_said]).encode()).hexdigest(),
+        )
+
+
+def _does(file: Any) -> tuple[str, str]:  # noqa: ANN401 - a JobFile
+    if file.interactive:
+        return "ask", ""
+    for name, kind in (("run", "command"), ("python", "python"), ("template", "template"), ("pipeline", "call")):
+        if getattr(file, name):
+            return kind, getattr(file, name)
+    return "agent", file.agent or ""
+
+
+def _ordered(placed: Sequence[Placed], findings: list[Finding]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Put jobs into an order in which each comes after what it depends on, with a bit mask of all before it."""
+    at = {each.id: index for index, each in enumerate(placed)}
+    graph = {each.id: [name for name in lint.wanted(each) if name in at and name != each.id] for each in placed}
+    try:
+        order = tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        findings.append(lint.cycle(placed, [str(each) for each in reversed(error.args[1])]))
+        return (), ()
+    masks = [0] * len(placed)
+    for name in order:
+        for before in graph[name]:
+            masks[at[name]] |= masks[at[before]] | 1 << at[before]
+    return order, tuple(masks)
+
+
+def _unmasked(placed: Sequence[Placed], mask: int) -> frozenset[str]:
+    return frozenset(each.id for at, each in enumerate(placed) if mask >> at & 1)
+
+
+def _agent(
+    placed: Placed, path: document.Path, name: str | None, reader: _Reader, findings: list[Finding]
+) -> Agent | None:
+    if name is None or placed.file.interactive:
+        return None
+    try:
+        text = str(reader(f"agents/{name}.md"))
+    except (KeyError, OSError):
+        hint = f"write .backlog-worker/agents/{name}.md"
+        findings.append(placed.finding(path, "17", f'there is no agent "{name}"', hint=hint))
+        return None
+    try:
+        found = agents.load(text, name=name, file=f"agents/{name}.md")
+    except InvalidFileError as error:
+        findings.extend(error.findings)
+        return None
+    if any(hole.path and hole.path[0] == "secrets" for hole in template.holes(found.prompt)):
+        findings.append(placed.finding(path, "15", f'the text of agent "{name}" names a secret; they go into env only'))
+    return found
 
 
 _REMOTE = re.compile(r"^(?!#)")
 
 
-def _schema(wanted: Contract | None, contract: Callable[[str], Any]) -> Mapping[str, Any] | None:
+def _schema(
+    source: Document, path: document.Path, wanted: Contract | None, reader: _Reader, findings: list[Finding]
+) -> Mapping[str, Any] | None:
     if wanted is None:
         return None
+    try:
+        return _checked(wanted, reader)
+    except (ValueError, SchemaError) as error:
+        findings.append(source.finding(path, "09", str(error).splitlines()[0][:200]))
+        return None
+
+
+def _checked(wanted: Contract, reader: _Reader) -> Mapping[str, Any]:
     if isinstance(wanted, str):
         try:
-            schema = contract(wanted)
+            schema = reader(wanted)
         except (KeyError, OSError):
             message = f'the schema "{wanted}" cannot be read'
             raise ValueError(message) from None
     else:
         schema = wanted
+    if not isinstance(schema, dict):
+        message = "a JSON Schema is an object"
+        raise ValueError(message)  # noqa: TRY004 - it becomes a finding with its place
     Draft202012Validator.check_schema(schema)
     for reference in _references(schema):
         if _REMOTE.match(reference):
@@ -233,20 +350,5 @@ def _references(schema: object) -> Iterator[str]:
             yield from _references(each)
 
 
-def _job(checked: PipelineFile, job: JobFile, output: Mapping[str, Any] | None) -> Job:
-    kind = "command" if job.run is not None else "python" if job.python is not None else "template"
-    return Job(
-        id=job.id,
-        name=job.name or job.id,
-        kind=kind,
-        target=job.run or job.python or job.template or "",
-        inputs=job.inputs,
-        env={**checked.env, **job.env},
-        timeout=job.timeout or checked.timeout,
-        retry=job.retry,
-        output=output,
-        gates=tuple(Gate.made(gate.id, gate.check, gate.run, gate.on_fail) for gate in job.gates),
-        approval=job.approval,
-        inline=job.inline,
-        continue_on_error=job.continue_on_error,
-    )
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str) if value else ""

@@ -118,6 +118,27 @@ class DeadLetterFile(Model):
     on_deadline: Literal["escalate", "ignore"] = "escalate"
 
 
+class BudgetRule(Model):
+    """A cap on money: for a day, or a team or pipeline in a day, or an entry or run in all."""
+
+    id: ID
+    scope: Literal["day", "team", "pipeline", "entry", "run"] = "day"
+    usd: float = Field(gt=0)
+    on_exceeded: Literal["warn", "ask", "pause"] = "pause"
+
+    def counted_for(self, entry: Any) -> str:  # noqa: ANN401 - an Entry, which knows nothing of policies
+        """Return the name under which an entry's spending counts here."""
+        names = {"team": entry.team, "pipeline": entry.pipeline, "entry": entry.id}
+        return str(names.get(self.scope, ""))
+
+
+class PriceFile(Model):
+    """US dollars for a million tokens; goes before the public list."""
+
+    input: float = Field(default=0.0, ge=0)
+    output: float = Field(default=0.0, ge=0)
+
+
 class PolicyFile(Model):
     """`.backlog-worker/policy.yml`."""
 
@@ -127,6 +148,8 @@ class PolicyFile(Model):
     dispatch: DispatchFile = DispatchFile()
     claims: ClaimsFile = ClaimsFile()
     admission: AdmissionFile = AdmissionFile()
+    budgets: list[BudgetRule] = []
+    prices: dict[str, PriceFile] = {}
     dead_letter: DeadLetterFile = DeadLetterFile()
 
 
@@ -168,6 +191,8 @@ class Policy:
     dispatch: DispatchFile
     claims: ClaimsFile
     admission: AdmissionFile
+    budgets: tuple[BudgetRule, ...]
+    prices: Mapping[str, Mapping[str, float]]
     dead_letter: DeadLetterFile
 
     @property
@@ -210,6 +235,8 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         dispatch=checked.dispatch,
         claims=checked.claims,
         admission=checked.admission,
+        budgets=tuple(checked.budgets),
+        prices={model: each.model_dump() for model, each in checked.prices.items()},
         dead_letter=checked.dead_letter,
     )
     if findings := list(_falling(source, policy)):

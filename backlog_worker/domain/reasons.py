@@ -20,6 +20,8 @@ class Wait(StrEnum):
     SCORE_ERROR = "SCORE_ERROR"
     OUTSIDE_WINDOW = "OUTSIDE_WINDOW"
     BACKING_OFF = "BACKING_OFF"
+    BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
+    KEY_LIMIT = "KEY_LIMIT"
     NO_WORKER = "NO_WORKER"
     NO_SLOT = "NO_SLOT"
     BELOW_CUTOFF = "BELOW_CUTOFF"
@@ -66,6 +68,14 @@ REMEDIES: dict[str, tuple[str, str]] = {
     Wait.BACKING_OFF: (
         "It failed and is tried again at `retry_at`.",
         "Wait for the time shown; `backlog-worker run list --entry ID` tells what failed.",
+    ),
+    Wait.BUDGET_EXHAUSTED: (
+        "A budget of the policy has no room for what a run of this pipeline usually costs.",
+        "`backlog-worker budget list`; wait for the next day, or raise `budgets` in the policy.",
+    ),
+    Wait.KEY_LIMIT: (
+        "Others hold the same concurrency group of the pipeline.",
+        "Wait for them: `backlog-worker explain ID` names them; or raise `concurrency.group.limit`.",
     ),
     Wait.NO_WORKER: ("No worker is alive.", "`backlog-worker worker list`, then start one."),
     Wait.NO_SLOT: (

@@ -14,6 +14,9 @@ class ReviewKind(StrEnum):
     """Why a person is asked."""
 
     APPROVAL = "approval"
+    QUESTION = "question"
+    PERMISSION = "permission"
+    BUDGET = "budget"
     DEAD_LETTER = "dead_letter"
 
 
@@ -22,12 +25,17 @@ class Answer(StrEnum):
 
     APPROVE = "approve"
     REJECT = "reject"
+    ANSWER = "answer"
     REQUEUE = "requeue"
     DISCARD = "discard"
 
 
+_YES_OR_NO = {Answer.APPROVE: Change.CLEARED, Answer.REJECT: Change.CANCELED}
 ANSWERS: Mapping[ReviewKind, Mapping[Answer, Change]] = {
-    ReviewKind.APPROVAL: {Answer.APPROVE: Change.CLEARED, Answer.REJECT: Change.CANCELED},
+    ReviewKind.APPROVAL: _YES_OR_NO,
+    ReviewKind.PERMISSION: _YES_OR_NO,
+    ReviewKind.BUDGET: _YES_OR_NO,
+    ReviewKind.QUESTION: {Answer.ANSWER: Change.CLEARED, Answer.REJECT: Change.CANCELED},
     ReviewKind.DEAD_LETTER: {
         Answer.APPROVE: Change.COMPLETED,
         Answer.REJECT: Change.FAILED,
@@ -53,6 +61,9 @@ class Review:
     failure: str = ""
     rule: str = ""
     recovery: str = ""
+    detail: str = ""
+    on_timeout: str = "escalate"
+    form: Mapping[str, Any] | None = None
     opened_at: datetime
     due_at: datetime
     assigned_at: datetime | None = None
@@ -62,16 +73,18 @@ class Review:
     answered_by: str | None = None
     answered_at: datetime | None = None
     reason: str | None = None
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A person's decision: what, who, why, and the corrected input where one is given."""
+    """A person's decision: what, who, why; the corrected input, or the value of an answer, where one is given."""
 
     answer: Answer
     actor: str
     reason: str
     input: Mapping[str, Any] | None = None
+    value: Any = None
 
 
 def meaning(kind: ReviewKind, decided: Decided) -> Change:
@@ -85,5 +98,8 @@ def meaning(kind: ReviewKind, decided: Decided) -> Change:
         raise UsageError(message)
     if decided.input is not None and decided.answer != Answer.REQUEUE:
         message = f"edited input goes with requeue, not with {decided.answer}"
+        raise UsageError(message)
+    if decided.answer == Answer.ANSWER and decided.value is None:
+        message = "an answer needs a value; add --value JSON"
         raise UsageError(message)
     return changes[decided.answer]

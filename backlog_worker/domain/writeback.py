@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.entry import Change, Entry
-from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import Pipeline
 
 SCHEMA = "backlog-worker/writeback@1"
+NEVER = frozenset({StageStatus.PENDING, StageStatus.CANCELED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +56,16 @@ def record(
     """Make the record of one ended run, or of an entry that ended without one; secrets are masked, moments are UTC."""
     verdict = end.verdict
     jobs = [job.id for job in pipeline.jobs] if pipeline else []
-    reached = [stages[job] for job in jobs if job in stages]
+    reached = [stages[job] for job in jobs if job in stages and stages[job].status not in NEVER]
     failed = verdict.job_id if verdict.change in {Change.ESCALATED, Change.FAILED} else None
+    costs = [stage.cost for stage in reached if stage.cost]
     value = {
         "schema": SCHEMA,
         "entry": _entry(entry),
         "decision": _decision(run) if run else None,
         "run": {**_run(run), **_pinned(pipeline)} if run else None,
         "stages": [_stage(stage) for stage in reached],
-        "not_reached": [job for job in jobs if job not in stages],
+        "not_reached": [job for job in jobs if job not in stages or stages[job].status in NEVER],
         "status": _STATUS[verdict.change],
         "failed_stage": failed or None,
         "reason": {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "text": verdict.reason},
@@ -78,7 +80,9 @@ def record(
             "sha256": reached[-1].sha256 if reached else None,
             "artifacts": [dict(artifact) for stage in reached for artifact in stage.artifacts],
         },
-        "model": None,
+        "model": next((cost["model"] for cost in costs if cost.get("model")), None),
+        "cost_usd": sum(cost.get("usd") or 0.0 for cost in costs) if costs else None,
+        "effects": _effects(pipeline, stages),
         "people": [person.as_data() for person in end.people],
         "chain": {"event": end.event, "sha256": end.sha256},
     }
@@ -213,7 +217,23 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "gates": [dict(each) for each in stage.gates],
         "approval": dict(stage.approval) if stage.approval else None,
         "reason": dict(stage.reason) if stage.reason else None,
+        "cost": dict(stage.cost) if stage.cost else None,
     }
+
+
+def _effects(pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """Return what completed jobs may change at the source: labels to add and to remove, and whether to comment."""
+    done = [job for job in (pipeline.jobs if pipeline else ()) if _completed(stages.get(job.id)) and job.write_back]
+    allowed = [job.write_back for job in done if job.write_back]
+    return {
+        "comment": all(each.comment for each in allowed),
+        "labels_added": sorted({label for each in allowed for label in each.labels.add}),
+        "labels_removed": sorted({label for each in allowed for label in each.labels.remove}),
+    }
+
+
+def _completed(stage: Stage | None) -> bool:
+    return stage is not None and stage.status == StageStatus.COMPLETED
 
 
 def _row(stage: Mapping[str, Any]) -> str:

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
 
@@ -45,9 +47,45 @@ class Stop:
         return self._gone.wait(seconds)
 
 
+class Report:
+    """Where a job says what it does while it is performed; this one only remembers, for tests and conformance."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.percent: int | None = None
+        self.usages: list[Usage] = []
+
+    def line(self, text: str) -> None:
+        """Take one line of what the job prints."""
+        self.lines.append(text)
+
+    def progress(self, percent: int) -> None:
+        """Take how far the job is, from 0 to 100."""
+        self.percent = max(0, min(100, percent))
+
+    def spend(self, usage: Usage) -> None:
+        """Take what one call of a model used; it counts even where the attempt fails."""
+        self.usages.append(usage)
+
+    def cost(self) -> dict[str, Any] | None:
+        """Return what was used in all, or None where nothing was."""
+        if not self.usages:
+            return None
+        known = [each.usd for each in self.usages if each.usd is not None]
+        return {
+            "model": self.usages[-1].model,
+            "input_tokens": sum(each.input_tokens for each in self.usages),
+            "output_tokens": sum(each.output_tokens for each in self.usages),
+            "usd": sum(known) if len(known) == len(self.usages) else None,
+        }
+
+    def close(self) -> None:
+        """Say that the job ended."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Everything that one attempt at a job is given."""
+    """Everything that one attempt at a job is given; texts are filled, secrets stand in `env` only."""
 
     run_id: str
     entry_id: str
@@ -56,15 +94,22 @@ class Work:
     input: Mapping[str, Any]
     previous: Mapping[str, Any]
     timeout: timedelta
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    prompt: str = ""
+    agent: Agent | None = None
+    granted: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
+    report: Report = field(default_factory=Report)
     folder: Path = Path()
 
     def context(self, job: Job) -> dict[str, Any]:
         """Return what the job sees: its inputs, the entry, the entry's input, and what earlier jobs returned."""
         return {
+            "job": {"id": job.id, "name": job.name},
             "entry": dict(self.entry),
             "input": dict(self.input),
-            "inputs": dict(job.inputs),
+            "inputs": dict(self.inputs),
             "previousJobs": {job_id: {"output": output} for job_id, output in self.previous.items()},
             "run": {"id": self.run_id, "take": self.take},
         }

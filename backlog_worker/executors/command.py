@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -13,31 +13,41 @@ from backlog_worker.domain.gates import Checked, Gate, judged
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work, process
-from backlog_worker.executors.process import Ended
+from backlog_worker.executors import Work, presets, process
+from backlog_worker.executors.process import Child, Ended, Limits
 from backlog_worker.executors.workspace import Workspace
 
 # Statuses of sysexits.h that say more than "failed".
 REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
 UNAVAILABLE = 69  # EX_UNAVAILABLE: a service it needs does not answer
 TEMPORARY = 75  # EX_TEMPFAIL: try again
+WAIT_MS_MAX = 7 * 86_400_000
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HOME")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandExecutor:
-    """Runs `run` texts of reviewed files with `sh`; entry text reaches them by file, never by the command line."""
+    """Runs `run` texts of reviewed files with `sh`, and command lines of agents; entry text reaches them by file."""
 
     project: Path
     workspaces: Path
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Run the command of *job* in the project's directory and read what it wrote."""
-        workspace = Workspace.made(self.workspaces, work.run_id, job.id, work.take)
+        """Run the setup and the command of *job*, and read what it wrote."""
+        shared = job.execution.isolation == "shared"
+        workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{work.take}", shared=shared)
         try:
-            workspace.give(work.context(job))
-            ended = self._run(job.target, job.env, work, workspace)
-            return _result(ended, workspace, work.timeout)
+            workspace.give(work.context(job), work.prompt)
+            for step in job.setup:
+                ended = self._run(_shell(step.command), job, work, workspace)
+                if ended.status or ended.timed_out or ended.killed:
+                    return _result(ended, workspace, work.timeout, job, what=f"setup {step.name or step.command!r}")
+            if job.kind == "agent":
+                preset = presets.found(work.agent)
+                ended = self._run(preset.arguments(work, workspace), job, work, workspace, text=preset.stdin(work))
+                return preset.read(ended, work, lambda: _result(ended, workspace, work.timeout, job))
+            ended = self._run(_shell(job.target), job, work, workspace)
+            return _result(ended, workspace, work.timeout, job)
         except OSError as error:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the command cannot be started: {error}")
         finally:
@@ -45,11 +55,11 @@ class CommandExecutor:
 
     def check(self, gate: Gate, job: Job, work: Work, output: object) -> Checked:
         """Run the command of a gate with the output in `$BACKLOG_OUTPUT`; status 0 passes, its last line says why."""
-        workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{gate.id}", work.take)
+        workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{gate.id}.{work.take}")
         try:
             workspace.give(work.context(job))
             workspace.output.write_text(json.dumps(output, ensure_ascii=False), encoding="utf-8")
-            ended = self._run(gate.run or "false", job.env, work, workspace)
+            ended = self._run(_shell(gate.run or "false"), job, work, workspace)
         except OSError as error:
             return judged(gate, passed=False, why=f"cannot be started: {error}")
         finally:
@@ -58,45 +68,72 @@ class CommandExecutor:
         why = "timed out" if ended.timed_out else (lines[-1][:300] if lines else f"status {ended.status}")
         return judged(gate, passed=ended.status == 0 and not ended.timed_out, why=why)
 
-    def _run(self, text: str, env: Mapping[str, str], work: Work, workspace: Workspace) -> Ended:
-        search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        variables |= {
-            "PATH": search,
-            "BACKLOG_CONTEXT": str(workspace.context),
-            "BACKLOG_OUTPUT": str(workspace.output),
-            "BACKLOG_WORKSPACE": str(workspace.folder),
-            "BACKLOG_ENTRY_ID": work.entry_id,
-            process.RUN_VARIABLE: work.run_id,
-            **env,
-        }
-        seconds = work.timeout.total_seconds()
-        return process.run(["/bin/sh", "-c", text], folder=self.project, env=variables, timeout=seconds, stop=work.stop)
+    def _run(
+        self, arguments: Sequence[str], job: Job, work: Work, workspace: Workspace, *, text: str | None = None
+    ) -> Ended:
+        own = job.execution.isolation != "project"
+        limits = Limits(
+            timeout=work.timeout.total_seconds(),
+            silence=job.silence.total_seconds() if job.silence else None,
+            memory_mb=job.execution.memory_mb,
+            cpu_seconds=job.execution.cpu_seconds,
+        )
+        child = Child(
+            arguments=arguments,
+            folder=workspace.place if own else self.project,
+            env=environment(work, workspace),
+            text=text,
+            report=work.report,
+            stop=work.stop,
+        )
+        return process.run(child, limits)
 
 
-def _result(ended: Ended, workspace: Workspace, timeout: timedelta) -> Result:
+def environment(work: Work, workspace: Workspace) -> dict[str, str]:
+    """Return the environment of a child, made from nothing: what every program needs, and what the job declared."""
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {
+        **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+        "PATH": search,
+        "BACKLOG_CONTEXT": str(workspace.context),
+        "BACKLOG_OUTPUT": str(workspace.output),
+        "BACKLOG_PROMPT": str(workspace.prompt),
+        "BACKLOG_WORKSPACE": str(workspace.place),
+        "BACKLOG_ENTRY_ID": work.entry_id,
+        process.RUN_VARIABLE: work.run_id,
+        **work.env,
+    }
+
+
+def _shell(text: str) -> list[str]:
+    return ["/bin/sh", "-c", text]
+
+
+def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *, what: str = "") -> Result:
     said = masked(ended.tail).strip()[-400:]
     if ended.killed:
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the command was killed")
     if ended.timed_out:
-        text = f"timed out after {timeout.total_seconds():g} s"
+        clock = f"said nothing for {job.silence}" if ended.timed_out == "silence" else f"{timeout.total_seconds():g} s"
+        text = f"timed out: {clock}" if ended.timed_out == "silence" else f"timed out after {clock}"
         return Faulted(kind=FailureKind.TIMEOUT, reason=f"{text}; it last said: {said}" if said else text)
     try:
-        value = workspace.returned()
+        value = workspace.returned(job.execution.output_bytes)
+        artifacts = workspace.artifacts(job.artifacts)
     except ValueError as error:
         return Faulted(kind=FailureKind.VALIDATION, reason=f"its output is not usable: {error}")
     if ended.status == 0 and not (isinstance(value, dict) and value.get("success") is False):
         wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
-        return Done(output=value["data"] if wrapped else value)
-    return _failed(ended.status, value, said)
+        return Done(output=value["data"] if wrapped else value, artifacts=artifacts)
+    return _failed(ended.status, value, f"{what}: {said}" if what else said)
 
 
 def _failed(status: int, value: Any, said: str) -> Result:  # noqa: ANN401 - free JSON of a child
-    told = value if isinstance(value, dict) else {}
+    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
     reason = masked(str(told.get("message") or said or "it said nothing"))[:400]
     wait = told.get("retryAfterMs")
     if isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0:
-        return Throttled(reason=reason, wait=timedelta(milliseconds=min(wait, 7 * 86_400_000)))
+        return Throttled(reason=reason, wait=timedelta(milliseconds=min(wait, WAIT_MS_MAX)))
     if status == REFUSED:
         return Refused(kind=FailureKind.VALIDATION, reason=reason)
     kind = FailureKind.INFRASTRUCTURE if status in {UNAVAILABLE, TEMPORARY} else FailureKind.EXECUTION

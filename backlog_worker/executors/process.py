@@ -1,63 +1,105 @@
-"""A child process: a group of its own, an environment from nothing, a time limit, bounded output, and a sure end."""
+"""A child process: a group of its own, an environment from nothing, time limits, bounded output, and a sure end."""
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from backlog_worker.executors import Stop
+from backlog_worker.executors import Report, Stop
 
 TAIL_BYTES = 64 * 1024
+LINE_BYTES = 16 * 1024
 TERM_SECONDS = 5.0
 RUN_VARIABLE = "BACKLOG_RUN_ID"
+_PROGRESS = re.compile(r"\[PROGRESS:\s*(\d{1,3})\s*%\s*\]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a child may take: seconds in all, seconds of silence, memory, seconds of computing."""
+
+    timeout: float
+    silence: float | None = None
+    memory_mb: int | None = None
+    cpu_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a child ended: its status, whether time ran out, and the tail of what it printed."""
+    """How a child ended: its status, which limit it broke, whether its claim was lost, the tail of what it printed."""
 
     status: int
-    timed_out: bool
+    timed_out: str
     killed: bool
     tail: str
 
 
-def run(arguments: Sequence[str], *, folder: Path, env: Mapping[str, str], timeout: float, stop: Stop) -> Ended:
-    """Run a child to its end; after *timeout* seconds, or when the claim is lost, its whole group is killed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Child:
+    """What is to be started: arguments, directory, environment, and what it reads."""
+
+    arguments: Sequence[str]
+    folder: Path
+    env: Mapping[str, str]
+    text: str | None = None
+    report: Report = field(default_factory=Report)
+    stop: Stop = field(default_factory=Stop)
+
+
+def run(child: Child, limits: Limits) -> Ended:
+    """Run a child to its end; past a limit, or when the claim is lost, its whole group is killed.
 
     Raises OSError where it cannot be started. On Linux the child also dies with the thread that started it.
     """
-    child = subprocess.Popen(  # noqa: S603 - an argument list, made from reviewed files only
-        [*tether("KILL"), *arguments],
-        cwd=folder,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
+    started = start(child, limits, stdin=subprocess.PIPE if child.text is not None else subprocess.DEVNULL)
+    tail = Tail(started.stdout, child.report)
+    if child.text is not None:
+        threading.Thread(target=_fed, args=(started, child.text), daemon=True).start()
+    killed = threading.Event()
+    child.stop.on_gone(lambda: threading.Thread(target=_lost, args=(started, killed), daemon=True).start())
+    timed_out = ""
+    try:
+        timed_out = watched(started, limits, tail.heard)
+    finally:  # a cold stop of the worker comes through here, too
+        kill(started)
+    return Ended(status=started.returncode, timed_out=timed_out, killed=killed.is_set(), tail=tail.text())
+
+
+def start(child: Child, limits: Limits, *, stdin: int, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[bytes]":
+    """Start a child in a group of its own, tethered to us and bound to its memory and computing time."""
+    return subprocess.Popen(  # noqa: S603 - an argument list, made from reviewed files only
+        [*tether("KILL"), *bounds(limits), *child.arguments],
+        cwd=child.folder,
+        env=dict(child.env),
+        stdin=stdin,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         start_new_session=True,
     )
-    tail = _Tail(child.stdout)
-    killed = threading.Event()
 
-    def _lost() -> None:
-        killed.set()
-        kill(child)
 
-    timed_out = False
-    try:
-        stop.on_gone(lambda: threading.Thread(target=_lost, daemon=True).start())
-        child.wait(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        timed_out = True
-    finally:  # a cold stop of the worker comes through here, too
-        kill(child)
-    return Ended(status=child.returncode, timed_out=timed_out, killed=killed.is_set(), tail=tail.text())
+def watched(child: "subprocess.Popen[bytes]", limits: Limits, heard: Callable[[], float]) -> str:
+    """Wait for the end of a child; return which clock ran out, or nothing. *heard* is when it last said something."""
+    began = time.monotonic()
+    while True:
+        now = time.monotonic()
+        total = began + limits.timeout - now
+        silent = float("inf") if limits.silence is None else max(began, heard()) + limits.silence - now
+        if total <= 0 or silent <= 0:
+            return "total" if total <= 0 else "silence"
+        try:
+            child.wait(timeout=min(total, silent))
+        except subprocess.TimeoutExpired:
+            continue
+        return ""
 
 
 def kill(child: "subprocess.Popen[bytes]") -> None:
@@ -76,6 +118,14 @@ def tether(name: str) -> list[str]:
     return [setpriv, "--pdeathsig", name] if setpriv else []
 
 
+def bounds(limits: Limits) -> list[str]:
+    """Return the prefix that bounds the memory and the computing time of a child, where the machine can do that."""
+    prlimit = shutil.which("prlimit")
+    wanted = [f"--as={limits.memory_mb * 1024 * 1024}"] if limits.memory_mb else []
+    wanted += [f"--cpu={limits.cpu_seconds}"] if limits.cpu_seconds else []
+    return [prlimit, *wanted] if prlimit and wanted else []
+
+
 def orphans() -> Iterator[tuple[int, str]]:
     """Find processes that carry the run id of a job in their environment: (pid, run id). Linux only."""
     marker = f"{RUN_VARIABLE}=".encode()
@@ -92,29 +142,69 @@ def kill_pid(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-class _Tail:
-    """Reads everything a child prints and keeps the end, so that no child can fill the memory or block on a pipe."""
+class Tail:
+    """Reads everything a child prints, tells it line by line, and keeps the end: no child can fill the memory."""
 
-    def __init__(self, stream: IO[bytes] | None) -> None:
+    def __init__(self, stream: IO[bytes] | None, report: Report) -> None:
         self._kept = b""
         self._dropped = 0
+        self._line = b""
+        self._heard = time.monotonic()
+        self._report = report
         self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
         self._thread.start()
+
+    def heard(self) -> float:
+        """Return when the child last printed something, on the monotonic clock."""
+        return self._heard
 
     def text(self) -> str:
         """Return the tail; what was cut off is said."""
         self._thread.join(timeout=2)
         head = f"[{self._dropped} bytes before this were dropped]\n" if self._dropped else ""
-        return head + self._kept.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        return head + readable(self._kept)
 
     def _read(self, stream: IO[bytes] | None) -> None:
         if stream is None:
             return
         with stream, contextlib.suppress(OSError, ValueError):
             while chunk := os.read(stream.fileno(), 65536):
+                self._heard = time.monotonic()
                 joined = self._kept + chunk
                 self._dropped += max(0, len(joined) - TAIL_BYTES)
                 self._kept = joined[-TAIL_BYTES:]
+                self._tell(chunk)
+        if self._line:
+            self._say(self._line)
+
+    def _tell(self, chunk: bytes) -> None:
+        *lines, self._line = (self._line + chunk).split(b"\n")
+        if len(self._line) > LINE_BYTES:
+            lines, self._line = [*lines, self._line], b""
+        for line in lines:
+            self._say(line)
+
+    def _say(self, line: bytes) -> None:
+        text = readable(line[:LINE_BYTES]).rstrip("\r")
+        for found in _PROGRESS.finditer(text):
+            self._report.progress(int(found[1]))
+        self._report.line(text)
+
+
+def readable(content: bytes) -> str:
+    """Return what a child printed as text that every store takes."""
+    return content.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def _fed(child: "subprocess.Popen[bytes]", text: str) -> None:
+    if child.stdin is not None:
+        with contextlib.suppress(OSError), child.stdin:
+            child.stdin.write(text.encode())
+
+
+def _lost(child: "subprocess.Popen[bytes]", killed: threading.Event) -> None:
+    killed.set()
+    kill(child)
 
 
 def _signal(group: int, number: int) -> None:

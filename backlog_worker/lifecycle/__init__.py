@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from backlog_worker.executors import Executor
+from backlog_worker.executors import Executor, Report
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.integrations import Artifacts, Definitions, Tracker
 from backlog_worker.lifecycle.definitions import Book
@@ -26,6 +26,8 @@ class Kit:
     artifacts: Artifacts
     tracker: Tracker
     heart: Heart
+    report: Callable[..., Report]
+    secrets: Callable[[str], str | None] = field(repr=False)
     new_id: Callable[[str], str]
     jitter: Callable[[], float]
     pause: Callable[[float], None] = field(repr=False)

@@ -6,15 +6,14 @@ from typing import Any
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell, Step, claim_bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
-from backlog_worker.domain.frontier import current
 from backlog_worker.domain.outcome import FailureKind, Verdict
-from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Standing
 from backlog_worker.domain.review import ReviewKind
-from backlog_worker.lifecycle import Kit, settle, stage
+from backlog_worker.lifecycle import Kit, ahead, answer, intake, settle, stage
+from backlog_worker.lifecycle.ahead import Start
 from backlog_worker.lifecycle.settle import Ending
-from backlog_worker.lifecycle.stage import Start
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -35,10 +34,7 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
         held = unit.hold(entry_ids)
         ready = [held[each] for each in dict.fromkeys(entry_ids) if each in held and held[each].status == Status.READY]
         starts = _begun(kit, unit, _fit(kit, unit, policy, ready), policy)
-        steps = [(start, stage.onward(start)) for start in starts]
-        taken = stage.take(kit, unit, [(start, step) for start, step in steps if isinstance(step, Job)])
-        ends = [(_ending(start), step) for start, step in steps if not isinstance(step, Job)]
-        bells = settle.settle(kit, unit, ends) if ends else []
+        taken, bells = stage.onward(kit, unit, starts, takes="first")
     emit("claimed", count=len(taken), worker=kit.worker)
     return bells + stage.work(kit, taken)
 
@@ -61,7 +57,28 @@ def sweep(kit: Kit) -> list[Bell]:
         bells = _expire(kit, unit, policy)
         bells += _deadlines(kit, unit, policy)
         bells += _late_reviews(kit, unit, policy)
-    return bells + _rings(kit)
+        bells += _late_runs(kit, unit, policy)
+        stuck = unit.hold(unit.unbarred(kit.env, SWEPT))
+        intake.clear(kit, unit, list(stuck.values()), "what it waited for has ended")
+        lost = unit.lost(heartbeat, SWEPT)
+    return bells + _lost_stages(kit, lost, policy.claims.max_attempts) + _rings(kit)
+
+
+def _lost_stages(kit: Kit, lost: Sequence[tuple[str, str, int, int]], most: int) -> list[Bell]:
+    """Ring again for stages whose worker died while others keep the run; one that kills its workers fails as poison."""
+    bells: list[Bell] = []
+    for run_id, job_id, number, expiries in lost:
+        emit("stage_lost", run=run_id, job=job_id, expiries=expiries)
+        if expiries < most:
+            bells.append(stage_bell(run_id, job_id, number + 1, expiries))
+            continue
+        text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
+        bells += stage.fail(kit, run_id, job_id, FailureKind.POISON, text)
+    with kit.store.read() as unit:
+        unstarted = unit.unstarted(SWEPT)
+    for run_id, job_id in unstarted:
+        bells += stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker began it within `clocks.queue`")
+    return bells
 
 
 def _rings(kit: Kit) -> list[Bell]:
@@ -111,11 +128,13 @@ def _begun(
             "pipeline_hash": pipeline.hash,
             "policy_hash": policy.hash,
             "claimed_at": now,
+            "ends_by": now + pipeline.clocks.total if pipeline.clocks.total else None,
         }
         for entry, pipeline, _ in fit
     ]
     unit.begin_runs(runs)
-    stages = unit.stages({entry.id: pipeline.hash for entry, pipeline, _ in fit}) if fit else {}
+    pairs = zip(fit, runs, strict=True)
+    read = ahead.stages_of_many(unit, [(entry, pipeline, run["id"]) for (entry, pipeline, _), run in pairs])
     starts = []
     for (entry, pipeline, said), run in zip(fit, runs, strict=True):
         claimed = unit.move(
@@ -129,20 +148,18 @@ def _begun(
             rung_at=now,
             attempt=run["attempt"],
             pipeline_hash=pipeline.hash,
+            group_key=entry.group_key,
+            reserved_usd=entry.reserved_usd,
         )
-        known = current(stages[entry.id], run["id"])
+        known = read[run["id"]]
         starts.append(Start(entry=claimed, run=run, pipeline=pipeline, policy=policy, stages=known, input=None))
     return starts
-
-
-def _ending(start: Start) -> Ending:
-    return Ending(entry=start.entry, run=start.run, pipeline=start.pipeline, stages=start.stages, policy=start.policy)
 
 
 def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
     expired = unit.expired(SWEPT)
-    poison: list[tuple[Ending, Verdict, float | None]] = []
+    poison: list[tuple[Ending, Verdict]] = []
     for entry in expired.values():
         if entry.status == Status.READY:
             unit.move(entry.id, Change.EXPIRED, "no worker took it in time")
@@ -155,7 +172,7 @@ def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
             continue
         text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
         verdict = Verdict(change=Change.ESCALATED, reason=text, kind=FailureKind.POISON, role=POISON_ROLE, expiries=1)
-        poison.append((ending_of(kit, unit, entry, policy), verdict, None))
+        poison.append((ending_of(kit, unit, entry, policy), verdict))
     if expired:
         emit("expired", count=len(expired), poison=len(poison))
     return settle.conclude(kit, unit, poison) if poison else []
@@ -177,21 +194,46 @@ def _deadlines(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
 
 
 def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
-    """Remind of reviews past due; an approval that nobody gave in time goes to the dead letters."""
+    """Remind of reviews past due; what nobody answered in time goes to the dead letters, or counts as a no."""
     late = unit.late(kit.env, policy.dead_letter.remind_after.total_seconds(), SWEPT)
     for review in late:
         emit("review_late", review=review.id, entry=review.entry_id, owner=review.owner)
-    unanswered = [review.entry_id for review in late if review.kind == ReviewKind.APPROVAL]
-    entries = (
-        [entry for entry in unit.hold(unanswered).values() if entry.status == Status.BLOCKED] if unanswered else []
-    )
-    return _escalate(kit, unit, policy, entries, "nobody answered the approval in time")
+    asked = [review for review in late if review.kind != ReviewKind.DEAD_LETTER]
+    held = unit.hold([review.entry_id for review in asked]) if asked else {}
+    entries = {}
+    for review in asked:
+        entry = held[review.entry_id]
+        if review.on_timeout == "reject":
+            answer.rejected(kit, unit, review, "clock", "nobody answered in time, and the pipeline takes that for a no")
+        elif entry.status in {Status.BLOCKED, Status.IN_PROGRESS}:
+            entries[entry.id] = entry
+    return _escalate(kit, unit, policy, entries.values(), "nobody answered the approval in time")
 
 
-def _escalate(kit: Kit, unit: Unit, policy: Policy, entries: Iterable[Entry], reason: str) -> list[Bell]:
-    verdicts: list[tuple[Ending, Verdict, float | None]] = []
+def _late_runs(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+    """End runs that last longer than their pipeline allows; their children are killed, and people decide."""
+    late = unit.late_runs(SWEPT)
+    entries = [entry for entry in unit.renew(late).values() if entry.run_id] if late else []
+    for entry in entries:
+        unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
+    text = "the run lasted longer than `clocks.total` allows"
+    return _escalate(kit, unit, policy, entries, text, kind=FailureKind.TIMEOUT)
+
+
+def _escalate(
+    kit: Kit,
+    unit: Unit,
+    policy: Policy,
+    entries: Iterable[Entry],
+    reason: str,
+    *,
+    kind: FailureKind = FailureKind.POLICY,
+) -> list[Bell]:
+    verdicts: list[tuple[Ending, Verdict]] = []
     for entry in entries:
         settle.withdraw(unit, entry.id, "policy", reason)
-        verdict = Verdict(change=Change.ESCALATED, reason=reason, kind=FailureKind.POLICY, role=policy.dead_letter.role)
-        verdicts.append((ending_of(kit, unit, entry, policy), verdict, None))
+        if entry.run_id:
+            unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
+        verdict = Verdict(change=Change.ESCALATED, reason=reason, kind=kind, role=policy.dead_letter.role)
+        verdicts.append((ending_of(kit, unit, entry, policy), verdict))
     return settle.conclude(kit, unit, verdicts) if verdicts else []

@@ -115,7 +115,7 @@ def _applied(unit: Unit, book: Book, each: DefinitionFile, live: dict[str, str],
         "name": name,
         "version": str(found.version),
         "body": each.body,
-        "contracts": dict(each.contracts) if each.kind == PIPELINE else {},
+        "contracts": dict(found.used) if isinstance(found, Pipeline) else {},
         "author": author,
     }
     unit.enact(book.env, row)

@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from backlog_worker.domain.admission import Load, share
+from backlog_worker.domain import expression
+from backlog_worker.domain.admission import Group, Load, share
 from backlog_worker.domain.bell import Bell, claim_bell
 from backlog_worker.domain.decision import Decision, Receipt, Snapshot, decide
-from backlog_worker.domain.entry import Change, Entry
+from backlog_worker.domain.entry import FINAL, Change, Entry
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import ENTRY_NAMES, Policy
 from backlog_worker.domain.priority import Place, group_of, score_group, scored
 from backlog_worker.domain.reasons import Wait
-from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle import Kit, intake, money, operate
 from backlog_worker.lifecycle.definitions import reload
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
@@ -40,9 +42,11 @@ def tick(kit: Kit) -> list[Bell]:
             return []
         policy = kit.book.policy(unit)
         unit.wake(kit.env)
-        decision = decide(snapshot(kit, unit, policy), policy, unit.now())
-        chosen = _mark(unit, decision)
+        seen = snapshot(kit, unit, policy)
+        decision = decide(seen, policy, unit.now())
+        chosen = _mark(unit, decision, seen.load)
         _rest(unit, decision)
+        _make_way(kit, unit, decision, seen.load)
         _keep(kit, unit, decision, len(chosen))
         light = {name for name, pipeline in kit.book.pipelines(unit).items() if pipeline.light}
     if chosen:
@@ -52,15 +56,22 @@ def tick(kit: Kit) -> list[Bell]:
 
 def snapshot(kit: Kit, unit: Unit, policy: Policy) -> Snapshot:
     """Read all that a decision may look at: the best candidates, exactly, and the load."""
-    light = frozenset(name for name, pipeline in kit.book.pipelines(unit).items() if pipeline.light)
+    pipelines = kit.book.pipelines(unit)
+    light = frozenset(name for name, pipeline in pipelines.items() if pipeline.light)
     held = unit.held_by_pipeline(kit.env)
+    candidates = best(kit.env, unit, policy, policy.dispatch.top * WINDOW)
+    groups = {name: group for name, pipeline in pipelines.items() if (group := _group_of(pipeline))}
     load = Load(
         held=sum(held.values()),
         slots_held=sum(share(name, light, policy) * number for name, number in held.items()),
         slots=unit.slots(STAGES_QUEUE, kit.seen_within.total_seconds()),
         light=light,
+        caps=money.caps(unit, kit.env, policy, candidates),
+        estimates=money.estimates(unit, kit.env, policy, pipelines),
+        groups=groups,
+        holders=unit.group_keys(kit.env) if groups else {},
     )
-    return Snapshot(candidates=best(kit.env, unit, policy, policy.dispatch.top * WINDOW), load=load)
+    return Snapshot(candidates=candidates, load=load)
 
 
 def best(env: str, unit: Unit, policy: Policy, most: int) -> list[Entry]:
@@ -118,7 +129,29 @@ def _group(entry: Entry, policy: Policy) -> str:
     return group_of({name: getattr(entry, name) for name in policy.reads}, policy.reads)
 
 
-def _mark(unit: Unit, decision: Decision) -> list[Entry]:
+def _group_of(pipeline: Pipeline) -> Group | None:
+    group = pipeline.concurrency.group
+    if group is None:
+        return None
+    return Group(expression.compiled(group.key, ENTRY_NAMES, "any"), group.limit, group.on_conflict)
+
+
+def _make_way(kit: Kit, unit: Unit, decision: Decision, load: Load) -> None:
+    """Cancel what a group has no place for: the newest, or the holders whom a newer entry replaces."""
+    for receipt in decision.receipts:
+        entry = receipt.scored.entry
+        group = load.groups.get(entry.pipeline)
+        if group is None or group.on_conflict == "wait" or not any(w.code == Wait.KEY_LIMIT for w in receipt.waits):
+            continue
+        newest = group.on_conflict == "cancelNewest"
+        gone = [entry.id] if newest else list(load.holders.get(load.key(entry), ()))[:1]
+        words = "its concurrency group is full" if newest else f"replaced by {entry.id} in its concurrency group"
+        for held in unit.hold(gone).values():
+            if held.status not in FINAL:
+                operate.canceled(kit, unit, held, words)
+
+
+def _mark(unit: Unit, decision: Decision, load: Load) -> list[Entry]:
     """Mark the chosen ready where they are still what was scored; the others are left to the next tick."""
     chosen = {receipt.scored.entry.id: receipt for receipt in decision.chosen}
     marked = []
@@ -126,12 +159,13 @@ def _mark(unit: Unit, decision: Decision) -> list[Entry]:
         receipt = chosen[entry_id]
         if entry.seq != receipt.scored.entry.seq or entry.status != receipt.scored.entry.status:
             continue
-        marked.append(_dispatched(unit, receipt, decision))
+        marked.append(_dispatched(unit, receipt, decision, load))
     order = {entry_id: receipt.position for entry_id, receipt in chosen.items()}
     return sorted(marked, key=lambda entry: order[entry.id])
 
 
-def _dispatched(unit: Unit, receipt: Receipt, decision: Decision) -> Entry:
+def _dispatched(unit: Unit, receipt: Receipt, decision: Decision, load: Load) -> Entry:
+    price = load.estimates.get(receipt.scored.entry.pipeline)
     scored_entry = receipt.scored
     data = {"position": receipt.position, "terms": dict(scored_entry.terms), "policy": decision.policy}
     words = f"position {receipt.position}, score {scored_entry.score or 0:.2f} under policy {decision.policy}"
@@ -143,6 +177,8 @@ def _dispatched(unit: Unit, receipt: Receipt, decision: Decision) -> Entry:
         rung_at=decision.at,
         score=scored_entry.score,
         scored_by=decision.policy,
+        group_key=load.key(scored_entry.entry) or None,
+        reserved_usd=price,
     )
 
 

@@ -80,6 +80,20 @@ def file(
         yield from _batch(kit, batch, actor, channel, dry_run=dry_run)
 
 
+def file_within(kit: Kit, unit: Unit, draft: Draft, *, channel: str, extra: Mapping[str, Any], **pinned: Any) -> str:
+    """File one draft in a transaction that is open, with more of its *extra* provenance; returns the entry's id.
+
+    *pinned* columns go before what the draft says. The first entry with the draft's key is the one.
+    """
+    judge = _judge(kit, unit, unit.actor, channel)
+    known = unit.with_key(kit.env, [draft.dedupe_key])
+    if known:
+        return known[draft.dedupe_key]
+    made = _made(judge, draft, kit.new_id("bl"), {}, extra, pinned)
+    _write(unit, [made])
+    return made.entry.id
+
+
 def clear(
     kit: Kit,
     unit: Unit,
@@ -140,14 +154,7 @@ def queued(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
 
 def _batch(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
     with kit.store.read() if dry_run else kit.store.begin(actor=actor) as unit:
-        judge = _Judge(
-            env=kit.env,
-            policy=kit.book.policy(unit),
-            pipelines=kit.book.pipelines(unit),
-            now=unit.now(),
-            actor=actor,
-            channel=channel,
-        )
+        judge = _judge(kit, unit, actor, channel)
         keys = [each.dedupe_key for _, each in batch]
         known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
         made = [_made(judge, each, kit.new_id("bl"), known) for _, each in batch]
@@ -162,6 +169,17 @@ def _batch(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *
         each.filed(place, judge, winners[each.entry.dedupe_key], new=each.entry.id in written)
         for (place, _), each in zip(batch, made, strict=True)
     ]
+
+
+def _judge(kit: Kit, unit: Unit, actor: str, channel: str) -> _Judge:
+    return _Judge(
+        env=kit.env,
+        policy=kit.book.policy(unit),
+        pipelines=kit.book.pipelines(unit),
+        now=unit.now(),
+        actor=actor,
+        channel=channel,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +203,16 @@ class _Made:
         )
 
 
-def _made(judge: _Judge, draft: Draft, entry_id: str, known: Mapping[str, str]) -> _Made:
+def _made(
+    judge: _Judge,
+    draft: Draft,
+    entry_id: str,
+    known: Mapping[str, str],
+    extra: Mapping[str, Any] = MappingProxyType({}),
+    pinned: Mapping[str, Any] = MappingProxyType({}),
+) -> _Made:
     columns = drafts.fields(draft, env=judge.env, entry_id=entry_id, actor=judge.actor, channel=judge.channel)
+    columns |= {**pinned, "provenance": {**columns["provenance"], **extra}}
     depends = tuple(known.get(key, key) for key in draft.depends_on)
     found = drafts.bars(
         columns, draft.input, policy=judge.policy, pipelines=judge.pipelines.get, waits_on=draft.depends_on
@@ -234,7 +260,7 @@ def _first_events(unit: Unit, made: _Made) -> list[Event]:
 _WRITTEN = (
     *("id", "env", "schema_version", "title", "dedupe_key", "pipeline", "url", "source", "external_ref", "team"),
     *("owner", "labels", "priority", "signals", "constraints", "provenance", "input_sha256", "created_at", "due_date"),
-    *("status", "bars", "cleared_at", "rank_group", "wake_at"),
+    *("status", "bars", "cleared_at", "rank_group", "wake_at", "pipeline_hash"),
 )
 
 

@@ -48,13 +48,17 @@ def cancel(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, 
         if entry.status in FINAL:
             message = f"{entry.id} is {entry.status} already"
             raise ConflictError(message)
-        ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
-        settle.withdraw(unit, entry.id, actor, f"canceled: {reason}")
-        if entry.run_id:
-            unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
-        verdict = Verdict(change=Change.CANCELED, reason=f"canceled by {actor}: {reason}")
-        bells = settle.conclude(kit, unit, [(ending, verdict, None)])
+        bells = canceled(kit, unit, entry, f"canceled by {actor}: {reason}")
         return unit.held[entry.id].entry, bells
+
+
+def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
+    """Cancel a held entry, with its record: its questions are withdrawn, and a run under way loses its claim."""
+    ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
+    settle.withdraw(unit, entry.id, unit.actor, words)
+    if entry.run_id:
+        unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
+    return settle.conclude(kit, unit, [(ending, Verdict(change=Change.CANCELED, reason=words))])
 
 
 def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapping[str, Any] | None = None) -> Entry:
@@ -91,7 +95,8 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
 
 
 def requeued(kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None) -> Entry:
-    """Requeue a held entry; it takes the pipeline that is in force now."""
+    """Requeue a held entry; it takes the pipeline that is in force now, and what had failed begins again."""
+    unit.try_again(entry.id)
     values: dict[str, Any] = {"faults": 0, "expiries": 0, "pipeline_hash": None}
     if new_input is not None:
         values |= _new_input(kit, unit, entry, new_input)

@@ -9,13 +9,28 @@ import tenacity
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression
+from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
-from backlog_worker.domain.outcome import TRANSIENT, Done, FailureKind, Faulted, Refused, Result
+from backlog_worker.domain.masking import masked, masked_bytes, masked_value
+from backlog_worker.domain.outcome import (
+    TRANSIENT,
+    Asked,
+    Done,
+    FailureKind,
+    Faulted,
+    Refused,
+    Result,
+    Throttled,
+)
 from backlog_worker.domain.pipeline import Job, Pipeline, violation
 from backlog_worker.domain.policy import Policy
-from backlog_worker.executors import Stop, Work
-from backlog_worker.lifecycle import Kit
+from backlog_worker.domain.template import TemplateError
+from backlog_worker.executors import Report, Stop, Work
+from backlog_worker.lifecycle import Kit, cache
+from backlog_worker.lifecycle.prepare import NOTHING, Prepared, prepared, public
 from backlog_worker.telemetry import emit
 
 GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit loses its lease
@@ -34,32 +49,47 @@ class Taken:
     take: int
     attempts: int
     input: Mapping[str, Any]
-    previous: Mapping[str, Any]
+    stages: Mapping[str, Stage]
+    granted: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
 
-    def work(self) -> Work:
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Return the fence of everything that this take writes."""
+        return (self.run["id"], self.job.id, self.take)
+
+    def work(self, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta) -> Work:
         """Return what an executor is given."""
+        before = set(self.pipeline.ancestors(self.job.id))
         return Work(
             run_id=self.run["id"],
             entry_id=self.entry.id,
             take=self.take,
             entry=public(self.entry),
             input=self.input,
-            previous=self.previous,
-            timeout=self.job.timeout,
+            previous={job_id: each.output for job_id, each in self.stages.items() if each.sha256 and job_id in before},
+            timeout=timeout,
+            inputs=given.inputs,
+            env=given.env,
+            prompt=given.prompt,
+            agent=agent,
+            granted=self.granted,
             stop=self.stop,
+            report=report,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a take ended: the result, every try before it, and what the gates said."""
+    """How a take ended: the result, every try before it, what the gates said, what it cost."""
 
     taken: Taken
     result: Result
     tries: tuple[Mapping[str, Any], ...] = ()
     gates: tuple[Checked, ...] = ()
     artifacts: tuple[Mapping[str, Any], ...] = ()
+    cost: Mapping[str, Any] | None = None
+    cached: str = ""
 
     @property
     def asked(self) -> Checked | None:
@@ -68,29 +98,30 @@ class Ended:
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
-    """Do a job: attempts with tenacity, then its contract and gates; only what may work next time is tried again."""
-    tries: list[Mapping[str, Any]] = []
-
-    def _once() -> Ended:
-        ended = _checked(kit, taken, kit.executors[taken.job.kind].perform(taken.job, taken.work()))
-        if isinstance(ended.result, Faulted):
-            tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
-        return ended
-
-    ended = _once()
-    if taken.job.retry.max_attempts > 1 and _again(taken, ended):
-        ended = _tried_again(kit, taken, ended, _once)
+    """Do a job: a stored result where one fits, else attempts with tenacity, and then what its `fallback` says."""
+    agent = taken.job.agent
+    try:
+        given = prepared(kit, taken, agent)
+    except TemplateError as error:
+        return Ended(taken=taken, result=Refused(kind=FailureKind.VALIDATION, reason=str(error)[:400]))
+    except NotFoundError as error:
+        return Ended(taken=taken, result=Refused(kind=FailureKind.POLICY, reason=str(error)[:400], role="operator"))
+    report = kit.report(kit, taken, given.secrets)
+    try:
+        ended = _found(kit, taken, given, report) or _attempts(kit, taken, given, report)
+    finally:
+        report.close()
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
-    return replace(ended, tries=tuple(tries)) if tries else ended
+    return replace(ended, cost=report.cost())
 
 
 def watched(kit: Kit, taken: Taken) -> Taken:
-    """Renew the lease of a run while its job runs, but not for longer than the job may take."""
+    """Renew the lease of a take while its job runs, but not for longer than the job may take."""
     claims, retry = taken.policy.claims, taken.job.retry
     pauses = timedelta(milliseconds=retry.delay_max_ms) * (retry.max_attempts - 1)
-    limit = taken.job.timeout * retry.max_attempts + pauses + GRACE
+    limit = taken.job.timeout * (retry.max_attempts + bool(taken.job.fallback)) + pauses + GRACE
     stop = kit.heart.watch(
-        taken.run["id"],
+        taken.key,
         lease=claims.timeout.total_seconds(),
         every=claims.heartbeat.total_seconds(),
         limit=limit.total_seconds(),
@@ -98,11 +129,59 @@ def watched(kit: Kit, taken: Taken) -> Taken:
     return replace(taken, stop=stop)
 
 
-def public(entry: Entry) -> dict[str, Any]:
-    """Return what jobs, gates and prompts may see of an entry."""
-    names = ("id", "env", "title", "url", "source", "external_ref", "team", "owner", "labels", "priority", "signals")
-    values = {name: getattr(entry, name) for name in (*names, "pipeline", "provenance", "constraints", "attempt")}
-    return values | {"created_at": entry.created_at.isoformat()}
+def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
+    """Take a stored result of the same work; its gates are asked again, and one that says no means to work anew."""
+    if taken.job.cache is None:
+        return None
+    row = cache.found(kit, taken, given)
+    if row is None:
+        return None
+    work = taken.work(given, report, taken.job.agent, taken.job.timeout)
+    ended = _judged(kit, taken, Done(output=row["output"]), work, tuple(row["artifacts"]))
+    verdicts = {each.id: [each.rule_sha256, each.result.value] for each in ended.gates}
+    if not isinstance(ended.result, Done) or verdicts != row["gates"]:
+        return None
+    cache.used(kit, taken, row)
+    return replace(ended, cached=row["run_id"])
+
+
+def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
+    job, tries = taken.job, []
+    limit = job.timeout
+    if job.fallback is not None and job.fallback.after is not None:
+        limit = min(limit, job.fallback.after)
+    work = taken.work(given, report, job.agent, limit)
+
+    def _once() -> Ended:
+        ended = _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
+        if isinstance(ended.result, Faulted):
+            tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
+        return ended
+
+    ended = _once()
+    if job.retry.max_attempts > 1 and _again(taken, ended):
+        ended = _tried_again(kit, taken, ended, _once)
+    if job.fallback is not None and isinstance(ended.result, Faulted) and not taken.stop.gone:
+        ended = _instead(kit, taken, ended, report)
+    if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
+        cache.keep(kit, taken, given, ended)
+    return replace(ended, tries=tuple(tries)) if tries else ended
+
+
+def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
+    """Do what `fallback` says after the last attempt: another agent, a fixed value, or a person."""
+    fallback, why = taken.job.fallback, ended.result
+    if fallback is None or not isinstance(why, Faulted):
+        return ended
+    emit("fallback_used", entry=taken.entry.id, job=taken.job.id, reason=why.reason)
+    if fallback.escalate:
+        return replace(ended, result=Refused(kind=why.kind, reason=f"no fallback but a person: {why.reason}"[:400]))
+    if taken.job.fallback_agent is None:
+        return _checked(kit, taken, Done(output=fallback.value), None, ())
+    agent = taken.job.fallback_agent
+    given = prepared(kit, taken, agent)
+    work = taken.work(given, report, agent, min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])]))
+    return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
 
 
 def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended]) -> Ended:
@@ -118,8 +197,12 @@ def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended]
     return retrying(lambda: next(waiting, None) or once())
 
 
-def _checked(kit: Kit, taken: Taken, result: Result) -> Ended:
-    """Check what a job returned: its contract first, then every gate; the artifacts are kept before the row says so."""
+def _checked(kit: Kit, taken: Taken, result: Result, work: Work | None, secrets: tuple[str, ...]) -> Ended:
+    """Check what a job returned, with every secret masked: its contract first, then every gate.
+
+    The artifacts are kept before the row says so.
+    """
+    result = _hidden(result, secrets)
     if not isinstance(result, Done):
         return Ended(taken=taken, result=result)
     if why := violation(taken.job.output, result.output):
@@ -129,10 +212,16 @@ def _checked(kit: Kit, taken: Taken, result: Result) -> Ended:
     for name, content in result.artifacts.items():
         uri, sha = kit.artifacts.keep(content)
         artifacts.append({"name": name, "uri": uri, "sha256": sha, "size": len(content)})
-    gates = tuple(_gates(kit, taken, result))
-    ended = Ended(taken=taken, result=result, gates=gates, artifacts=tuple(artifacts))
-    said = next((each for each in gates if each.result != GateResult.PASS), None)
-    if said is None or said.result == GateResult.ASK:
+    given = work or taken.work(NOTHING, Report(), taken.job.agent, taken.job.timeout)
+    return _judged(kit, taken, result, given, tuple(artifacts))
+
+
+def _judged(kit: Kit, taken: Taken, done: Done, work: Work, artifacts: tuple[Mapping[str, Any], ...]) -> Ended:
+    """Ask every gate about an output."""
+    gates = tuple(_gates(kit, taken, done, work))
+    ended = Ended(taken=taken, result=done, gates=gates, artifacts=artifacts)
+    said = next((each for each in gates if each.result == GateResult.FAIL), None)
+    if said is None:
         return ended
     rule = next(gate for gate in taken.job.gates if gate.id == said.id)
     text = f"gate {said.id}: {said.why}"
@@ -141,17 +230,31 @@ def _checked(kit: Kit, taken: Taken, result: Result) -> Ended:
     return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id))
 
 
-def _gates(kit: Kit, taken: Taken, done: Done) -> list[Checked]:
+def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
     if not taken.job.gates:
         return []
     output = expression.plain(done.output)
-    values = drafts.rule_values(public(taken.entry)) | {"output": output, "inputs": expression.plain(taken.job.inputs)}
+    values = drafts.rule_values(public(taken.entry)) | {"output": output, "inputs": expression.plain(work.inputs)}
     return [
-        evaluated(gate, values)
-        if gate.check is not None
-        else kit.gates.check(gate, taken.job, taken.work(), done.output)
+        evaluated(gate, values) if gate.check is not None else kit.gates.check(gate, taken.job, work, done.output)
         for gate in taken.job.gates
     ]
+
+
+def _hidden(result: Result, secrets: tuple[str, ...]) -> Result:
+    """Mask the secrets of a job in whatever it returned."""
+    if not secrets:
+        return result
+    match result:
+        case Done():
+            artifacts = {masked(n, secrets): masked_bytes(each, secrets) for n, each in result.artifacts.items()}
+            return replace(result, output=masked_value(result.output, secrets), artifacts=artifacts)
+        case Asked():
+            return replace(result, question=masked(result.question, secrets))
+        case Throttled():
+            return replace(result, reason=masked(result.reason, secrets))
+        case _:
+            return replace(result, reason=masked(result.reason, secrets))
 
 
 def _again(taken: Taken, ended: Ended) -> bool:

@@ -6,9 +6,8 @@ from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.errors import ConflictError, NotFoundError
 from backlog_worker.domain.outcome import Verdict
-from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.review import Decided, Review, ReviewKind, meaning
-from backlog_worker.lifecycle import Kit, claim, intake, operate, settle
+from backlog_worker.lifecycle import Kit, answer, claim, operate, settle
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -53,9 +52,8 @@ def _fresh(unit: Unit, review: Review, entry: Entry, seq: int | None) -> None:
     if review.answer is not None:
         message = f"review {review.id} was answered: {review.answer} by {review.answered_by} ({review.reason})"
         raise ConflictError(message)
-    shown = review.seq if seq is None else seq
-    if shown != entry.seq:
-        since = [event for event in unit.history(entry.id) if event.seq > shown]
+    if seq is not None and seq < review.seq:  # what other stages do meanwhile is no change of what was shown
+        since = [event for event in unit.history(entry.id) if event.seq > seq]
         words = ", ".join(f"{event.change} by {event.actor}" for event in since[:5]) or "nothing that is left to see"
         message = f"{entry.id} changed since it was shown: {words}"
         raise ConflictError(message, hint=f"backlog-worker review show {review.id}")
@@ -64,11 +62,8 @@ def _fresh(unit: Unit, review: Review, entry: Entry, seq: int | None) -> None:
 def _apply(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change) -> list[Bell]:
     entry = unit.held[review.entry_id].entry
     words = f"{decided.answer} by {decided.actor}: {decided.reason}"
-    if change == Change.CLEARED:
-        approval = {"by": decided.actor, "at": unit.now().isoformat(), "reason": decided.reason}
-        unit.approve(entry.id, str(entry.pipeline_hash), review.job_id, approval)
-        intake.clear(kit, unit, [entry], words, lift=[Bar.APPROVAL_REQUIRED])
-        return []
+    if review.kind != ReviewKind.DEAD_LETTER:
+        return answer.given(kit, unit, review, decided)
     if change == Change.REQUEUED:
         operate.requeued(kit, unit, entry, words, decided.input)
         return []
@@ -79,7 +74,7 @@ def _ended(kit: Kit, unit: Unit, entry: Entry, verdict: Verdict) -> list[Bell]:
     """End an entry by a person's word, with its record."""
     unit.flush()  # the record counts the answer, which must be in the history first
     policy = kit.book.policy(unit)
-    return settle.conclude(kit, unit, [(claim.ending_of(kit, unit, entry, policy), verdict, None)])
+    return settle.conclude(kit, unit, [(claim.ending_of(kit, unit, entry, policy), verdict)])
 
 
 def dead_letters(reviews: Sequence[Review]) -> dict[tuple[str, str, str], int]:

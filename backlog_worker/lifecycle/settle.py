@@ -10,15 +10,16 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage
-from backlog_worker.domain.outcome import Asked, Outcome, Stopped, Verdict, judge
+from backlog_worker.domain.outcome import Outcome, Verdict, judge
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
-from backlog_worker.domain.review import ReviewKind
 from backlog_worker.domain.writeback import End, Person, RunFacts
 from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle.ask import About, dead_letter
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
+OVER = frozenset({Change.COMPLETED, Change.FAILED, Change.CANCELED})
 RECORDED = frozenset({Change.COMPLETED, Change.FAILED, Change.ESCALATED, Change.CANCELED})
 TARGET = "folder"
 
@@ -40,19 +41,18 @@ def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> l
     for ending, outcome in endings:
         claims = ending.policy.claims
         verdict = judge(outcome, ending.entry, claims=claims, now=unit.now(), jitter=kit.jitter())
-        within = _within(outcome)
-        verdicts.append((ending, verdict, within))
+        verdicts.append((ending, verdict))
     return conclude(kit, unit, verdicts)
 
 
-def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict, float | None]]) -> list[Bell]:
+def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict]]) -> list[Bell]:
     """Apply verdicts to held entries: the change, its review, its record, and what it lets go on."""
-    facts = unit.facts([ending.entry.id for ending, _, _ in verdicts])
+    facts = unit.facts([ending.entry.id for ending, _ in verdicts])
     bells: list[Bell] = []
-    completed: list[str] = []
-    for ending, verdict, within in verdicts:
+    ended: list[str] = []
+    for ending, verdict in verdicts:
         _move(unit, ending, verdict)
-        review_id = _ask(kit, unit, ending, verdict, within)
+        review_id = _review(kit, unit, ending, verdict)
         if verdict.change in RECORDED:
             record(kit, unit, ending, verdict, review_id, facts.get(ending.entry.id, {}))
         if verdict.change == Change.ESCALATED:
@@ -60,12 +60,12 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict, flo
             bells.append(
                 Bell(step=Step.HUMAN_REVIEW, ids=(entry_id,), name=f"{entry_id}.review.{ending.entry.attempt}")
             )
-        if verdict.change == Change.COMPLETED:
-            completed.append(ending.entry.id)
+        if verdict.change in OVER:
+            ended.append(ending.entry.id)
         emit("settled", entry=ending.entry.id, change=verdict.change, reason=verdict.reason)
-    if completed and (waiting := unit.dependents(completed)):
-        unit.flush()  # those behind must see what was completed here
-        intake.clear(kit, unit, list(unit.hold(waiting).values()), "what it depends on is completed")
+    if ended and (waiting := unit.dependents(ended)):
+        unit.flush()  # those behind must see what ended here
+        intake.clear(kit, unit, list(unit.hold(waiting).values()), "what it waited for has ended")
     return list(dict.fromkeys(bells))
 
 
@@ -107,12 +107,6 @@ def withdraw(unit: Unit, entry_id: str, actor: str, reason: str) -> None:
         unit.note(entry_id, Note.ANSWERED, data)
 
 
-def _within(outcome: Outcome) -> float | None:
-    if isinstance(outcome, Stopped) and isinstance(outcome.result, Asked):
-        return outcome.result.within.total_seconds()
-    return None
-
-
 def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
     entry = ending.entry
     counted = {"faults": entry.faults + verdict.faults, "expiries": entry.expiries + verdict.expiries}
@@ -125,37 +119,14 @@ def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
     unit.move(entry.id, verdict.change, verdict.reason, data, **values)
 
 
-def _ask(kit: Kit, unit: Unit, ending: Ending, verdict: Verdict, within: float | None) -> str | None:
-    """Open the review that a verdict asks for: an approval, or the dead letter of an escalation."""
-    if verdict.change not in {Change.BLOCKED, Change.ESCALATED}:
+def _review(kit: Kit, unit: Unit, ending: Ending, verdict: Verdict) -> str | None:
+    """Open the dead letter of an escalation; whatever else was asked about the entry is withdrawn by it."""
+    if verdict.change != Change.ESCALATED:
         return None
-    dead = verdict.change == Change.ESCALATED
-    letters = ending.policy.dead_letter
-    review_id = kit.new_id("rev")
-    seconds = letters.answer_within.total_seconds() if dead or within is None else within
-    recovery = f"retried {ending.entry.faults} times; its worker was lost {ending.entry.expiries} times"
-    unit.note(ending.entry.id, Note.ASKED, {"review_id": review_id, "question": verdict.reason, "role": verdict.role})
-    unit.ask(
-        {
-            "id": review_id,
-            "env": kit.env,
-            "kind": (ReviewKind.DEAD_LETTER if dead else ReviewKind.APPROVAL).value,
-            "entry_id": ending.entry.id,
-            "run_id": ending.run["id"] if ending.run else None,
-            "job_id": verdict.job_id,
-            "question": verdict.reason[:1000],
-            "role": verdict.role or letters.role,
-            "owner": ending.entry.owner or letters.owner,
-            "failure": verdict.kind.value if verdict.kind else "",
-            "rule": verdict.rule,
-            "recovery": recovery,
-            "opened_at": unit.now(),
-            "due_at": datetime.fromtimestamp(unit.now().timestamp() + seconds, unit.now().tzinfo),
-            "seq": unit.held[ending.entry.id].seq + (1 if dead else 0),
-        }
-    )
-    emit("review_opened", review=review_id, entry=ending.entry.id, reason=verdict.reason)
-    return review_id
+    withdraw(unit, ending.entry.id, "policy", verdict.reason)
+    run_id = ending.run["id"] if ending.run else None
+    about = About(entry=ending.entry, run_id=run_id, policy=ending.policy)
+    return dead_letter(kit, unit, about, verdict)
 
 
 def _run_facts(ending: Ending, facts: Mapping[str, Any], now: datetime) -> RunFacts | None:

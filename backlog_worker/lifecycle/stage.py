@@ -1,21 +1,22 @@
-"""Take a stage, do its job, apply its gates, checkpoint; then say what comes next, or settle.
+"""Take a stage, do its job, checkpoint; then plan what comes next: take, ring, ask, or settle.
 
-A checkpoint, the next take and the settling of a run share one transaction, and so do all entries of one bell.
+A checkpoint, the next takes and the settling of a run share one transaction, and so do all entries of one bell. The
+entry's row is locked before its stages are read: of two last jobs that end at once exactly one sees the join.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell, stage_bell
-from backlog_worker.domain.entry import Change, Entry, Note
+from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import Stage, StageStatus, current, frontier, outcome
-from backlog_worker.domain.outcome import Asked, Done, Faulted, Outcome, Refused, Stopped, Throttled
-from backlog_worker.domain.pipeline import Job, Pipeline
-from backlog_worker.domain.policy import Policy
-from backlog_worker.executors import Stop
-from backlog_worker.lifecycle import Kit, settle
+from backlog_worker.domain.frontier import StageStatus, handled, outcome, plan
+from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.reasons import Bar
+from backlog_worker.lifecycle import Kit, ahead, settle
+from backlog_worker.lifecycle.ahead import Start, planned, stages_of
 from backlog_worker.lifecycle.perform import Ended, Taken, perform, watched
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
@@ -25,36 +26,31 @@ from backlog_worker.telemetry import emit
 def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     """Take one stage and do it; no bells where it is not ours to take: a doubled, late or forged bell."""
     with kit.store.begin(actor=kit.worker) as unit:
-        entries = unit.renew([run_id])
-        run = unit.run_of(run_id)
-        if run is None or run_id not in entries:
+        start = started(kit, unit, run_id)
+        if start is None or job_id not in start.pipeline.index:
             return []
-        pipeline = kit.book.pinned(unit, run["pipeline_hash"])
-        if pipeline is None or all(job.id != job_id for job in pipeline.jobs):
+        unit.lease = start.policy.claims.timeout.total_seconds()
+        now = plan(start.pipeline, start.stages, ahead.values(unit, start))
+        if job_id not in {*now.ready, *now.rung}:
             return []
-        entry = entries[run_id]
-        stages = current(unit.stages({entry.id: pipeline.hash})[entry.id], run_id)
-        if job_id not in frontier(pipeline, stages).ready:
+        if not _eligible(kit, unit, start):
             return []
-        policy = kit.book.policy_by_hash(unit, run["policy_hash"])
-        unit.lease = policy.claims.timeout.total_seconds()
-        start = Start(entry=entry, run=run, pipeline=pipeline, policy=policy, stages=stages, input=None)
-        taken = take(kit, unit, [(start, pipeline.job(job_id))])
+        taken = take(kit, unit, [(start, start.pipeline.job(job_id))])
     return work(kit, taken)
 
 
 def work(kit: Kit, taken: Sequence[Taken]) -> list[Bell]:
     """Do stages one after the other until their runs end or wait for another bell; one never touches its neighbour."""
     bells: list[Bell] = []
-    held = {each.run["id"] for each in taken}
+    held = {each.key for each in taken}
     try:
         while taken:
             ended = [perform(kit, watched(kit, each)) for each in taken]
             taken, more = _record(kit, ended)
             bells += more
-            held = {each.run["id"] for each in taken}
+            held = {each.key for each in taken}
     except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are dead already
-        give_back(kit, sorted(held))
+        give_back(kit, sorted({run_id for run_id, _, _ in held}))
         raise
     finally:
         kit.heart.rest(held)
@@ -70,21 +66,63 @@ def give_back(kit: Kit, run_ids: Sequence[str]) -> None:
             emit("given_back", entry=entry.id, run=run_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A run at a point where its next stage may begin."""
+def fail(kit: Kit, run_id: str, job_id: str, kind: FailureKind, text: str) -> list[Bell]:
+    """Fail a stage that nobody does any more, and go on with its run."""
+    with kit.store.begin(actor="sweep") as unit:
+        start = started(kit, unit, run_id)
+        if start is None or job_id not in start.stages:
+            return []
+        unit.lease = start.policy.claims.timeout.total_seconds()
+        stage = start.stages[job_id]
+        if stage.status != StageStatus.PENDING:
+            return []
+        failed = ahead.without_work(unit, start, {job_id: (StageStatus.FAILED, text)}, kind=kind)
+        _, bells = onward(kit, unit, [failed], takes="nothing")
+    return bells
 
-    entry: Entry
-    run: Mapping[str, Any]
-    pipeline: Pipeline
-    policy: Policy
-    stages: Mapping[str, Stage]
-    input: Mapping[str, Any] | None
-    stop: Stop = field(default_factory=Stop)
+
+def started(kit: Kit, unit: Unit, run_id: str) -> Start | None:
+    """Lock the entry that a run holds and read where the run stands; None where it holds none any more."""
+    entries = unit.renew([run_id])
+    run = unit.run_of(run_id)
+    pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
+    if run is None or run_id not in entries or pipeline is None:
+        return None
+    entry = entries[run_id]
+    policy = kit.book.policy_by_hash(unit, run["policy_hash"])
+    known = stages_of(unit, entry, pipeline, run_id)
+    return Start(entry=entry, run=run, pipeline=pipeline, policy=policy, stages=known, input=None)
+
+
+def onward(
+    kit: Kit, unit: Unit, starts: Sequence[Start], *, takes: Literal["nothing", "light", "first"]
+) -> tuple[list[Taken], list[Bell]]:
+    """Plan held runs: end what never begins, ask what must be asked, then take, ring or settle.
+
+    This process takes *nothing*, or the light stages, or these and the *first* of each run; it rings for the others.
+    """
+    mine: list[tuple[Start, Job]] = []
+    rings: list[tuple[Start, Job]] = []
+    ends: list[tuple[Ending, Outcome]] = []
+    for each in starts:
+        start, now = planned(kit, unit, each)
+        ended = outcome(start.pipeline, start.stages, now)
+        if ended is not None:
+            ends.append((ending(start), ended))
+            continue
+        room = start.pipeline.concurrency.max_concurrent_jobs - now.active
+        jobs = [start.pipeline.job(job_id) for job_id in now.ready[: max(0, room)]]
+        light = {job.id for job in jobs if job.inline and takes != "nothing"}
+        first = light or {job.id for job in jobs[:1] if takes == "first"}
+        mine += [(start, job) for job in jobs if job.id in first]
+        rings += [(start, job) for job in jobs if job.id not in first]
+    taken = take(kit, unit, mine)
+    bells = ring(unit, rings)
+    return taken, bells + (settle.settle(kit, unit, ends) if ends else [])
 
 
 def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Taken]:
-    """Take one stage of each held run, in one statement; a stage that somebody else has is left out."""
+    """Take stages of held runs, in one statement; a stage that somebody else has is left out."""
     if not starts:
         return []
     rows = [
@@ -111,90 +149,8 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
             data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash}
             unit.note(start.entry.id, Note.TAKEN, {**data, "round": start.run["attempt"]})
             given = inputs.get(start.entry.id, {}) if start.input is None else start.input
-            taken.append(_taken(start, job, (number, attempts), given))
+            taken.append(_taken(unit, start, job, (number, attempts), given))
     return taken
-
-
-def _taken(start: Start, job: Job, numbers: tuple[int, int], given: Mapping[str, Any]) -> Taken:
-    return Taken(
-        entry=start.entry,
-        run=start.run,
-        pipeline=start.pipeline,
-        policy=start.policy,
-        job=job,
-        take=numbers[0],
-        attempts=numbers[1],
-        input=given,
-        previous={job_id: stage.output for job_id, stage in start.stages.items() if stage.sha256},
-        stop=start.stop,
-    )
-
-
-def onward(start: Start) -> Job | Outcome:
-    """Say what a held run does next: the job that may begin, or how the run ended."""
-    ended = outcome(start.pipeline, start.stages)
-    if ended is not None:
-        return ended
-    job = start.pipeline.job(frontier(start.pipeline, start.stages).ready[0])
-    signed = job.id in start.entry.constraints.get("sign_off_before", ())
-    stage = start.stages.get(job.id)
-    if (job.approval or signed) and not (stage and stage.approval):
-        who = "the entry" if signed else "the pipeline"
-        role = job.approval.roles[0] if job.approval and job.approval.roles else start.policy.dead_letter.role
-        within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
-        question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
-        return Stopped(job_id=job.id, result=Asked(question=question[:500], role=role, within=within))
-    return job
-
-
-def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
-    """Checkpoint all that still hold their entry, then take, ring or settle what comes next, in one transaction."""
-    with kit.store.begin(actor=kit.worker) as unit:
-        unit.lease = max(each.taken.policy.claims.timeout.total_seconds() for each in ended)
-        entries = unit.renew([each.taken.run["id"] for each in ended])
-        live = [each for each in ended if each.taken.run["id"] in entries]
-        rows = [_row(unit, each) for each in live]
-        kept = unit.checkpoint(rows)
-        live = [each for each in live if (each.taken.entry.id, each.taken.job.id) in kept]
-        for each in live:
-            _note(unit, each)
-        stages = unit.stages({each.taken.entry.id: each.taken.pipeline.hash for each in live})
-        taken, bells = _next(kit, unit, [(each, entries[each.taken.run["id"]]) for each in live], stages)
-    lost = {each.taken.run["id"] for each in ended} - {each.taken.run["id"] for each in live}
-    for run_id in sorted(lost):
-        emit("stale_write_refused", run=run_id)
-    kit.heart.rest({each.taken.run["id"] for each in ended} - {each.run["id"] for each in taken})
-    return taken, bells
-
-
-def _next(
-    kit: Kit, unit: Unit, live: Sequence[tuple[Ended, Entry]], stages: Mapping[str, Mapping[str, Stage]]
-) -> tuple[list[Taken], list[Bell]]:
-    takes: list[tuple[Start, Job]] = []
-    rings: list[tuple[Start, Job]] = []
-    ends: list[tuple[Ending, Outcome]] = []
-    for each, entry in live:
-        old = each.taken
-        known = current(stages[entry.id], old.run["id"])
-        start = Start(
-            entry=entry,
-            run=old.run,
-            pipeline=old.pipeline,
-            policy=old.policy,
-            stages=known,
-            input=old.input,
-            stop=old.stop,
-        )
-        stopped = _stopped(each)
-        step = stopped or onward(start)
-        if isinstance(step, Job):
-            (takes if step.inline else rings).append((start, step))
-        else:
-            ending = Ending(entry=entry, run=old.run, pipeline=old.pipeline, stages=known, policy=old.policy)
-            ends.append((ending, step))
-    taken = take(kit, unit, takes)
-    bells = ring(unit, rings)
-    return taken, bells + (settle.settle(kit, unit, ends) if ends else [])
 
 
 def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
@@ -207,6 +163,7 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
             "status": StageStatus.PENDING.value,
             "run_id": start.run["id"],
             "rung_at": unit.now(),
+            "start_by": unit.now() + start.pipeline.clocks.queue if start.pipeline.clocks.queue else None,
         }
         for start, job in rings
     ]
@@ -215,41 +172,83 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
     return [stage_bell(start.run["id"], job.id, n) for (start, job), n in zip(rings, takes, strict=True)]
 
 
-def _stopped(ended: Ended) -> Stopped | None:
-    """Say whether a take ends its run: with a question, a quota, a fault or a refusal that nothing tolerates."""
-    job, result = ended.taken.job, ended.result
-    if isinstance(result, Done):
-        if ended.asked is None:
-            return None
-        question = f"gate {ended.asked.id} asks about the output of {job.id}: {ended.asked.why}"
-        return Stopped(job_id=job.id, result=Asked(question=question))
-    if isinstance(result, Faulted | Refused) and job.continue_on_error:
-        return None
-    return Stopped(job_id=job.id, result=result)
+def ending(start: Start) -> Ending:
+    """Return what settling a run looks at."""
+    return Ending(entry=start.entry, run=start.run, pipeline=start.pipeline, stages=start.stages, policy=start.policy)
 
 
-_ENDS: Mapping[type, StageStatus] = {
-    Asked: StageStatus.WAITING,
-    Throttled: StageStatus.PENDING,
-    Faulted: StageStatus.PENDING,
-    Refused: StageStatus.FAILED,
-}
+def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:
+    """Judge eligibility by the policy in force, before each stage; an entry that lost it is blocked."""
+    policy = kit.book.policy(unit)
+    said = policy.eligibility(drafts.rule_values({name: getattr(start.entry, name) for name in FOLDED}))
+    if all(said.values()):
+        return True
+    unit.untake(start.entry.id, start.pipeline.hash, start.run["id"])
+    no = ", ".join(rule for rule, yes in said.items() if not yes)
+    bars = [Bar.NOT_ELIGIBLE.value]
+    unit.move(start.entry.id, Change.BLOCKED, f"refused before a stage: {no}", {"eligibility": said}, bars=bars)
+    emit("claim_refused", entry=start.entry.id, bars=bars)
+    return False
+
+
+def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, int], given: Mapping[str, Any]) -> Taken:
+    stage = start.stages.get(job.id)
+    return Taken(
+        entry=start.entry,
+        run=start.run,
+        pipeline=start.pipeline,
+        policy=start.policy,
+        job=job,
+        take=numbers[0],
+        attempts=numbers[1],
+        input=given,
+        stages=ahead.with_outputs(unit, start, job),
+        granted=tuple((stage.approval or {}).get("granted", ())) if stage else (),
+    )
+
+
+def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
+    """Checkpoint all that still hold their take, then plan what comes next, in one transaction."""
+    with kit.store.begin(actor=kit.worker) as unit:
+        unit.lease = max(each.taken.policy.claims.timeout.total_seconds() for each in ended)
+        entries = unit.renew([each.taken.run["id"] for each in ended])
+        live = [each for each in ended if each.taken.run["id"] in entries]
+        kept = unit.checkpoint([_row(unit, each) for each in live])
+        live = [each for each in live if (each.taken.entry.id, each.taken.job.id) in kept]
+        for each in live:
+            _note(unit, each)
+        starts = _starts(unit, live, entries)
+        for each in live:
+            ahead.asked_by(kit, unit, starts[each.taken.run["id"]], each)
+        taken, bells = onward(kit, unit, list(starts.values()), takes="light")
+    lost = {each.taken.key for each in ended} - {each.taken.key for each in live}
+    for run_id, job_id, _ in sorted(lost):
+        emit("stale_write_refused", run=run_id, job=job_id)
+    kit.heart.rest({each.taken.key for each in ended} - {each.key for each in taken})
+    return taken, bells
+
+
+def _starts(unit: Unit, live: Sequence[Ended], entries: Mapping[str, Entry]) -> dict[str, Start]:
+    """Read where the runs stand that just wrote; several stages of one run are one start."""
+    olds = {each.taken.run["id"]: each.taken for each in live}
+    read = ahead.stages_of_many(unit, [(entries[run_id], old.pipeline, run_id) for run_id, old in olds.items()])
+    return {
+        run_id: Start(
+            entry=entries[run_id],
+            run=old.run,
+            pipeline=old.pipeline,
+            policy=old.policy,
+            stages=read[run_id],
+            input=old.input,
+        )
+        for run_id, old in olds.items()
+    }
 
 
 def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
     taken, result = ended.taken, ended.result
-    if isinstance(result, Done):
-        status = StageStatus.WAITING if ended.asked else StageStatus.COMPLETED
-    elif isinstance(result, Faulted) and taken.job.continue_on_error:
-        status = StageStatus.FAILED
-    else:
-        status = _ENDS[type(result)]
+    status, reason = _stood(unit, ended)
     output = result.output if isinstance(result, Done) else None
-    failure = (
-        {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
-        if isinstance(result, Faulted | Refused)
-        else None
-    )
     attempts = len(ended.tries) + (not isinstance(result, Faulted))
     return {
         "entry_id__": taken.entry.id,
@@ -259,15 +258,36 @@ def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
         "takes__": taken.take,
         "status": status.value,
         "leased_until": None,
-        "attempts": taken.attempts + attempts,
+        "attempts": taken.attempts + (0 if ended.cached else attempts),
         "tries": list(ended.tries),
         "ended_at": unit.now(),
         "output": output,
         "sha256": digest(output) if isinstance(result, Done) else None,
         "artifacts": list(ended.artifacts),
         "gates": [each.as_data() for each in ended.gates],
-        "reason": failure,
+        "reason": reason,
+        "cost": {**(ended.cost or {}), "cached_from": ended.cached} if ended.cached else ended.cost,
     }
+
+
+def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None]:
+    """Say how a take leaves its stage: where it stands, and why."""
+    taken, result = ended.taken, ended.result
+    match result:
+        case Done():
+            return (StageStatus.WAITING if ended.asked else StageStatus.COMPLETED), None
+        case Asked():
+            return StageStatus.WAITING, {"kind": "review", "text": result.question[:400]}
+        case Throttled():
+            until = result.until or unit.now() + result.wait
+            said = {"kind": FailureKind.QUOTA.value, "text": result.reason, "until": until.isoformat()}
+            return StageStatus.WAITING, said
+        case _:
+            said = {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
+            final = taken.job.continue_on_error or handled(taken.pipeline, taken.job.id, taken.stages)
+            if isinstance(result, Refused):
+                return StageStatus.FAILED, {**said, "role": result.role}
+            return StageStatus.FAILED, said if final else {**said, "fault": True}
 
 
 def _note(unit: Unit, ended: Ended) -> None:
@@ -281,4 +301,8 @@ def _note(unit: Unit, ended: Ended) -> None:
         "sha256": digest(result.output) if isinstance(result, Done) else None,
         "artifacts": [each["sha256"] for each in ended.artifacts],
     }
+    if ended.cost:
+        data["cost"] = dict(ended.cost)
+    if ended.cached:
+        data["cached_from"] = ended.cached
     unit.note(ended.taken.entry.id, Note.CHECKPOINTED, data)

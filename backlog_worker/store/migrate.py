@@ -16,8 +16,8 @@ from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
 # The range of revisions that this release works with; workers outside of it neither start nor claim.
-SCHEMA_MIN = 1
-SCHEMA_MAX = 1
+SCHEMA_MIN = 2
+SCHEMA_MAX = 2
 
 
 def revision(store: Store) -> int:

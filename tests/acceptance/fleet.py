@@ -26,15 +26,15 @@ name: spec
 version: 1
 jobs:
   - { id: a, run: "printf a >> effects; sleep 0.05" }
-  - { id: b, run: "printf b >> effects; sleep 0.05" }
-  - { id: c, run: "printf c >> effects; sleep 0.05" }
+  - { id: b, dependsOn: a, run: "printf b >> effects; sleep 0.05" }
+  - { id: c, dependsOn: b, run: "printf c >> effects; sleep 0.05" }
 """
 QUICK = """\
 name: quick
 version: 1
 jobs:
   - { id: a, python: "tests.acceptance.jobs:done", inline: true }
-  - { id: b, python: "tests.acceptance.jobs:done", inline: true }
+  - { id: b, dependsOn: a, python: "tests.acceptance.jobs:done", inline: true }
 """
 
 

@@ -45,7 +45,7 @@ def test_entry_text_never_reaches_a_command_line(command, tmp_path):
 
 def test_the_environment_of_a_child_is_made_from_nothing(command, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_TOKEN", "canary")
-    command.perform(job(run="env > env.txt", env="{ STYLE: concise }"), work())
+    command.perform(job(run="env > env.txt"), work(env={"STYLE": "concise"}))
     text = (tmp_path / "env.txt").read_text()
     assert "canary" not in text
     assert "STYLE=concise" in text

@@ -16,13 +16,22 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.domain.review import Answer, Decided
+from backlog_worker.domain.review import ANSWERS, Decided
 from backlog_worker.executors import Work
 from backlog_worker.integrations import DefinitionFile
 from backlog_worker.lifecycle import review, watch
-from backlog_worker.testing import PIPELINE, POLICY, Bench, bench
+from backlog_worker.testing import POLICY, Bench, bench
 
 LEASE = 120.0
+GRAPH = """\
+name: spec
+version: 1
+jobs:
+  - { id: draft, python: "fake:draft" }
+  - { id: check, python: "fake:check", dependsOn: draft }
+  - { id: weigh, python: "fake:weigh", dependsOn: draft }
+  - { id: publish, python: "fake:publish", dependsOn: [check, weigh] }
+"""
 
 
 class KilledError(BaseException):
@@ -65,16 +74,16 @@ class World:
     struck: Counter[str] = field(default_factory=Counter)
     faulty: bool = True
     depth: int = 0
-    active: dict[tuple[str, str], float] = field(default_factory=dict)
+    active: dict[tuple[str, str, int], float] = field(default_factory=dict)
     deaths: Counter[str] = field(default_factory=Counter)
     poison: set[str] = field(default_factory=set)
     eligible: bool = True
-    healthy: dict[str, bool] = field(default_factory=dict)
+    healthy: dict[tuple[str, str, int], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(self.seed)
-        self.table = bench(policy=POLICY.replace("maxInProgress: 100", "maxInProgress: 6"), pipelines=[PIPELINE])
-        for job in ("draft", "check", "publish"):
+        self.table = bench(policy=POLICY.replace("maxInProgress: 100", "maxInProgress: 6"), pipelines=[GRAPH])
+        for job in ("draft", "check", "weigh", "publish"):
             self.table.executor.results[job] = Endless(self.perform)
         object.__setattr__(self.table.kit, "tracker", Tracker(self))
 
@@ -91,9 +100,9 @@ class World:
     def perform(self, job: Job, work: Work) -> Result:
         """Do a job: while it runs, everybody else goes on."""
         self.judge_start(job, work)
-        key, before = (work.run_id, job.id), self.table.clock.now
-        self.active[key] = before
-        self.healthy[work.run_id] = True
+        key = (work.run_id, job.id, work.take)
+        self.active[key] = self.table.clock.now
+        self.healthy[key] = True
         try:
             if work.entry_id in self.poison:
                 self.deaths[work.entry_id] += 1
@@ -102,17 +111,17 @@ class World:
                 self.deaths[work.entry_id] += 1
                 raise KilledError
             if self.happens("frozen", 0.06):
-                self.healthy[work.run_id] = False
+                self.healthy[key] = False
                 self.deaths[work.entry_id] += 1
-                self.freeze(work.run_id)
+                self.freeze()
             elif self.happens("outage", 0.05):
-                self.outage(work.run_id)
+                self.outage(key)
             else:
                 self.meanwhile("job")
         finally:
             self.active.pop(key, None)
-        if self.healthy.get(work.run_id):
-            self.heartbeat([work.run_id], must=True)
+        if self.healthy.get(key):
+            self.heartbeat([key], must=True)
         return self.result(job)
 
     def result(self, job: Job) -> Result:
@@ -123,7 +132,7 @@ class World:
         return Done(output={"job": job.id})
 
     def judge_start(self, job: Job, work: Work) -> None:
-        if (work.run_id, job.id) in self.active:
+        if (work.run_id, job.id, work.take) in self.active:
             raise ViolationError(f"{job.id} of {work.run_id} is performed twice at once")
         if job.id == "draft" and not self.eligible and self.depth_of_claim:
             raise ViolationError(f"{work.entry_id} was claimed while the policy says no")
@@ -134,11 +143,11 @@ class World:
 
     _claiming: bool = False
 
-    def freeze(self, run_id: str) -> None:
+    def freeze(self) -> None:
         """Stand still past the lease, while everybody else goes on: the entry may be another's when we thaw."""
         for _ in range(6):
             self.table.clock.forward(LEASE / 4)
-            self.heartbeat([run for run, _ in self.active if self.healthy.get(run)], must=True)
+            self.heartbeat([take for take in self.active if self.healthy.get(take)], must=True)
         self.depth += 1
         try:
             for act in (self.sweep, self.tick, *([self.answer] * 4)) if self.depth < 4 else ():
@@ -149,21 +158,21 @@ class World:
         finally:
             self.depth -= 1
 
-    def outage(self, run_id: str) -> None:
+    def outage(self, key: tuple[str, str, int]) -> None:
         """The database is away for three leases: nobody renews or sweeps; then it is back, and the sweep is first."""
         self.table.clock.forward(LEASE * 3)
         self.sweep()
-        self.heartbeat(list({run for run, _ in self.active}), must=False)
-        self.heartbeat([run_id], must=True)
+        self.heartbeat(list(self.active), must=False)
+        self.heartbeat([key], must=True)
 
-    def heartbeat(self, run_ids: list[str], *, must: bool) -> None:
+    def heartbeat(self, takes: list[tuple[str, str, int]], *, must: bool) -> None:
         with self.table.kit.store.begin() as unit:
-            kept = unit.heartbeat(run_ids, LEASE)
-            held = {run_id: unit.run_of(run_id) for run_id in run_ids}
-        for run_id in set(run_ids) - kept:
-            run = held[run_id]
-            if must and run and run["ended_by"] == "expired":
-                raise ViolationError(f"{run_id} is healthy and renewed in time, and its lease was taken")
+            kept = unit.heartbeat(takes, LEASE)
+            held = {take: unit.run_of(take[0]) for take in takes}
+        for take in set(takes) - kept:
+            run = held[take]
+            if must and run and (run["ended_by"] == "expired" or run["ended_at"] is None):
+                raise ViolationError(f"{take} is healthy and renewed in time, and it was taken away")
 
     def meanwhile(self, why: str) -> None:
         """Let others act for a while; healthy jobs renew before their lease is over."""
@@ -241,7 +250,7 @@ class World:
     def wait(self) -> None:
         """Let half a minute pass; whoever lives renews."""
         self.table.clock.forward(self.chance.uniform(1, 30))
-        self.heartbeat([run for run, _ in self.active if self.healthy.get(run)], must=True)
+        self.heartbeat([take for take in self.active if self.healthy.get(take)], must=True)
 
     def send(self) -> None:
         self.hear(Bell(step=Step.SEND))
@@ -253,7 +262,7 @@ class World:
         if not waiting:
             return
         seen = self.chance.choice(waiting)
-        answers = list(Answer)[2:] if seen.kind == "dead_letter" else list(Answer)[:2]
+        answers = list(ANSWERS[seen.kind])
         for name in ("ana", "li")[: 1 + self.happens("two_people", 0.5)]:
             decided = Decided(answer=self.chance.choice(answers), actor=name, reason="sim")
             try:

@@ -29,8 +29,8 @@ dispatch: { top: 20, ahead: 2, batch: 5 }
 claims: { timeout: 1500ms, heartbeat: 300ms, maxAttempts: 40, retryDelay: 100ms }
 """
 MIXED = [
-    "name: spec\nversion: 1\njobs:\n  - { id: a, python: 'fake:a' }\n  - { id: b, python: 'fake:b' }\n  - { id: c, python: 'fake:c' }\n",
-    "name: light\nversion: 1\njobs:\n  - { id: a, python: 'fake:a', inline: true }\n  - { id: b, python: 'fake:b', inline: true }\n",
+    "name: spec\nversion: 1\njobs:\n  - { id: a, python: 'fake:a' }\n  - { id: b, python: 'fake:b', dependsOn: a }\n  - { id: c, python: 'fake:c', dependsOn: b }\n",
+    "name: light\nversion: 1\njobs:\n  - { id: a, python: 'fake:a', inline: true }\n  - { id: b, python: 'fake:b', dependsOn: a, inline: true }\n",
 ]
 
 

@@ -11,8 +11,8 @@ name: spec
 version: 1
 jobs:
   - { id: a, python: "fake:a", inline: true }
-  - { id: b, python: "fake:b", inline: true }
-  - { id: c, python: "fake:c", inline: true }
+  - { id: b, python: "fake:b", dependsOn: a, inline: true }
+  - { id: c, python: "fake:c", dependsOn: b, inline: true }
 """
 
 

@@ -20,10 +20,11 @@ jobs:
   - { id: draft, python: "fake:draft" }
   - id: check
     python: "fake:check"
+    dependsOn: draft
     gates:
       - { id: G-1, check: "output.score >= 0.5" }
       - { id: G-2, check: "!('security' in entry.labels)", onFail: ask }
-  - { id: publish, python: "fake:publish", approval: { roles: [lead], timeout: 1h } }
+  - { id: publish, python: "fake:publish", dependsOn: check, approval: { roles: [lead], timeout: 1h } }
 """
 
 

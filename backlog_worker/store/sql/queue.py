@@ -110,15 +110,46 @@ class Queue(Entries):
         )
         self.count(text, lease=seconds)
 
-    def heartbeat(self, run_ids: Sequence[str], lease: float) -> set[str]:
-        """Renew the leases of runs and of the stages that they run; returns the runs that still hold their entry."""
+    def heartbeat(self, takes: Sequence[tuple[str, str, int]], lease: float) -> set[tuple[str, str, int]]:
+        """Renew the leases of stages (run, job, take) and of their runs; returns those that are still held."""
         text = (
             "UPDATE entries SET leased_until = {later} WHERE run_id {ids} AND status = 'in_progress' RETURNING run_id"
         )
-        kept = {row[0] for row in self.run(text, ids=self.dialect.bind(sorted(run_ids)), lease=lease)}
-        text = "UPDATE stages SET leased_until = {later} WHERE run_id {ids} AND status = 'running'"
-        self.count(text, ids=self.dialect.bind(sorted(kept)), lease=lease)
-        return kept
+        runs = sorted({run for run, _, _ in takes})
+        kept = {row[0] for row in self.run(text, ids=self.dialect.bind(runs), lease=lease)}
+        rows = [{"run_id__": run, "job_id__": job, "takes__": take} for run, job, take in takes if run in kept]
+        guard = (
+            "stages.run_id = r.run_id__ AND stages.job_id = r.job_id__ AND stages.takes = r.takes__"
+            " AND stages.status = 'running' RETURNING stages.run_id, stages.job_id, stages.takes"
+        )
+        return {(row[0], row[1], row[2]) for row in self.update("stages", rows, guard, lease=lease)}
+
+    def still_held(self, takes: Sequence[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
+        """Return which takes are still held, without writing: a canceled child is found in seconds this way."""
+        text = (
+            "SELECT s.run_id, s.job_id, s.takes FROM stages s JOIN entries e ON e.id = s.entry_id"
+            " AND e.run_id = s.run_id WHERE s.run_id {ids} AND s.status = 'running' AND e.status = 'in_progress'"
+        )
+        found = {
+            (row[0], row[1], row[2]) for row in self.run(text, ids=self.dialect.bind([run for run, _, _ in takes]))
+        }
+        return found & set(takes)
+
+    def late_runs(self, most: int) -> list[str]:
+        """Return the runs that have lasted longer than their pipeline allows."""
+        text = "SELECT id FROM runs WHERE ended_at IS NULL AND ends_by IS NOT NULL AND ends_by < {now} LIMIT :most"
+        return [row[0] for row in self.run(text, most=most)]
+
+    def group_keys(self, env: str) -> dict[str, list[str]]:
+        """Return who holds which concurrency group, oldest first."""
+        text = (
+            "SELECT group_key, id FROM entries WHERE env = :env AND status IN ('ready', 'in_progress')"
+            " AND group_key IS NOT NULL ORDER BY changed_at, id"
+        )
+        found: dict[str, list[str]] = {}
+        for row in self.run(text, env=env):
+            found.setdefault(row[0], []).append(row[1])
+        return found
 
     def ring_again(self, env: str, most: int) -> list[tuple[str, int, int]]:
         """Return (id, attempt, ring) of ready entries that nobody took; each waits twice as long as before, to 60 s."""

@@ -1,5 +1,6 @@
 """Reviews: open, assign, remind, answer once, as it was shown."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -15,7 +16,7 @@ class Reviews(Stages):
     """Verbs of reviews."""
 
     def ask(self, row: Mapping[str, Any]) -> None:
-        """Open a review; a unique index refuses a second open one for an entry."""
+        """Open a review; a unique index refuses a second open one for a job of an entry."""
         self.insert("reviews", [row])
 
     def reviews(self, env: str, *, kind: str | None = None, answered: bool = False, most: int = 1000) -> list[Review]:
@@ -39,19 +40,30 @@ class Reviews(Stages):
     def answer(self, review: Review, decided: Decided) -> bool:
         """Write a person's answer, if nobody answered and the entry is as it was shown."""
         text = (
-            "UPDATE reviews SET answer = :answer, answered_by = :actor, answered_at = {now}, reason = :reason"
-            " WHERE id = :id AND answer IS NULL AND seq = :seq RETURNING id"
+            "UPDATE reviews SET answer = :answer, answered_by = :actor, answered_at = {now}, reason = :reason,"
+            " value = :value WHERE id = :id AND answer IS NULL AND seq = :seq RETURNING id"
         )
         values = {"answer": decided.answer.value, "actor": decided.actor, "reason": decided.reason}
-        return bool(self.run(text, id=review.id, seq=review.seq, **values))
+        given = None if decided.value is None else json.dumps(decided.value)
+        if self.dialect.name == "postgresql":
+            text = text.replace(":value", "CAST(:value AS jsonb)")
+        return bool(self.run(text, id=review.id, seq=review.seq, value=given, **values))
 
     def close(self, entry_id: str, actor: str, reason: str) -> list[str]:
-        """Close the open review of an entry that moves on without its answer; returns the ids that were closed."""
+        """Close the open reviews of an entry that moves on without their answers; returns the ids that were closed."""
         text = (
             "UPDATE reviews SET answer = 'withdrawn', answered_by = :actor, answered_at = {now}, reason = :reason"
             " WHERE entry_id = :entry AND answer IS NULL RETURNING id"
         )
-        return [row[0] for row in self.run(text, entry=entry_id, actor=actor, reason=reason)]
+        closed = [row[0] for row in self.run(text, entry=entry_id, actor=actor, reason=reason)]
+        if closed:
+            self.unwait(entry_id)
+        return closed
+
+    def open_reviews(self, entry_id: str) -> list[Review]:
+        """Return the open reviews of an entry, oldest first."""
+        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry AND answer IS NULL ORDER BY opened_at, id"
+        return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
 
     def show_again(self, entry_id: str, seq: int) -> None:
         """Say that the open review of an entry is to be answered as the entry stands now."""

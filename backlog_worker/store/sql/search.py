@@ -13,7 +13,7 @@ from backlog_worker.domain.search import Clause, Filter, age
 from backlog_worker.store.sql import tables
 from backlog_worker.store.sql.dialect import decoded
 from backlog_worker.store.sql.entries import COLUMNS, entry
-from backlog_worker.store.sql.limits import Limits
+from backlog_worker.store.sql.logs import Logs
 
 _E = tables.entries.c
 _PLAIN = ("owner", "pipeline", "priority", "source", "status", "team")
@@ -27,7 +27,7 @@ class Page:
     last: str
 
 
-class Search(Limits):
+class Search(Logs):
     """Verbs for people who look."""
 
     def entry(self, entry_id: str) -> Entry | None:
@@ -65,16 +65,21 @@ class Search(Limits):
         text = "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
         return {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
 
-    def link(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Make the first entry of each pair depend on the second."""
-        tail = "ON CONFLICT DO NOTHING"
-        self.insert("links", [{"from_id": a, "to_id": b, "kind": "depends_on"} for a, b in rows], tail)
+    def link(self, rows: Sequence[tuple[str, str]], kind: str = "depends_on") -> None:
+        """Make the first entry of each pair depend on the second, or relate to it as *kind* says."""
+        self.insert("links", [{"from_id": a, "to_id": b, "kind": kind} for a, b in rows], "ON CONFLICT DO NOTHING")
+
+    def linked(self, entry_id: str, kind: str) -> list[str]:
+        """Return the entries to which one is linked, oldest first."""
+        text = "SELECT to_id FROM links WHERE from_id = :entry AND kind = :kind ORDER BY to_id"
+        return [row[0] for row in self.run(text, entry=entry_id, kind=kind)]
 
     def open_dependencies(self, entry_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return, by entry, the entries that it depends on and that are not completed."""
+        """Return, by entry, those that it depends on and are not completed, or that it called and have not ended."""
         text = (
-            "SELECT l.from_id, l.to_id FROM links l JOIN entries e ON e.id = l.to_id"
-            " WHERE l.from_id {ids} AND e.status <> 'completed' ORDER BY l.to_id"
+            "SELECT l.from_id, l.to_id FROM links l JOIN entries e ON e.id = l.to_id WHERE l.from_id {ids}"
+            " AND ((l.kind = 'depends_on' AND e.status <> 'completed') OR (l.kind = 'calls'"
+            " AND e.status NOT IN ('completed', 'failed', 'canceled'))) ORDER BY l.to_id"
         )
         found: dict[str, list[str]] = {}
         for row in self.run(text, ids=self.dialect.bind(entry_ids)):
@@ -82,12 +87,22 @@ class Search(Limits):
         return found
 
     def dependents(self, entry_ids: Sequence[str]) -> list[str]:
-        """Return the blocked entries that depend on any of these."""
+        """Return the blocked entries that depend on any of these, or called one of them."""
         text = (
             "SELECT DISTINCT l.from_id FROM links l JOIN entries e ON e.id = l.from_id"
-            " WHERE l.to_id {ids} AND e.status = 'blocked'"
+            " WHERE l.to_id {ids} AND l.kind IN ('depends_on', 'calls') AND e.status = 'blocked'"
         )
         return [row[0] for row in self.run(text, ids=self.dialect.bind(entry_ids))]
+
+    def unbarred(self, env: str, most: int) -> list[str]:
+        """Return blocked entries that wait for others, of which none is open any more."""
+        text = (
+            f"SELECT id FROM entries w WHERE env = :env AND {tables.WAITS_SQL} AND NOT EXISTS (SELECT 1"
+            " FROM links l JOIN entries e ON e.id = l.to_id WHERE l.from_id = w.id AND ((l.kind = 'depends_on'"
+            " AND e.status <> 'completed') OR (l.kind = 'calls'"
+            " AND e.status NOT IN ('completed', 'failed', 'canceled')))) LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, env=env, most=most)]
 
     def barred(self, env: str, bars: Sequence[str], after: str, most: int) -> "Page":
         """Return blocked entries that only have these bars, from a cursor on."""

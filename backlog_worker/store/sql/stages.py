@@ -13,14 +13,17 @@ _KEY = "stages.entry_id = r.entry_id__ AND stages.pipeline_hash = r.pipeline_has
 # A stage may be taken when nobody took it, when its last take ran out, or when it is left over from an earlier run.
 _TAKE = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 'running', takes = stages.takes + 1,
  run_id = excluded.run_id, worker = excluded.worker, started_at = excluded.started_at, ended_at = NULL, rings = 0,
- leased_until = excluded.leased_until, rung_at = NULL, reason = NULL
+ expiries = CASE WHEN stages.run_id = excluded.run_id THEN stages.expiries ELSE 0 END,
+ leased_until = excluded.leased_until, rung_at = NULL, start_by = NULL, reason = NULL, progress = NULL
  WHERE stages.status = 'pending' OR (stages.status = 'running' AND stages.leased_until < {now})
  OR (stages.status <> 'completed' AND coalesce(stages.run_id, '') <> excluded.run_id)
  RETURNING entry_id, job_id, takes, attempts"""
-_NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 'pending', run_id = excluded.run_id,
- rung_at = excluded.rung_at, rings = 0, leased_until = NULL, ended_at = NULL
+_NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = excluded.status,
+ run_id = excluded.run_id, rung_at = excluded.rung_at, start_by = excluded.start_by, rings = 0, leased_until = NULL,
+ ended_at = excluded.ended_at, reason = excluded.reason
  WHERE stages.status <> 'completed' AND (stages.run_id IS NULL OR stages.run_id <> excluded.run_id
  OR stages.status <> 'running')"""
+_LIGHT = "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, expiries, rung_at, sha256, approval, reason"
 # The fence of a stage: the run that took it, and the number of the take.
 _FENCE = f"{_KEY} AND stages.run_id = r.run_id__ AND stages.takes = r.takes__ AND stages.status = 'running'"
 
@@ -28,14 +31,26 @@ _FENCE = f"{_KEY} AND stages.run_id = r.run_id__ AND stages.takes = r.takes__ AN
 class Stages(Queue):
     """Verbs of stages."""
 
-    def stages(self, keys: Mapping[str, str]) -> dict[str, dict[str, Stage]]:
-        """Return the stages of entries, each at the pipeline hash given for it, by entry and job."""
-        text = f"SELECT {_LISTED} FROM stages WHERE entry_id {{ids}}"
+    def stages(self, keys: Mapping[str, str], *, light: bool = False) -> dict[str, dict[str, Stage]]:
+        """Return the stages of entries, each at the pipeline hash given for it, by entry and job.
+
+        Light ones come without outputs, tries, artifacts and gates: what a plan of a large graph needs.
+        """
+        text = f"SELECT {_LIGHT if light else _LISTED} FROM stages WHERE entry_id {{ids}}"
         found: dict[str, dict[str, Stage]] = {each: {} for each in keys}
         for row in self.select("stages", text, ids=self.dialect.bind(keys)):
             if row["pipeline_hash"] == keys[row["entry_id"]]:
                 found[row["entry_id"]][row["job_id"]] = stage(row)
         return found
+
+    def outputs(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> dict[str, Any]:
+        """Return the stored outputs of some jobs of an entry; a job without one is left out."""
+        text = (
+            "SELECT job_id, output FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {ids}"
+            " AND sha256 IS NOT NULL"
+        )
+        rows = self.select("stages", text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids))
+        return {row["job_id"]: row["output"] for row in rows}
 
     def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
         """Take stages, after renew; returns (take, attempts so far) by (entry, job). No row: a doubled or late bell."""
@@ -43,8 +58,9 @@ class Stages(Queue):
         return {(row[0], row[1]): (row[2], row[3]) for row in taken}
 
     def next(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Make the stages that come next pending, rung for at this moment."""
-        self.insert("stages", rows, _NEXT)
+        """Write where stages stand that nobody runs: rung for, waiting for somebody, or decided without beginning."""
+        usual = {"rung_at": None, "start_by": None, "ended_at": None, "reason": None}
+        self.insert("stages", [{**usual, **row} for row in rows], _NEXT)
 
     def checkpoint(self, rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
         """Store how takes ended, after renew; a (entry, job) that is missing was a void take and wrote nothing."""
@@ -54,26 +70,65 @@ class Stages(Queue):
     def untake(self, entry_id: str, pipeline_hash: str, run_id: str) -> None:
         """Make what a run was at pending again: it was given back, and nothing is counted."""
         text = (
-            "UPDATE stages SET status = 'pending', leased_until = NULL, rung_at = NULL WHERE entry_id = :entry"
-            " AND pipeline_hash = :hash AND run_id = :run AND status = 'running'"
+            "UPDATE stages SET status = 'pending', leased_until = NULL, rung_at = NULL, start_by = NULL"
+            " WHERE entry_id = :entry AND pipeline_hash = :hash AND run_id = :run AND status IN ('running', 'pending')"
         )
         self.count(text, entry=entry_id, hash=pipeline_hash, run=run_id)
 
-    def approve(self, entry_id: str, pipeline_hash: str, job_id: str, approval: Mapping[str, Any]) -> None:
-        """Keep a person's word on a stage: before its start, or over the gates of its stored output."""
-        row = {
-            "entry_id": entry_id,
-            "pipeline_hash": pipeline_hash,
-            "job_id": job_id,
-            "status": StageStatus.PENDING,
-            "approval": approval,
-        }
-        tail = (
-            "ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET approval = excluded.approval, reason = NULL,"
-            " status = CASE WHEN stages.sha256 IS NOT NULL AND stages.status = 'waiting' THEN 'completed'"
-            " WHEN stages.status = 'completed' THEN 'completed' ELSE 'pending' END, leased_until = NULL"
+    def unwait(self, entry_id: str) -> None:
+        """Make what waited for a person pending again: the question was withdrawn."""
+        text = "UPDATE stages SET status = 'pending', reason = NULL WHERE entry_id = :entry AND status = 'waiting'"
+        self.count(text, entry=entry_id)
+
+    def try_again(self, entry_id: str) -> None:
+        """Make what failed, was skipped, canceled or waited pending again; its attempts stay counted."""
+        text = (
+            "UPDATE stages SET status = 'pending', reason = NULL, approval = NULL, sha256 = NULL, output = NULL,"
+            " rung_at = NULL WHERE entry_id = :entry AND status IN ('failed', 'skipped', 'canceled', 'waiting')"
         )
-        self.insert("stages", [row], tail)
+        self.count(text, entry=entry_id)
+
+    def lost(self, older: float, most: int) -> list[tuple[str, str, int, int]]:
+        """Take back stages whose worker died while another one keeps the run: (run, job, take, expiries)."""
+        ago = "make_interval(secs => :older)" if self.dialect.name == "postgresql" else ":older"
+        text = (
+            "UPDATE stages SET status = 'pending', expiries = expiries + 1, leased_until = NULL, rung_at = {now},"
+            " rings = 0 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT s.entry_id, s.pipeline_hash, s.job_id"
+            " FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id WHERE s.status = 'running'"
+            f" AND s.leased_until < {{now}} - {ago} AND e.status = 'in_progress' AND e.leased_until >= {{now}}"
+            " LIMIT :most) AND status = 'running' RETURNING run_id, job_id, takes, expiries"
+        )
+        return [(row[0], row[1], row[2], row[3]) for row in self.run(text, older=older, most=most)]
+
+    def unstarted(self, most: int) -> list[tuple[str, str]]:
+        """Return (run, job) of stages that no worker began in the time that their pipeline allows."""
+        text = (
+            "SELECT s.run_id, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id"
+            " WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND s.start_by < {now} LIMIT :most"
+        )
+        return [(row[0], row[1]) for row in self.run(text, most=most)]
+
+    def answered(self, entry_id: str, pipeline_hash: str, job_id: str, values: Mapping[str, Any]) -> None:
+        """Write what a person's word makes of a waiting stage."""
+        row = {"entry_id__": entry_id, "pipeline_hash__": pipeline_hash, "job_id__": job_id, **values}
+        self.update("stages", [{**row, "rung_at": None, "leased_until": None}], f"{_KEY} AND stages.status <> 'running'")
+
+    def progress(self, run_id: str, job_id: str, take: int, percent: int) -> None:
+        """Say how far a running stage is, in percent."""
+        text = (
+            "UPDATE stages SET progress = :percent WHERE run_id = :run AND job_id = :job AND takes = :take"
+            " AND status = 'running'"
+        )
+        self.count(text, run=run_id, job=job_id, take=take, percent=percent)
+
+    def begin_again(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> None:
+        """Drop the stages of some jobs: they are done anew, with counters that begin at nothing."""
+        text = "DELETE FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {ids}"
+        self.count(text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids))
+
+    def copy(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put checkpoints of another entry in place, for a fork."""
+        self.insert("stages", rows)
 
     def forget(self, entry_id: str) -> None:
         """Drop the checkpoints of an entry whose input was replaced: they belong to other work."""

@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from backlog_worker.domain.entry import Status
 from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.review import ReviewKind
 
 METADATA = sa.MetaData()
 MOMENT = sa.TIMESTAMP(timezone=True).with_variant(sa.REAL(), "sqlite")
@@ -15,6 +16,8 @@ DATA = JSONB().with_variant(sa.JSON(), "sqlite")
 NUMBER: sa.Double[float] = sa.Double()
 WAITING_SQL = "status IN ('queued', 'retrying')"
 HELD_SQL = "status IN ('ready', 'in_progress')"
+WAITS_SQL = "status = 'blocked' AND CAST(bars AS text) LIKE '%WAITS_ON_ENTRY%'"
+_REVIEWS = ", ".join(f"'{kind}'" for kind in ReviewKind)
 
 
 def _text(name: str, *, default: str | None = None, nullable: bool = False) -> "sa.Column[str]":
@@ -74,6 +77,8 @@ entries = sa.Table(
     _text("rank_group", default=""),
     sa.Column("score", NUMBER),
     _text("scored_by", nullable=True),
+    _text("group_key", nullable=True),
+    sa.Column("reserved_usd", NUMBER),
     sa.UniqueConstraint("env", "dedupe_key", name="entries_dedupe"),
     _known("status", Status, "entries_status_known"),
     sa.CheckConstraint("(status = 'in_progress') = (run_id IS NOT NULL)", name="entries_held_by_run"),
@@ -83,6 +88,8 @@ entries = sa.Table(
     _partial("entries_rank", "env", "rank_group", "created_at", "id", where=f"{WAITING_SQL} AND wake_at IS NULL"),
     _partial("entries_wake", "wake_at", where=f"{WAITING_SQL} AND wake_at IS NOT NULL"),
     _partial("entries_held", "leased_until", where=HELD_SQL),
+    _partial("entries_waits", "env", "id", where=WAITS_SQL),
+    _partial("entries_group", "env", "group_key", where=f"{HELD_SQL} AND group_key IS NOT NULL"),
     _partial("entries_due", "due_date", where="due_date IS NOT NULL AND status IN ('queued', 'retrying')"),
     sa.Index("entries_by_status", "env", "status", "id"),
 )
@@ -102,7 +109,7 @@ links = sa.Table(
     sa.Column("to_id", sa.Text, primary_key=True),
     sa.Column("kind", sa.Text, primary_key=True),
     sa.CheckConstraint("from_id <> to_id", name="links_to_others"),
-    sa.CheckConstraint("kind IN ('depends_on')", name="links_kind_known"),
+    sa.CheckConstraint("kind IN ('depends_on', 'calls', 'fork_of')", name="links_kind_known"),
     sa.Index("links_to", "to_id"),
 )
 
@@ -116,9 +123,11 @@ runs = sa.Table(
     _moment("claimed_at", nullable=False),
     _moment("ended_at"),
     *(_text(name, nullable=True) for name in ("ended_by", "kind", "reason")),
+    _moment("ends_by"),
     sa.UniqueConstraint("entry_id", "attempt", name="runs_attempt"),
     sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="runs_end_has_change"),
     _partial("runs_live", "entry_id", where="ended_at IS NULL", unique=True),
+    _partial("runs_ends_by", "ends_by", where="ended_at IS NULL AND ends_by IS NOT NULL"),
 )
 
 stages = sa.Table(
@@ -132,19 +141,63 @@ stages = sa.Table(
     _count("takes"),
     _text("worker", nullable=True),
     _count("attempts"),
+    _count("expiries"),
     _data("tries", "[]"),
-    *(_moment(name) for name in ("started_at", "ended_at", "leased_until", "rung_at")),
+    *(_moment(name) for name in ("started_at", "ended_at", "leased_until", "rung_at", "start_by")),
     _count("rings"),
+    sa.Column("progress", sa.Integer),
     _data("output"),
     _text("sha256", nullable=True),
     _data("artifacts", "[]"),
     _data("gates", "[]"),
     _data("approval"),
     _data("reason"),
+    _data("cost"),
     _known("status", StageStatus, "stages_status_known"),
     sa.CheckConstraint("(status = 'running') = (leased_until IS NOT NULL)", name="stages_running_has_lease"),
     _partial("stages_rung", "rung_at", where="status = 'pending' AND rung_at IS NOT NULL"),
     _partial("stages_running", "leased_until", where="status = 'running'"),
+)
+
+log_chunks = sa.Table(
+    "log_chunks",
+    METADATA,
+    sa.Column("run_id", sa.Text, primary_key=True),
+    sa.Column("job_id", sa.Text, primary_key=True),
+    sa.Column("take", sa.Integer, primary_key=True),
+    sa.Column("n", sa.Integer, primary_key=True),
+    _moment("at", nullable=False),
+    _text("text"),
+)
+
+spending = sa.Table(
+    "spending",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *(_text(name) for name in ("env", "entry_id", "run_id", "job_id", "pipeline")),
+    *(_text(name, default="") for name in ("team", "agent", "model")),
+    _moment("at", nullable=False),
+    *(_count(name) for name in ("take", "input_tokens", "output_tokens")),
+    sa.Column("usd", NUMBER),
+    sa.Column("saved_usd", NUMBER, nullable=False, server_default="0"),
+    sa.Index("spending_by_time", "env", "at"),
+    sa.Index("spending_by_entry", "entry_id", "run_id"),
+)
+
+results = sa.Table(
+    "results",
+    METADATA,
+    sa.Column("env", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    *(_text(name) for name in ("pipeline", "job_id", "entry_id", "run_id", "sha256")),
+    _data("output"),
+    _data("artifacts", "[]"),
+    _data("gates", "{}"),
+    sa.Column("usd", NUMBER),
+    _moment("at", nullable=False),
+    _moment("until", nullable=False),
+    _count("hits"),
+    sa.Index("results_by_end", "env", "until"),
 )
 
 events = sa.Table(
@@ -169,6 +222,9 @@ reviews = sa.Table(
     *(_text(name) for name in ("env", "kind", "entry_id")),
     _text("run_id", nullable=True),
     *(_text(name, default="") for name in ("job_id", "question", "role", "owner", "failure", "rule", "recovery")),
+    _text("detail", default=""),
+    _text("on_timeout", default="escalate"),
+    _data("form"),
     _moment("opened_at", nullable=False),
     _moment("due_at", nullable=False),
     *(_moment(name) for name in ("assigned_at", "reminded_at")),
@@ -176,9 +232,11 @@ reviews = sa.Table(
     *(_text(name, nullable=True) for name in ("answer", "answered_by")),
     _moment("answered_at"),
     _text("reason", nullable=True),
+    _data("value"),
     sa.CheckConstraint("(answer IS NULL) = (answered_by IS NULL)", name="reviews_answer_has_name"),
-    sa.CheckConstraint("kind IN ('approval', 'dead_letter')", name="reviews_kind_known"),
-    _partial("reviews_open", "entry_id", where="answer IS NULL", unique=True),
+    sa.CheckConstraint(f"kind IN ({_REVIEWS})", name="reviews_kind_known"),
+    _partial("reviews_open", "entry_id", "job_id", where="answer IS NULL", unique=True),
+    _partial("reviews_dead_letter", "entry_id", where="answer IS NULL AND kind = 'dead_letter'", unique=True),
     _partial("reviews_due", "due_at", where="answer IS NULL"),
 )
 

@@ -10,7 +10,9 @@ from backlog_worker.store.sql.outbox import Outbox
 POLICY = "policy"
 PIPELINE = "pipeline"
 _LISTED = "kind, name, version, hash, body, contracts, live, at, author"
-_RUN = "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, ended_at, ended_by, kind, reason"
+_RUN = (
+    "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, ended_at, ended_by, kind, reason, ends_by"
+)
 
 
 class Versions(Outbox):

@@ -1,0 +1,119 @@
+"""Includes: the jobs of other files put in place, with their own ids under a prefix, their parameters, their origin.
+
+What is included is flat: an included file may include others, and one that includes itself is refused with its path.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backlog_worker.domain import document
+from backlog_worker.domain.document import Document, Path
+from backlog_worker.domain.errors import Finding, InvalidFileError
+from backlog_worker.domain.language import IncludeFile, JobFile, PipelineFile
+
+DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A job of some file, put into a pipeline: the id that it has there, and what the ids of its file mean."""
+
+    id: str
+    file: JobFile
+    source: Document
+    path: Path
+    names: Mapping[str, str]
+    params: Mapping[str, Any]
+    env: Mapping[str, str]
+    timeout: Any
+    write_back: Any
+
+    def finding(self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0) -> Finding:
+        """Make a finding at a key of this job, in the file where it stands."""
+        return self.source.finding((*self.path, *path), number, text, hint=hint, shift=shift)
+
+
+def placed(
+    source: Document, checked: PipelineFile, reader: Callable[[str], Any], findings: list[Finding]
+) -> list[Placed]:
+    """Return every job of a pipeline and of what it includes, in the order in which they stand."""
+    found = list(_placed(_Place(source, checked, "", checked.parameters, (source.file,), ""), reader, findings))
+    for index, each in enumerate(found):
+        if each.id in {other.id for other in found[:index]}:
+            findings.append(each.finding(("id",), "05", f'the job "{each.id}" stands twice'))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    source: Document
+    checked: PipelineFile
+    prefix: str
+    params: Mapping[str, Any]
+    trail: tuple[str, ...]
+    folder: str
+
+
+def _placed(place: _Place, reader: Callable[[str], Any], findings: list[Finding]) -> Iterator[Placed]:
+    names = {job.id: place.prefix + job.id for job in place.checked.jobs}
+    for index, include in enumerate(place.checked.includes):
+        wanted = include if isinstance(include, IncludeFile) else IncludeFile.model_validate({"file": include})
+        inside = _opened(place, ("includes", index), wanted, reader, findings)
+        if inside is not None:
+            brought = list(_placed(inside, reader, findings))
+            local = len(place.prefix)
+            names |= {each.id[local:]: each.id for each in brought}
+            yield from brought
+    for index, job in enumerate(place.checked.jobs):
+        yield Placed(
+            id=place.prefix + job.id,
+            file=job,
+            source=place.source,
+            path=("jobs", index),
+            names=names,
+            params=place.params,
+            env=place.checked.env,
+            timeout=job.timeout or place.checked.timeout,
+            write_back=job.write_back or place.checked.write_back,
+        )
+
+
+def _opened(
+    place: _Place, at: Path, wanted: IncludeFile, reader: Callable[[str], Any], findings: list[Finding]
+) -> _Place | None:
+    name = _joined(place.folder, wanted.file)
+    if name in place.trail or len(place.trail) > DEPTH:
+        words = " -> ".join([*place.trail, name])
+        findings.append(place.source.finding(at, "11", f"an include leads back to itself: {words}"))
+        return None
+    try:
+        text = reader(name)
+    except (KeyError, OSError):
+        findings.append(place.source.finding(at, "11", f'the file "{name}" cannot be read'))
+        return None
+    try:
+        source = document.read(str(text), file=name, group=place.source.group)
+        checked = source.checked(PipelineFile)
+    except InvalidFileError as error:
+        findings.extend(error.findings)
+        return None
+    for unknown in sorted(set(wanted.parameters) - set(checked.parameters)):
+        hint = document.suggestion(unknown, list(checked.parameters))
+        findings.append(
+            place.source.finding((*at, "with", unknown), "11", f'{name} has no parameter "{unknown}"', hint=hint)
+        )
+    prefix = place.prefix + (f"{wanted.prefix}-" if wanted.prefix else "")
+    folder = name.rpartition("/")[0]
+    return _Place(source, checked, prefix, {**checked.parameters, **wanted.parameters}, (*place.trail, name), folder)
+
+
+def _joined(folder: str, name: str) -> str:
+    """Join paths as they are written; nothing leaves the folder of the pipelines."""
+    parts: list[str] = []
+    for part in [*folder.split("/"), *name.split("/")]:
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in {"", "."}:
+            parts.append(part)
+    return "/".join(parts)

@@ -1,0 +1,191 @@
+"""What is wrong with the jobs of a pipeline, each mistake at its place; and what is allowed but unwise."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from backlog_worker.domain import condition, document, expression, template
+from backlog_worker.domain.document import Document, Path
+from backlog_worker.domain.errors import Finding
+from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.gates import GATE_NAMES
+from backlog_worker.domain.include import Placed
+from backlog_worker.domain.language import RESERVED, GateFile, PipelineFile, SetupFile, TriggerFile
+from backlog_worker.domain.policy import ENTRY_NAMES
+
+EPOCH = "1970-01-01T00:00:00+00:00"
+DOES = ("agent", "run", "python", "template", "pipeline", "interactive")
+EVENT_NAMES: expression.Names = (("event", "any"),)
+
+
+def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
+    """Find what is wrong with one job alone; *known* are the ids of all jobs."""
+    job = placed.file
+    if job.id in RESERVED:
+        yield placed.finding(("id",), "05", f'"{job.id}" is a reserved name')
+    given = [name for name in DOES if getattr(job, name)]
+    if len(given) != 1 and given != ["agent", "interactive"]:
+        said = f"has {' and '.join(given)}" if given else "says nowhere what it does"
+        yield placed.finding(("id",), "07", f'the job "{job.id}" {said}')
+    yield from _dependencies(placed, known)
+    for name, text in (("run", job.run), *(("setup", _command(each)) for each in job.setup)):
+        if text and ("${{" in text or "{{" in text):
+            yield placed.finding((name,), "31", f'the command of job "{job.id}" contains {{{{ }}}}')
+    for place, gate in enumerate(job.gates):
+        yield from _of_gate(placed, ("gates", place), gate, [each.id for each in job.gates[:place]])
+    if job.fallback is not None:
+        wanted = [job.fallback.agent is not None, job.fallback.value is not None, job.fallback.escalate]
+        if sum(wanted) != 1:
+            yield placed.finding(("fallback",), "07", "a fallback has one of agent, value, escalate")
+
+
+def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:
+    """Find holes and conditions that name what is not there; *ancestors* are the jobs that come before."""
+    job = placed.file
+    names = placed.names
+    params = frozenset(placed.params)
+    for path, text in (("task",), job.task), (("prompt",), job.prompt), *_texts(("inputs",), job.inputs):
+        yield from _of_text(placed, path, text, ancestors, params)
+    for name, text in job.env.items():
+        for column, words in template.faults(text, names, ancestors, params):
+            yield placed.finding(("env", name), "13", words, shift=column)
+    if job.when is not None:
+        before = {local: each for local, each in names.items() if each in ancestors}
+        try:
+            found = condition.compiled(job.when, before)
+        except ExpressionError as error:
+            quoted = _quoted(placed, ("when",))
+            yield placed.finding(("when",), "04", str(error), shift=error.column + quoted)
+        else:
+            for each in sorted(found.reads - ancestors):
+                yield placed.finding(("when",), "04", f'`when` reads the job "{each}", which does not come before')
+
+
+def of_pipeline(source: Document, checked: PipelineFile) -> Iterator[Finding]:
+    """Find what is wrong with triggers and the concurrency group."""
+    for place, trigger in enumerate(checked.triggers):
+        yield from _of_trigger(source, ("triggers", place), trigger)
+    group = checked.concurrency.group
+    if group is not None:
+        try:
+            expression.compiled(group.key, ENTRY_NAMES, "any")
+        except ExpressionError as error:
+            yield source.finding(("concurrency", "group", "key"), "04", str(error), shift=error.column)
+
+
+def warnings(jobs: Sequence[Placed], ancestors: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    """Find what would go on after somebody said no: `always()` or `failure()` below an approval that is not read."""
+    approved = {each.id for each in jobs if each.file.approval is not None}
+    for each in jobs:
+        if each.file.when is None:
+            continue
+        found = condition.rewritten(each.file.when, each.names)
+        unread = sorted((ancestors[each.id] & approved) - found.reads)
+        if found.asks_all and unread:
+            text = f'"{each.id}" also runs when the approval of "{unread[0]}" is refused'
+            finding = each.finding(("when",), "29", text)
+            yield Finding(**{name: getattr(finding, name) for name in finding.__slots__} | {"level": "warning"})
+
+
+def cycle(placed: Sequence[Placed], path: Sequence[str]) -> Finding:
+    """Say which jobs wait for each other, in a circle."""
+    words = " -> ".join(path)
+    at = next(each for each in placed if each.id == path[0])
+    return at.finding(("dependsOn",), "12", f"these jobs wait for each other: {words}")
+
+
+def wanted(placed: Placed) -> list[str]:
+    """Return the ids, as the pipeline knows them, that a job depends on."""
+    named = placed.file.depends_on
+    return [placed.names.get(each, each) for each in ([named] if isinstance(named, str) else named)]
+
+
+def _dependencies(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
+    named = placed.file.depends_on
+    listed = [named] if isinstance(named, str) else named
+    for place, name in enumerate(listed):
+        spot = ("dependsOn", place) if isinstance(named, list) else ("dependsOn",)
+        if placed.names.get(name, "") not in known:
+            text = f'job "{placed.file.id}" depends on "{name}", which does not exist'
+            yield placed.finding(spot, "14", text, hint=document.suggestion(name, list(placed.names)))
+        elif name == placed.file.id:
+            yield placed.finding(spot, "12", f"these jobs wait for each other: {name} -> {name}")
+
+
+def _of_text(
+    placed: Placed, path: Path, text: str, ancestors: frozenset[str], params: frozenset[str]
+) -> Iterator[Finding]:
+    for column, words in template.faults(text, placed.names, ancestors, params):
+        yield placed.finding(path, "13", words, shift=column)
+    for hole in template.holes(text, placed.names):
+        if hole.path and hole.path[0] == "secrets":
+            words = f"the secret {'.'.join(map(str, hole.path))} may stand in `env` only"
+            yield placed.finding(path, "15", words, shift=hole.start)
+
+
+def _of_gate(placed: Placed, path: Path, gate: GateFile, earlier: list[str]) -> Iterator[Finding]:
+    if gate.id in earlier:
+        yield placed.finding((*path, "id"), "05", f'the gate "{gate.id}" stands twice')
+    if (gate.check is None) == (gate.run is None):
+        yield placed.finding((*path, "id"), "07", f'the gate "{gate.id}" must have one of check, run')
+    elif gate.run and "{{" in gate.run:
+        yield placed.finding((*path, "run"), "31", f'the command of gate "{gate.id}" contains {{{{ }}}}')
+    if gate.check is not None:
+        try:
+            expression.compiled(gate.check, GATE_NAMES)
+        except ExpressionError as error:
+            shift = error.column + _quoted(placed, (*path, "check"))
+            yield placed.finding((*path, "check"), "04", str(error), shift=shift)
+
+
+def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[Finding]:
+    if trigger.type == "schedule":
+        yield from _of_cron(source, (*path, "cron"), trigger)
+    elif trigger.cron is not None:
+        yield source.finding((*path, "cron"), "16", f"a trigger of type {trigger.type} has no cron")
+    if trigger.type == "webhook" and not trigger.secret:
+        yield source.finding((*path, "type"), "16", "a webhook needs a secret, such as ${{ secrets.WEBHOOK_SECRET }}")
+    if trigger.secret and not template.secrets_in(trigger.secret):
+        yield source.finding((*path, "secret"), "15", "name the secret, such as ${{ secrets.WEBHOOK_SECRET }}")
+    for name, text in trigger.transform.items():
+        try:
+            expression.compiled(text, EVENT_NAMES, "any")
+        except ExpressionError as error:
+            yield source.finding((*path, "transform", name), "04", str(error), shift=error.column)
+
+
+def _of_cron(source: Document, path: Path, trigger: TriggerFile) -> Iterator[Finding]:
+    try:
+        zone = ZoneInfo(trigger.timezone)
+    except (KeyError, ValueError, OSError):
+        yield source.finding((*path[:-1], "timezone"), "16", f'"{trigger.timezone}" is no time zone')
+        return
+    try:
+        CronSim(trigger.cron or "", datetime.fromisoformat(EPOCH).astimezone(zone))
+    except CronSimError as error:
+        yield source.finding(path, "16", f"{trigger.cron!r} is no cron line: {error}")
+
+
+def _texts(path: Path, value: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 - free JSON
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _texts((*path, key), each)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _texts((*path, index), each)
+
+
+def _command(step: SetupFile | str) -> str:
+    return step if isinstance(step, str) else step.command
+
+
+def _quoted(placed: Placed, path: Path) -> int:
+    """Return 1 where the value stands in quotes, so that a column inside it is that of the file."""
+    line, column = placed.source.places.get((*placed.path, *path), (1, 1))
+    rows = placed.source.text.splitlines()
+    return int(line <= len(rows) and rows[line - 1][column - 1 : column] in {"'", '"'})

@@ -1,0 +1,44 @@
+"""Which executor drives an agent: the one that its file names, or the first that works here."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.outcome import FailureKind, Refused, Result
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Executor, Work, presets
+
+
+class AgentExecutor:
+    """Hands a job of an agent to the executor that drives it."""
+
+    def __init__(self, executors: Mapping[str, Executor], *, endpoint: bool = False) -> None:
+        self._executors = executors
+        self._endpoint = endpoint
+
+    def perform(self, job: Job, work: Work) -> Result:
+        """Perform *job* by the agent of *work*."""
+        agent = work.agent
+        if agent is None:
+            return Refused(kind=FailureKind.POLICY, reason=f"the job {job.id} has no agent", role="operator")
+        name = self.chosen(agent)
+        if name not in self._executors:
+            known = ", ".join(sorted(self._executors))
+            reason = (
+                f'agent "{agent.name}": no agent was found on this machine; install one, or set `executor`'
+                if not name
+                else f'agent "{agent.name}" wants executor {name}, this worker has: {known}'
+            )
+            return Refused(kind=FailureKind.POLICY, reason=reason, role="operator")
+        driven = replace(job, target=agent.target) if name in {"python", "template"} else job
+        return self._executors[name].perform(driven, work)
+
+    def chosen(self, agent: Agent) -> str:
+        """Return the name of the executor that drives an agent here; nothing where none works."""
+        if agent.executor != "auto":
+            return agent.executor
+        if agent.command or agent.preset or presets.here():
+            return "command"
+        if agent.endpoint or self._endpoint:
+            return "openai"
+        return "template" if agent.target == "specification" else "python" if agent.target else ""

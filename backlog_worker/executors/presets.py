@@ -1,0 +1,168 @@
+"""Command lines of well-known coding agents: how each is told its task, and where it leaves answer and usage.
+
+Flags are those of the agents' own documentation as of late 2026; a `command:` in the agent's file goes before them.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.masking import masked
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.executors import Work
+from backlog_worker.executors.process import Ended
+from backlog_worker.executors.workspace import Workspace
+
+PROMPT = "{prompt}"
+_LIMITED = re.compile(
+    r"(?i)rate.?limit|usage limit|quota (?:exceeded|reached)|too many requests|\b429\b|overloaded_error"
+)
+_RESET = re.compile(r"(?i)(?:reset[s]? (?:at|in)|retry.?after)[^\d]{0,12}(\d{10}|\d+)\s*(ms|s|m|h)?")
+_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n```", re.DOTALL)
+WAIT = timedelta(minutes=5)  # where a provider says "later" and not when
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+EPOCH_DIGITS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One command line: `{prompt}` in an argument is replaced by the prompt; without one it is read from stdin."""
+
+    command: tuple[str, ...]
+    model_flag: str = ""
+
+    def arguments(self, work: Work, workspace: Workspace) -> list[str]:
+        """Return the arguments; the prompt is one argument of its own, never part of a shell's text."""
+        model = work.agent.model if work.agent else "default"
+        flags = [self.model_flag, model] if self.model_flag and model != "default" else []
+        first, *rest = self.command
+        given = [work.prompt if each == PROMPT else each for each in rest]
+        return [first, *flags, *(each.replace("{workspace}", str(workspace.place)) for each in given)]
+
+    def stdin(self, work: Work) -> str | None:
+        """Return what the agent reads from its standard input."""
+        return None if PROMPT in self.command else work.prompt
+
+    def read(self, ended: Ended, work: Work, otherwise: Callable[[], Result]) -> Result:
+        """Turn how the agent ended into a result: what it wrote to its output file goes before what it printed."""
+        told = _last_json(ended.tail)
+        if told:
+            _spend(told, work)
+        if ended.timed_out or ended.killed:
+            return otherwise()
+        failed = ended.status != 0 or bool(told.get("is_error"))
+        if failed and _LIMITED.search(ended.tail):
+            return throttled(ended.tail)
+        result = otherwise()
+        if isinstance(result, Done) and result.output is None:
+            return _spoken(told, ended, result)
+        return result
+
+
+PRESETS: Mapping[str, Preset] = {
+    "claude": Preset(("claude", "-p", "--output-format", "json", "--permission-mode", "acceptEdits"), "--model"),
+    "codex": Preset(("codex", "exec", "--json", "--skip-git-repo-check", "-"), "--model"),
+    "gemini": Preset(("gemini", "--output-format", "json", "--prompt", PROMPT), "--model"),
+    "opencode": Preset(("opencode", "run", "--format", "json", PROMPT), "--model"),
+    "aider": Preset(("aider", "--yes-always", "--no-auto-commits", "--message", PROMPT), "--model"),
+    "cursor": Preset(("cursor-agent", "-p", "--output-format", "json", PROMPT), "--model"),
+    "copilot": Preset(("copilot", "-p", PROMPT, "--allow-all-tools"), "--model"),
+    "goose": Preset(("goose", "run", "--no-session", "-t", PROMPT)),
+}
+
+
+def found(agent: Agent | None) -> Preset:
+    """Return the command line of an agent: its own, that of its preset, or the first well-known one on the path."""
+    if agent is not None and agent.command:
+        return Preset(agent.command)
+    if agent is not None and agent.preset:
+        if agent.preset not in PRESETS:
+            message = f"there is no preset {agent.preset!r}; known: {', '.join(PRESETS)}"
+            raise OSError(message)
+        return PRESETS[agent.preset]
+    name = here()
+    if not name:
+        message = f"no agent is on the path; known: {', '.join(each.command[0] for each in PRESETS.values())}"
+        raise OSError(message)
+    return PRESETS[name]
+
+
+def here() -> str:
+    """Return the first well-known agent whose program is on the path, or nothing."""
+    return next((name for name, each in PRESETS.items() if shutil.which(each.command[0])), "")
+
+
+def throttled(text: str) -> Throttled:
+    """Read when a provider's limit is over: a number of seconds since 1970, or a length of time."""
+    said = masked(text).strip().splitlines()
+    reason = (said[-1] if said else "rate limit")[:300]
+    when = _RESET.search(text)
+    if when is None:
+        return Throttled(reason=reason, wait=WAIT)
+    if len(when[1]) == EPOCH_DIGITS and not when[2]:
+        return Throttled(reason=reason, until=datetime.fromtimestamp(int(when[1]), UTC))
+    seconds = float(when[1]) * _UNITS[(when[2] or "s").lower()]
+    return Throttled(reason=reason, wait=timedelta(seconds=min(seconds, 7 * 86_400)))
+
+
+def json_in(text: str) -> Any:  # noqa: ANN401 - free JSON of a model
+    """Return the JSON that a model said: the whole text, or its last fenced block; raises ValueError."""
+    blocks = [text.strip(), *(block for block in reversed(_FENCED.findall(text)))]
+    for block in blocks:
+        try:
+            return json.loads(block)
+        except ValueError:
+            continue
+    message = "it holds no JSON"
+    raise ValueError(message)
+
+
+def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
+    """Take what the agent said for its output: JSON where it is JSON, else a text."""
+    text = str(told.get("result") or told.get("response") or "") or ended.tail
+    try:
+        value = json_in(text)
+    except ValueError:
+        value = {"text": text.strip()[-64_000:]}
+    if isinstance(value, dict) and value.get("success") is False:
+        return Faulted(kind=FailureKind.EXECUTION, reason=str(value.get("message") or "the agent gave up")[:400])
+    if isinstance(value, dict) and value.get("refused"):
+        return Refused(kind=FailureKind.VALIDATION, reason=str(value["refused"])[:400])
+    wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
+    return Done(output=value["data"] if wrapped else value, artifacts=done.artifacts)
+
+
+def _last_json(text: str) -> dict[str, Any]:
+    """Return the last JSON object that stands on a line of its own, or the whole text."""
+    for line in [*reversed(text.strip().splitlines()), text]:
+        if line.strip().startswith("{"):
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _spend(told: Mapping[str, Any], work: Work) -> None:
+    found_usage = told.get("usage")
+    usage: Mapping[str, Any] = found_usage if isinstance(found_usage, dict) else {}
+    cost = told.get("total_cost_usd", told.get("cost_usd"))
+    read, written = usage.get("input_tokens"), usage.get("output_tokens")
+    if cost is None and read is None:
+        return
+    model = str(told.get("model") or (work.agent.model if work.agent else ""))
+    work.report.spend(
+        Usage(
+            model="" if model == "default" else model,
+            input_tokens=int(read or 0),
+            output_tokens=int(written or 0),
+            usd=float(cost) if isinstance(cost, int | float) else None,
+        )
+    )

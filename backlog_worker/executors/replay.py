@@ -1,0 +1,53 @@
+"""A recorded session: what each job answered once, in the order of its attempts; free, and the same every time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Report, Work
+
+Answers = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+class ReplayExecutor:
+    """Answers for every job from a recording; a job without an answer left is refused, never made up."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._left = {job_id: list(listed) for job_id, listed in answers.items()}
+        self.performed: list[str] = []
+
+    def perform(self, job: Job, work: Work) -> Result:
+        """Return the next recorded answer of *job*."""
+        self.performed.append(job.id)
+        left = self._left.get(job.id)
+        if not left:
+            return Refused(kind=FailureKind.POLICY, reason=f"the recording holds no further answer of {job.id}")
+        return answered(left.pop(0), work.report)
+
+
+def answered(answer: Mapping[str, Any], report: Report) -> Result:
+    """Turn one recorded answer into a result; what it printed and spent is told again."""
+    for line in answer.get("log", ()):
+        report.line(str(line))
+    usage = answer.get("usage")
+    if isinstance(usage, dict):
+        report.spend(Usage(**usage))
+    kind = FailureKind(str(answer.get("kind", FailureKind.EXECUTION)))
+    reason = str(answer.get("reason", "recorded"))
+    match answer.get("result", "done"):
+        case "done":
+            artifacts = {name: str(text).encode() for name, text in dict(answer.get("artifacts", {})).items()}
+            return Done(output=answer.get("output"), artifacts=artifacts)
+        case "throttled":
+            return Throttled(reason=reason, wait=timedelta(milliseconds=int(answer.get("waitMs", 0))))
+        case "asked":
+            return Asked(
+                question=reason, kind=str(answer.get("asks", "approval")), detail=str(answer.get("detail", ""))
+            )
+        case "refused":
+            return Refused(kind=kind, reason=reason)
+        case _:
+            return Faulted(kind=kind, reason=reason)

@@ -1,0 +1,41 @@
+"""Secrets by name: from the environment, a folder of files, or a program; never kept, logged or shown."""
+
+import os
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+SECONDS = 10
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Where the secrets of this machine are; a call returns one, or None where nobody knows it."""
+
+    folder: Path
+    command: str = ""
+
+    def __call__(self, name: str) -> str | None:
+        """Return the value of a secret: the environment first, then the folder, then the program."""
+        if not _NAME.fullmatch(name) or name.startswith("BACKLOG_"):
+            return None
+        if name in os.environ:
+            return os.environ[name]
+        for path in (self.folder / name, self.folder / name.lower()):
+            try:
+                return path.read_text(encoding="utf-8").rstrip("\n")
+            except (OSError, UnicodeDecodeError):
+                continue
+        return self._asked(name) if self.command else None
+
+    def _asked(self, name: str) -> str | None:
+        try:
+            done = subprocess.run(  # noqa: S603 - the operator's own program; the name is one argument and was checked
+                [*shlex.split(self.command), name], capture_output=True, text=True, timeout=SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.rstrip("\n") if done.returncode == 0 else None

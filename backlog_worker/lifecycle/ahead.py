@@ -1,0 +1,203 @@
+"""What lies ahead of a held run: its stages read, its plan made, what never begins written, what it asks asked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from backlog_worker.domain import draft as drafts
+from backlog_worker.domain import expression, template
+from backlog_worker.domain.budget import Mode
+from backlog_worker.domain.entry import FOLDED, Entry, Note
+from backlog_worker.domain.frontier import Plan, Stage, StageStatus, current, plan
+from backlog_worker.domain.outcome import CALL, Asked, FailureKind
+from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.lifecycle import Kit, call, money
+from backlog_worker.lifecycle.ask import About, ask
+from backlog_worker.lifecycle.prepare import prompt, scope
+from backlog_worker.store import Unit
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle.perform import Ended
+
+LARGE = 60  # a pipeline with more jobs is planned from rows without outputs
+APPROVAL, BUDGET, ANSWER = "approval", "budget", "answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A run at a point where its next stages may begin."""
+
+    entry: Entry
+    run: Mapping[str, Any]
+    pipeline: Pipeline
+    policy: Policy
+    stages: Mapping[str, Stage]
+    input: Mapping[str, Any] | None
+
+
+def stages_of(unit: Unit, entry: Entry, pipeline: Pipeline, run_id: str) -> dict[str, Stage]:
+    """Read the stages of one held run as it sees them."""
+    return stages_of_many(unit, [(entry, pipeline, run_id)])[run_id]
+
+
+def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) -> dict[str, dict[str, Stage]]:
+    """Read the stages of held runs as they see them, in one statement for all small pipelines."""
+    small = {entry.id: pipeline.hash for entry, pipeline, _ in wanted if len(pipeline.jobs) <= LARGE}
+    read = unit.stages(small) if small else {}
+    found = {}
+    for entry, pipeline, run_id in wanted:
+        stages = read[entry.id] if entry.id in small else _light(unit, entry, pipeline)
+        found[run_id] = current(pipeline, stages, run_id)
+    return found
+
+
+def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
+    """Return the stages with the outputs that *job* may read: those of all jobs before it."""
+    if len(start.pipeline.jobs) <= LARGE:
+        return start.stages
+    outputs = unit.outputs(start.entry.id, start.pipeline.hash, start.pipeline.ancestors(job.id))
+    known = {job_id: replace(start.stages[job_id], output=each) for job_id, each in outputs.items()}
+    return {**start.stages, **known}
+
+
+def values(unit: Unit, start: Start) -> Callable[[], Mapping[str, Any]]:
+    """Return what conditions read of the entry, its input, environment and run; read when a condition is asked."""
+    found: dict[str, Any] = {}
+
+    def _values() -> Mapping[str, Any]:
+        if not found:
+            given = start.input if start.input is not None else unit.inputs([start.entry]).get(start.entry.id, {})
+            context = expression.plain(given)
+            found.update(drafts.rule_values({name: getattr(start.entry, name) for name in FOLDED}))
+            found.update(context=context, input=context, now=unit.now().isoformat())
+            found["run"] = expression.plain({"id": start.run["id"], "attempt": start.run["attempt"]})
+        return found
+
+    return _values
+
+
+def planned(kit: Kit, unit: Unit, start: Start) -> tuple[Start, Plan]:
+    """Plan a held run until nothing more follows from the plan: skips are written, questions asked, calls made."""
+    while True:
+        start = call.returned(kit, unit, start, without_work)
+        now = plan(start.pipeline, start.stages, values(unit, start))
+        if now.decided:
+            start = without_work(unit, start, now.decided)
+            continue
+        held = [job for job in map(start.pipeline.job, now.ready) if _held(kit, unit, start, job)]
+        if not held:
+            return start, now
+        run_id = start.run["id"]
+        start = replace(start, stages=stages_of(unit, start.entry, start.pipeline, run_id))
+
+
+def without_work(
+    unit: Unit,
+    start: Start,
+    decided: Mapping[str, tuple[StageStatus, str]],
+    *,
+    kind: FailureKind = FailureKind.VALIDATION,
+    outputs: Mapping[str, tuple[Any, str]] | None = None,
+) -> Start:
+    """Write stages that end without being performed: skipped, canceled, failed, or completed by somebody else."""
+    stages = dict(start.stages)
+    for job_id, (status, why) in decided.items():
+        reason = {"kind": kind.value, "text": why} if status == StageStatus.FAILED else {"text": why}
+        row: dict[str, Any] = {"status": status.value, "reason": reason, "ended_at": unit.now()}
+        unit.next([{**_key(start, job_id), **row, "run_id": start.run["id"]}])
+        old = stages.get(job_id) or Stage(
+            entry_id=start.entry.id, pipeline_hash=start.pipeline.hash, job_id=job_id, status=status
+        )
+        stages[job_id] = replace(old, status=status, run_id=start.run["id"], reason=reason, ended_at=unit.now())
+        if outputs and job_id in outputs:
+            output, sha256 = outputs[job_id]
+            entry_id = start.entry.id
+            unit.answered(entry_id, start.pipeline.hash, job_id, {"output": output, "sha256": sha256})
+            stages[job_id] = replace(stages[job_id], output=output, sha256=sha256)
+    said = {job_id: [str(status), why] for job_id, (status, why) in decided.items()}
+    unit.note(start.entry.id, Note.DECIDED, {"jobs": said, "pipeline_hash": start.pipeline.hash})
+    return replace(start, stages=stages)
+
+
+def asked_by(kit: Kit, unit: Unit, start: Start, ended: "Ended") -> None:
+    """Open the review that a job or one of its gates asks for; its stage waits already."""
+    job = ended.taken.job
+    if isinstance(ended.result, Asked):
+        on_timeout = job.approval.on_timeout if job.approval else "escalate"
+        _opened(kit, unit, start, job, ended.result, on_timeout=on_timeout)
+    elif ended.asked is not None:
+        question = f"gate {ended.asked.id} asks about the output of {job.id}: {ended.asked.why}"
+        _opened(kit, unit, start, job, Asked(question=question, detail=f"gate:{ended.asked.id}"), on_timeout="escalate")
+
+
+def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
+    stages = unit.stages({entry.id: pipeline.hash}, light=True)[entry.id]
+    read = {each for job in pipeline.jobs if job.when for each in (job.when.mentions or pipeline.index)}
+    outputs = unit.outputs(entry.id, pipeline.hash, sorted(read)) if read else {}
+    return {**stages, **{each: replace(stages[each], output=value) for each, value in outputs.items()}}
+
+
+def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
+    """Hold a ready job back where a person, a budget or another entry comes first; its stage waits then."""
+    stage = start.stages.get(job.id)
+    granted = set((stage.approval or {}).get("kinds", ())) if stage and stage.approval else set()
+    if (asked := _approval(start, job)) and APPROVAL not in granted:
+        on_timeout = job.approval.on_timeout if job.approval else "escalate"
+        return _waits(kit, unit, start, job, asked, on_timeout=on_timeout)
+    if BUDGET not in granted and (
+        over := money.exceeded(unit, start.entry, start.run, start.pipeline, job, start.policy)
+    ):
+        if over.mode == Mode.ASK:
+            asked = Asked(question=f'{over.words} before "{job.name}": go on?', kind=BUDGET, role="operator")
+            return _waits(kit, unit, start, job, asked, on_timeout="escalate")
+        if over.mode == Mode.STOP:
+            without_work(unit, start, {job.id: (StageStatus.FAILED, over.words)}, kind=FailureKind.BUDGET)
+            return True
+    if job.kind == "ask":
+        return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
+    if job.kind == "call":
+        child = call.made(kit, unit, start, job)
+        unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": child}])
+        return True
+    return False
+
+
+def _approval(start: Start, job: Job) -> Asked | None:
+    signed = job.id in start.entry.constraints.get("sign_off_before", ())
+    if not job.approval and not signed:
+        return None
+    who = "the entry" if signed else "the pipeline"
+    role = job.approval.roles[0] if job.approval else start.policy.dead_letter.role
+    within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
+    question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
+    return Asked(question=question[:500], role=role, within=within)
+
+
+def _question(unit: Unit, start: Start, job: Job) -> Asked:
+    given = start.input if start.input is not None else unit.inputs([start.entry]).get(start.entry.id, {})
+    stages = with_outputs(unit, start, job)
+    try:
+        text = prompt(job, None, scope(start.entry, given, job, stages, start.run))
+    except template.TemplateError as error:
+        text = f"{job.name} ({error})"
+    within: timedelta = job.timeout
+    return Asked(question=text or job.name, kind="question", form=job.output, within=within)
+
+
+def _waits(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> bool:
+    reason = {"kind": "review", "text": asked.question[:400]}
+    unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": reason}])
+    _opened(kit, unit, start, job, asked, on_timeout=on_timeout)
+    return True
+
+
+def _opened(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> None:
+    if asked.kind != CALL:
+        about = About(entry=start.entry, run_id=start.run["id"], policy=start.policy)
+        ask(kit, unit, about, job.id, asked, on_timeout=on_timeout)
+
+
+def _key(start: Start, job_id: str) -> dict[str, str]:
+    return {"entry_id": start.entry.id, "pipeline_hash": start.pipeline.hash, "job_id": job_id}

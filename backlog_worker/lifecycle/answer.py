@@ -1,0 +1,105 @@
+"""What a person's word makes of a waiting stage: approved, answered or refused; then its run goes on, or is cleared."""
+
+from typing import Any
+
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.entry import Change, Entry, Note, Status
+from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.frontier import Stage, StageStatus, current, outcome, plan
+from backlog_worker.domain.outcome import FailureKind, judge
+from backlog_worker.domain.pipeline import violation
+from backlog_worker.domain.reasons import Bar
+from backlog_worker.domain.review import Answer, Decided, Review, ReviewKind
+from backlog_worker.lifecycle import Kit, ahead, intake, settle, stage
+from backlog_worker.lifecycle.settle import Ending
+from backlog_worker.store import Unit
+
+
+def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
+    """Apply an answer that was written to the stage that waits for it; the entry is held.
+
+    Raises InvalidInputError where the value of an answer breaks its form.
+    """
+    entry = unit.held[review.entry_id].entry
+    old = unit.stages({entry.id: str(entry.pipeline_hash)})[entry.id].get(review.job_id)
+    values = (
+        _refused(unit, review, decided) if decided.answer == Answer.REJECT else _granted(unit, review, decided, old)
+    )
+    values |= {"approval": _approval(unit, review, decided, old)}
+    unit.answered(entry.id, str(entry.pipeline_hash), review.job_id, values)
+    return _on(kit, unit, entry, f"{decided.answer} by {decided.actor}: {decided.reason}")
+
+
+def rejected(kit: Kit, unit: Unit, review: Review, actor: str, reason: str) -> list[Bell]:
+    """Take silence for a no: the review is closed in the clock's name, and its stage is refused."""
+    decided = Decided(answer=Answer.REJECT, actor=actor, reason=reason)
+    if not unit.answer(review, decided):
+        return []
+    data = {"review_id": review.id, "answer": decided.answer.value, "reason": reason, "job_id": review.job_id}
+    unit.note(review.entry_id, Note.ANSWERED, data)
+    return given(kit, unit, review, decided)
+
+
+def _approval(unit: Unit, review: Review, decided: Decided, old: Stage | None) -> dict[str, Any]:
+    before = dict(old.approval or {}) if old else {}
+    kinds = [*before.get("kinds", ()), *([review.kind.value] if decided.answer != Answer.REJECT else [])]
+    granted = [*before.get("granted", ())]
+    if review.kind == ReviewKind.PERMISSION and decided.answer == Answer.APPROVE:
+        granted.append(review.detail)
+    said = {"by": decided.actor, "at": unit.now().isoformat(), "reason": decided.reason}
+    return {**said, "answer": decided.answer.value, "kinds": kinds, "granted": granted}
+
+
+def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
+    text = f'"{review.job_id}" was refused by {decided.actor}: {decided.reason}'
+    reason = {"kind": FailureKind.REJECTED.value, "text": text[:400]}
+    return {"status": StageStatus.FAILED.value, "reason": reason, "ended_at": unit.now()}
+
+
+def _granted(unit: Unit, review: Review, decided: Decided, old: Stage | None) -> dict[str, Any]:
+    if review.kind == ReviewKind.QUESTION:
+        if why := violation(review.form, decided.value):
+            message = f"the answer breaks its form: {why}"
+            raise InvalidInputError(message, hint=f"backlog-worker review show {review.id}")
+        done = {"output": decided.value, "sha256": digest(decided.value), "ended_at": unit.now()}
+        return {"status": StageStatus.COMPLETED.value, "reason": None, **done}
+    stored = review.detail.startswith("gate:") and old is not None and old.sha256 is not None
+    return {"status": (StageStatus.COMPLETED if stored else StageStatus.PENDING).value, "reason": None}
+
+
+def _on(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
+    """Let a run under way go on at once; a parked entry goes back to the queue, or ends where nothing is left to do."""
+    if entry.status == Status.IN_PROGRESS and entry.run_id:
+        start = stage.started(kit, unit, entry.run_id)
+        return stage.onward(kit, unit, [start], takes="nothing")[1] if start else []
+    if entry.status != Status.BLOCKED:
+        return []
+    if bells := _over(kit, unit, entry):
+        return bells
+    intake.clear(kit, unit, [entry], words, lift=[Bar.APPROVAL_REQUIRED])
+    return []
+
+
+def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
+    """End a parked entry whose refusal nobody handles: there is nothing that a worker would have to do."""
+    pipeline = kit.book.pinned(unit, str(entry.pipeline_hash))
+    runs = unit.runs(entry.id, most=1)
+    if pipeline is None or not runs:
+        return []
+    known = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id], "")
+    policy = kit.book.policy(unit)
+    start = ahead.Start(entry=entry, run=runs[0], pipeline=pipeline, policy=policy, stages=known, input=None)
+    now = plan(pipeline, known, ahead.values(unit, start))
+    ended = outcome(pipeline, known, now) if now.failed else None
+    if ended is None:
+        return []
+    verdict = judge(ended, entry, claims=policy.claims, now=unit.now(), jitter=kit.jitter())
+    if verdict.change != Change.CANCELED:
+        return []
+    settle.withdraw(unit, entry.id, "policy", verdict.reason)
+    unit.flush()  # the record counts the answer, which must be in the history first
+    bells = settle.conclude(
+        kit, unit, [(Ending(entry=entry, run=runs[0], pipeline=pipeline, stages=known, policy=policy), verdict)]
+    )
+    return bells or [Bell(step=Step.SEND)]

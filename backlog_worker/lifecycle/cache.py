@@ -1,0 +1,80 @@
+"""Results that are used again: the same job, inputs, agent, context and gate verdicts give the stored result."""
+
+from typing import TYPE_CHECKING, Any
+
+from backlog_worker.domain.events import digest
+from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.prepare import Prepared, public
+from backlog_worker.telemetry import emit
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle.perform import Ended, Taken
+
+# What an agent may read of an entry and what differs between two that ask for the same work.
+_OWN = frozenset({"id", "attempt", "created_at", "provenance", "url", "external_ref"})
+
+
+def key(taken: "Taken", given: Prepared) -> str:
+    """Return the key of a piece of work: everything that its result may depend on, but for whose it is."""
+    before = set(taken.pipeline.ancestors(taken.job.id))
+    return digest(
+        {
+            "job": taken.job.hash,
+            "inputs": given.inputs,
+            "prompt": given.prompt,
+            "env": sorted(name for name in given.env),
+            "input": taken.entry.input_sha256,
+            "entry": {name: value for name, value in public(taken.entry).items() if name not in _OWN},
+            "previous": {job_id: each.sha256 for job_id, each in taken.stages.items() if job_id in before},
+        }
+    )
+
+
+def found(kit: Kit, taken: "Taken", given: Prepared) -> dict[str, Any] | None:
+    """Return a stored result that is not over."""
+    with kit.store.begin(actor=kit.worker) as unit:
+        return unit.result(kit.env, key(taken, given))
+
+
+def used(kit: Kit, taken: "Taken", row: dict[str, Any]) -> None:
+    """Say that a stored result was used, and what that saved."""
+    emit("cache_used", entry=taken.entry.id, job=taken.job.id, run=row["run_id"], saved=row["usd"])
+    line = {
+        "id": kit.new_id("usd"),
+        "env": taken.entry.env,
+        "entry_id": taken.entry.id,
+        "run_id": taken.run["id"],
+        "job_id": taken.job.id,
+        "pipeline": taken.pipeline.name,
+        "team": taken.entry.team,
+        "agent": taken.job.agent.name if taken.job.agent else "",
+        "take": taken.take,
+        "usd": 0.0,
+        "saved_usd": row["usd"] or 0.0,
+    }
+    with kit.store.begin(actor=kit.worker) as unit:
+        unit.spend([line])
+
+
+def keep(kit: Kit, taken: "Taken", given: Prepared, ended: "Ended") -> None:
+    """Store a result under its key, with what its gates said."""
+    ttl = taken.job.cache
+    output = getattr(ended.result, "output", None)
+    if ttl is None:
+        return
+    with kit.store.begin(actor=kit.worker) as unit:
+        usd = unit.usage(taken.run["id"]).get(taken.job.id, {}).get("usd")
+        row = {
+            "env": kit.env,
+            "key": key(taken, given),
+            "pipeline": taken.pipeline.name,
+            "job_id": taken.job.id,
+            "entry_id": taken.entry.id,
+            "run_id": taken.run["id"],
+            "sha256": digest(output),
+            "output": output,
+            "artifacts": list(ended.artifacts),
+            "gates": {each.id: [each.rule_sha256, each.result.value] for each in ended.gates},
+            "usd": usd,
+        }
+        unit.keep_result(row, ttl.total_seconds())

@@ -1,0 +1,80 @@
+"""A pipeline called as a job: an entry with its own run, gates and record; the caller waits without a slot."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from backlog_worker.domain import template
+from backlog_worker.domain.draft import Draft
+from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.outcome import CALL, FailureKind
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle.prepare import scope
+from backlog_worker.store import Unit
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle.ahead import Start
+
+DEPTH = 8
+
+
+def made(kit: Kit, unit: Unit, start: "Start", job: Job) -> dict[str, Any]:
+    """File the called entry; returns why the stage waits. The same call of the same entry is filed once.
+
+    The called entry has the caller's labels, priority, team and owner: eligibility is judged for it as for any other.
+    """
+    caller = start.entry
+    depth = int(caller.provenance.get("call_depth") or 0) + 1
+    earlier = [unit.entry(each) for each in unit.linked(caller.id, "calls")]
+    number = 1 + sum(each is not None and each.external_ref == f"{caller.id}/{job.id}" for each in earlier)
+    given = start.input if start.input is not None else unit.inputs([caller]).get(caller.id, {})
+    values = scope(caller, given, job, start.stages, start.run)
+    draft = Draft(
+        title=f"{caller.title[:100]}: {job.name[:100]}",
+        dedupe_key=f"call:{caller.id}:{job.id}:{number}",
+        source=caller.source,
+        url=caller.url,
+        external_ref=f"{caller.id}/{job.id}",
+        pipeline=job.target,
+        team=caller.team,
+        owner=caller.owner,
+        labels=list(caller.labels),
+        priority=caller.priority,
+        signals=dict(caller.signals),
+        created_at=caller.created_at,
+        input={**template.filled(dict(job.inputs), values, job.names)} if depth <= DEPTH else {},
+    )
+    extra = {"call_depth": depth, "called_by": caller.id, "author": caller.provenance.get("author", "")}
+    child = intake.file_within(kit, unit, draft, channel=str(caller.provenance.get("channel", "call")), extra=extra)
+    unit.link([(caller.id, child)], "calls")
+    return {"kind": CALL, "text": f"calls pipeline {job.target} as {child}", "entry": child}
+
+
+def returned(kit: Kit, unit: Unit, start: "Start", end: "Callable[..., Start]") -> "Start":
+    """Take the output of called entries that have ended; one that did not complete fails its job."""
+    for job_id, stage in start.stages.items():
+        reason: Mapping[str, Any] = stage.reason or {}
+        if stage.status != StageStatus.WAITING or reason.get("kind") != CALL:
+            continue
+        child = unit.entry(str(reason.get("entry")))
+        if child is None or child.status not in FINAL:
+            continue
+        if child.status == Status.COMPLETED:
+            output, sha256 = _output(kit, unit, child)
+            decided = {job_id: (StageStatus.COMPLETED, f"{child.id} completed")}
+            start = end(unit, start, decided, outputs={job_id: (output, sha256)})
+        else:
+            text = f"called {child.id}, which is {child.status}: {child.reason}"
+            start = end(unit, start, {job_id: (StageStatus.FAILED, text)}, kind=FailureKind.EXECUTION)
+    return start
+
+
+def _output(kit: Kit, unit: Unit, child: Entry) -> tuple[Any, str]:
+    """Return the output of a completed entry: that of its last job, or of its last jobs by id."""
+    pipeline = kit.book.pinned(unit, str(child.pipeline_hash))
+    last = pipeline.last() if pipeline else []
+    outputs = unit.outputs(child.id, str(child.pipeline_hash), last)
+    value = outputs.get(last[0]) if len(last) == 1 else outputs
+    return value, digest(value)

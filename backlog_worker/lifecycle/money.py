@@ -1,0 +1,82 @@
+"""Budgets as they stand, and whether a stage may still spend; a retry, a resume or a requeue resets nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backlog_worker.domain.budget import Cap, Mode
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.store import Unit
+from backlog_worker.telemetry import emit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Over:
+    """A budget that is used up, and what happens then."""
+
+    mode: Mode
+    words: str
+
+
+def exceeded(
+    unit: Unit, entry: Entry, run: Mapping[str, Any], pipeline: Pipeline, job: Job, policy: Policy
+) -> Over | None:
+    """Say which budget keeps a stage from starting; a budget that only warns is logged."""
+    hardest: Over | None = None
+    for name, usd, mode, spent in _budgets(unit, entry, pipeline, job, policy):
+        if spent < usd:
+            continue
+        words = f"{name}: {spent:.2f} of {usd:.2f} USD are spent"
+        if mode == Mode.WARN:
+            emit("budget_exceeded", entry=entry.id, run=run["id"], budget=name, spent=spent, cap=usd)
+        elif hardest is None or mode == Mode.STOP:
+            hardest = Over(mode=mode, words=words)
+    return hardest
+
+
+def caps(unit: Unit, env: str, policy: Policy, candidates: Sequence[Entry]) -> dict[tuple[str, str], Cap]:
+    """Return the budgets that hold entries back in the queue, by budget and what they are counted for."""
+    pausing = [rule for rule in policy.budgets if rule.on_exceeded == "pause"]
+    if not pausing:
+        return {}
+    held = unit.reserved(env)
+    found = {}
+    for rule in pausing:
+        for name in {rule.counted_for(entry) for entry in candidates}:
+            reserved = sum(
+                row["reserved_usd"] for row in held if rule.scope == "day" or name == row.get(_COLUMN[rule.scope])
+            )
+            spent = unit.spent(env, rule.scope, name)
+            found[rule.id, name] = Cap(id=rule.id, usd=rule.usd, spent=spent, reserved=reserved, mode=Mode.STOP)
+    return found
+
+
+def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipeline]) -> dict[str, float]:
+    """Return what a run of each pipeline is expected to cost: its mean so far, else its own budget."""
+    if not policy.budgets:
+        return {}
+    found = {}
+    for name, pipeline in pipelines.items():
+        past = unit.costs_of_jobs(env, name)
+        usual = sum(mean for _, mean in past.values())
+        found[name] = usual if past else pipeline.budget.usd if pipeline.budget else 0.0
+    return found
+
+
+_COLUMN = {"team": "team", "pipeline": "pipeline", "entry": "id"}
+
+
+def _budgets(
+    unit: Unit, entry: Entry, pipeline: Pipeline, job: Job, policy: Policy
+) -> Iterator[tuple[str, float, Mode, float]]:
+    if pipeline.budget is not None:
+        spent = unit.spent(entry.env, "entry", entry.id)
+        yield f"budget of pipeline {pipeline.name}", pipeline.budget.usd, Mode(pipeline.budget.on_exceeded), spent
+    if job.budget is not None:
+        spent = unit.spent_by_job(entry.id, job.id)
+        yield f"budget of job {job.id}", job.budget.usd, Mode(job.budget.on_exceeded), spent
+    for rule in policy.budgets:
+        if rule.on_exceeded != "pause":
+            yield rule.id, rule.usd, Mode(rule.on_exceeded), unit.spent(entry.env, rule.scope, rule.counted_for(entry))

@@ -1,0 +1,116 @@
+"""What a job says while it runs, into the store: its log in chunks, its progress, what it spends; secrets masked.
+
+A chunk is written once a second at most, in a transaction of its own that may be lost: nothing that counts is in it.
+What a call cost is written at once and synced, for a worker that dies has spent it all the same.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from backlog_worker.domain.budget import Usage, price
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.masking import masked
+from backlog_worker.executors import Report
+from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.perform import Taken
+from backlog_worker.telemetry import emit
+
+FLUSH_SECONDS = 1.0
+CHUNK_BYTES = 16 * 1024
+CHUNKS_KEPT = 64  # of the newest: a job that talks for hours keeps its last megabyte
+
+
+class StageReport(Report):
+    """The report of one take."""
+
+    def __init__(self, kit: Kit, taken: Taken, secrets: Sequence[str]) -> None:
+        super().__init__()
+        self._kit, self._taken, self._secrets = kit, taken, tuple(secrets)
+        self._waiting: list[str] = []
+        self._bytes = self._chunks = 0
+        self._said: int | None = None
+        self._flushed = time.monotonic()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def line(self, text: str) -> None:
+        """Keep a line for the log."""
+        with self._lock:
+            self._waiting.append(masked(text, self._secrets))
+            self._bytes += len(text)
+            full = self._bytes >= CHUNK_BYTES
+            self._begin()
+        if full:
+            self.flush()
+
+    def progress(self, percent: int) -> None:
+        """Keep how far the job is; it never goes back."""
+        with self._lock:
+            self.percent = max(self.percent or 0, min(100, percent))
+            self._begin()
+
+    def spend(self, usage: Usage) -> None:
+        """Write what a call used into the ledger, with its price where somebody knows it."""
+        usd = price(usage, self._taken.policy.prices)
+        self.usages.append(replace(usage, usd=usd))
+        if usd is None:
+            emit("price_unknown", model=usage.model, job=self._taken.job.id)
+        row = ledger_row(self._taken.entry, self._taken, usage, usd)
+        with self._kit.store.begin(actor=self._kit.worker) as unit:
+            unit.spend([{**row, "id": self._kit.new_id("usd")}])
+
+    def flush(self) -> None:
+        """Write what waits; a store that is away loses a part of a log, and nothing else."""
+        with self._lock:
+            text, self._waiting, self._bytes = "\n".join(self._waiting), [], 0
+            said, self._said = self.percent != self._said, self.percent
+            number, self._chunks = self._chunks, self._chunks + bool(text)
+        if not text and not said:
+            return
+        run_id, job_id, take = self._taken.key
+        try:
+            with self._kit.store.begin(actor=self._kit.worker) as unit:
+                unit.relaxed()
+                if text:
+                    row = {"run_id": run_id, "job_id": job_id, "take": take, "n": number, "text": text}
+                    unit.add_log(row, keep=CHUNKS_KEPT)
+                if said and self.percent is not None:
+                    unit.progress(run_id, job_id, take, self.percent)
+        except BacklogError as error:
+            emit("database_away", error=str(error))
+
+    def close(self) -> None:
+        """Write the rest."""
+        self._closed.set()
+        self.flush()
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._ticking, daemon=True, name="report")
+            self._thread.start()
+
+    def _ticking(self) -> None:
+        while not self._closed.wait(FLUSH_SECONDS):
+            self.flush()
+
+
+def ledger_row(entry: Entry, taken: Taken, usage: Usage, usd: float | None) -> dict[str, object]:
+    """Return a line of the ledger without its id."""
+    return {
+        "env": entry.env,
+        "entry_id": entry.id,
+        "run_id": taken.run["id"],
+        "job_id": taken.job.id,
+        "pipeline": taken.pipeline.name,
+        "team": entry.team,
+        "agent": taken.job.agent.name if taken.job.agent else "",
+        "model": usage.model,
+        "take": taken.take,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usd,
+    }

@@ -1,0 +1,125 @@
+"""What was spent, and results that may be used again: a ledger that is only added to, and a store with an end date."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backlog_worker.store.sql.limits import Limits
+
+SCOPES: Mapping[str, str] = {
+    "day": "at >= {day}",
+    "team": "at >= {day} AND team = :name",
+    "pipeline": "at >= {day} AND pipeline = :name",
+    "entry": "entry_id = :name",
+    "run": "run_id = :name",
+}
+_BY = ("pipeline", "team", "agent", "model", "job_id", "entry_id", "run_id")
+
+
+class Spending(Limits):
+    """Verbs of money and of stored results."""
+
+    def spend(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add lines to the ledger; the same id is added once."""
+        self.insert("spending", [{**row, "at": self.now()} for row in rows], "ON CONFLICT DO NOTHING")
+
+    def spent(self, env: str, scope: str, name: str = "") -> float:
+        """Return what was spent in a scope: a day, a team or a pipeline today, an entry or a run ever."""
+        text = f"SELECT coalesce(sum(usd), 0) FROM spending WHERE env = :env AND {SCOPES[scope]}"
+        values = {"env": env} | ({"name": name} if ":name" in text else {})
+        return float(self.value(text.replace("{day}", self._day()), **values))
+
+    def spent_by_job(self, entry_id: str, job_id: str) -> float:
+        """Return what one job of an entry has cost in all its runs."""
+        text = "SELECT coalesce(sum(usd), 0) FROM spending WHERE entry_id = :entry AND job_id = :job"
+        return float(self.value(text, entry=entry_id, job=job_id))
+
+    def costs(self, env: str, by: str, days: float) -> list[dict[str, Any]]:
+        """Return what was spent in the last days, by one of pipeline, team, agent, model, job, entry or run."""
+        column = by if by in _BY else "pipeline"
+        since = "{now} - " + ("make_interval(secs => :seconds)" if self.dialect.name == "postgresql" else ":seconds")
+        text = (
+            f"SELECT {column}, count(*), coalesce(sum(usd), 0), sum(CASE WHEN usd IS NULL THEN 1 ELSE 0 END),"
+            " sum(input_tokens), sum(output_tokens), sum(saved_usd) FROM spending"
+            f" WHERE env = :env AND at >= {since} GROUP BY {column} ORDER BY 3 DESC, 1"
+        )
+        names = ("name", "calls", "usd", "unknown", "input_tokens", "output_tokens", "saved_usd")
+        rows = self.run(text, env=env, seconds=days * 86_400)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def usage(self, run_id: str) -> dict[str, dict[str, Any]]:
+        """Return tokens and money of one run, by job; the price is None where one of its calls has none."""
+        text = (
+            "SELECT job_id, sum(input_tokens), sum(output_tokens), coalesce(sum(usd), 0), max(model), sum(saved_usd),"
+            " sum(CASE WHEN usd IS NULL THEN 1 ELSE 0 END) FROM spending WHERE run_id = :run GROUP BY job_id"
+        )
+        names = ("input_tokens", "output_tokens", "usd", "model", "saved_usd", "unknown")
+        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self.run(text, run=run_id)}
+
+    def reserved(self, env: str) -> list[dict[str, Any]]:
+        """Return what entries that are ready or in progress have reserved, with their team and pipeline."""
+        text = (
+            "SELECT id, team, pipeline, reserved_usd FROM entries WHERE env = :env"
+            " AND status IN ('ready', 'in_progress') AND reserved_usd IS NOT NULL"
+        )
+        return self.select("entries", text, env=env)
+
+    def costs_of_jobs(self, env: str, pipeline: str) -> dict[str, tuple[int, float]]:
+        """Return the mean price of a run's job by job, from the ledger: (runs, mean US dollars)."""
+        text = (
+            "SELECT job_id, count(DISTINCT run_id), coalesce(sum(usd), 0) FROM spending"
+            " WHERE env = :env AND pipeline = :name GROUP BY job_id"
+        )
+        return {row[0]: (row[1], float(row[2]) / max(1, row[1])) for row in self.run(text, env=env, name=pipeline)}
+
+    def durations(self, env: str, hashes: Sequence[str], most: int) -> list[tuple[str, float]]:
+        """Return (job, seconds) of the last completed stages of a pipeline's versions."""
+        seconds = self._between("s.started_at", "s.ended_at")
+        text = (
+            f"SELECT s.job_id, {seconds} FROM stages s JOIN entries e ON e.id = s.entry_id WHERE e.env = :env"
+            " AND s.status = 'completed' AND s.started_at IS NOT NULL AND s.pipeline_hash {ids}"
+            " ORDER BY s.ended_at DESC LIMIT :most"
+        )
+        return [(row[0], float(row[1])) for row in self.run(text, env=env, ids=self.dialect.bind(hashes), most=most)]
+
+    def keep_result(self, row: Mapping[str, Any], ttl: float) -> None:
+        """Keep a result under its key for *ttl* seconds, in place of an older one."""
+        self.insert(
+            "results",
+            [{**row, "at": self.now(), "until": self.now().timestamp() + ttl}],
+            "ON CONFLICT (env, key) DO UPDATE SET output = excluded.output, sha256 = excluded.sha256,"
+            " artifacts = excluded.artifacts, gates = excluded.gates, usd = excluded.usd, at = excluded.at,"
+            " until = excluded.until, entry_id = excluded.entry_id, run_id = excluded.run_id",
+        )
+
+    def result(self, env: str, key: str) -> dict[str, Any] | None:
+        """Return a stored result that is not over, and count that it was used."""
+        text = (
+            "UPDATE results SET hits = hits + 1 WHERE env = :env AND key = :key AND until > {now}"
+            " RETURNING key, pipeline, job_id, entry_id, run_id, sha256, output, artifacts, gates, usd, at"
+        )
+        rows = self.select("results", text, env=env, key=key)
+        return rows[0] if rows else None
+
+    def results(self, env: str, most: int) -> list[dict[str, Any]]:
+        """Return stored results, newest first."""
+        text = (
+            "SELECT key, pipeline, job_id, entry_id, run_id, sha256, usd, at, until, hits FROM results"
+            " WHERE env = :env ORDER BY at DESC LIMIT :most"
+        )
+        return self.select("results", text, env=env, most=most)
+
+    def forget_results(self, env: str, *, pipeline: str = "", everything: bool = False) -> int:
+        """Drop stored results: of one pipeline, all, or those that are over."""
+        if everything:
+            return self.count("DELETE FROM results WHERE env = :env", env=env)
+        if pipeline:
+            return self.count("DELETE FROM results WHERE env = :env AND pipeline = :name", env=env, name=pipeline)
+        return self.count("DELETE FROM results WHERE env = :env AND until < {now}", env=env)
+
+    def _day(self) -> str:
+        if self.dialect.name == "postgresql":
+            return "date_trunc('day', {now} AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'"
+        return "CAST({now} / 86400 AS INTEGER) * 86400"
+
+    def _between(self, first: str, last: str) -> str:
+        return f"extract(epoch FROM {last} - {first})" if self.dialect.name == "postgresql" else f"{last} - {first}"
