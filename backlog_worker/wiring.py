@@ -1,8 +1,10 @@
 """The composition root: settings in, the kit out; nothing is built anywhere else."""
 
+import importlib.util
 import os
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ulid import ULID
@@ -46,7 +48,13 @@ def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Execut
         "template": TemplateExecutor(),
         "openai": OpenAIExecutor(given.openai_url),
     }
-    return {**found, "agent": AgentExecutor(found, endpoint=bool(given.openai_url))}
+    speaks: Callable[[], bool] = bool
+    if importlib.util.find_spec("acp") is not None:  # an optional part: `backlog-worker[acp]`
+        from backlog_worker.executors import acp
+
+        found["acp"] = acp.AcpExecutor(project=commands.project, workspaces=commands.workspaces)
+        speaks = acp.here
+    return {**found, "agent": AgentExecutor(found, endpoint=bool(given.openai_url), speaks=speaks)}
 
 
 def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store | None = None) -> Kit:

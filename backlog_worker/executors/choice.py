@@ -1,6 +1,6 @@
 """Which executor drives an agent: the one that its file names, or the first that works here."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from backlog_worker.domain.agent import Agent
@@ -12,8 +12,11 @@ from backlog_worker.executors import Executor, Work, presets
 class AgentExecutor:
     """Hands a job of an agent to the executor that drives it."""
 
-    def __init__(self, executors: Mapping[str, Executor], *, endpoint: bool = False) -> None:
+    def __init__(
+        self, executors: Mapping[str, Executor], *, endpoint: bool = False, speaks: Callable[[], bool] = bool
+    ) -> None:
         self._executors = executors
+        self._speaks = speaks
         self._endpoint = endpoint
 
     def perform(self, job: Job, work: Work) -> Result:
@@ -37,6 +40,8 @@ class AgentExecutor:
         """Return the name of the executor that drives an agent here; nothing where none works."""
         if agent.executor != "auto":
             return agent.executor
+        if "acp" in self._executors and not agent.command and self._speaks():
+            return "acp"
         if agent.command or agent.preset or presets.here():
             return "command"
         if agent.endpoint or self._endpoint:

@@ -57,7 +57,7 @@ class Preset:
         if ended.timed_out or ended.killed:
             return otherwise()
         failed = ended.status != 0 or bool(told.get("is_error"))
-        if failed and _LIMITED.search(ended.tail):
+        if failed and limited(ended.tail):
             return throttled(ended.tail)
         result = otherwise()
         if isinstance(result, Done) and result.output is None:
@@ -96,6 +96,11 @@ def found(agent: Agent | None) -> Preset:
 def here() -> str:
     """Return the first well-known agent whose program is on the path, or nothing."""
     return next((name for name, each in PRESETS.items() if shutil.which(each.command[0])), "")
+
+
+def limited(text: str) -> bool:
+    """Return whether a text tells of a limit of the provider."""
+    return _LIMITED.search(text) is not None
 
 
 def throttled(text: str) -> Throttled:

@@ -105,10 +105,10 @@ def watched(child: "subprocess.Popen[bytes]", limits: Limits, heard: Callable[[]
 def kill(child: "subprocess.Popen[bytes]") -> None:
     """End the whole group: TERM, five seconds, KILL; also what the child left behind in its group."""
     if child.poll() is None:
-        _signal(child.pid, signal.SIGTERM)
+        signal_group(child.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=TERM_SECONDS)
-    _signal(child.pid, signal.SIGKILL)
+    signal_group(child.pid, signal.SIGKILL)
     child.wait()
 
 
@@ -140,6 +140,12 @@ def kill_pid(pid: int) -> None:
     """Kill one process that a dead worker left behind."""
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
+
+
+def signal_group(group: int, number: int) -> None:
+    """Send a signal to a whole group; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
+        os.killpg(group, number)
 
 
 class Tail:
@@ -205,8 +211,3 @@ def _fed(child: "subprocess.Popen[bytes]", text: str) -> None:
 def _lost(child: "subprocess.Popen[bytes]", killed: threading.Event) -> None:
     killed.set()
     kill(child)
-
-
-def _signal(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
-        os.killpg(group, number)

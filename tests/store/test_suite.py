@@ -134,7 +134,7 @@ def test_migrating_again_changes_nothing_and_the_dry_run_writes_nothing(url):
     assert "CREATE TABLE entries" in migrate.dry_run(store)
     assert migrate.revision(store) == 0
     assert migrate.upgrade(store) == (0, 2)
-    assert migrate.upgrade(store) == (1, 1)
+    assert migrate.upgrade(store) == (2, 2)
     assert migrate.dry_run(store) == ""
     migrate.fitting(store)
 

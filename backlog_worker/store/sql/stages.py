@@ -111,7 +111,9 @@ class Stages(Queue):
     def answered(self, entry_id: str, pipeline_hash: str, job_id: str, values: Mapping[str, Any]) -> None:
         """Write what a person's word makes of a waiting stage."""
         row = {"entry_id__": entry_id, "pipeline_hash__": pipeline_hash, "job_id__": job_id, **values}
-        self.update("stages", [{**row, "rung_at": None, "leased_until": None}], f"{_KEY} AND stages.status <> 'running'")
+        self.update(
+            "stages", [{**row, "rung_at": None, "leased_until": None}], f"{_KEY} AND stages.status <> 'running'"
+        )
 
     def progress(self, run_id: str, job_id: str, take: int, percent: int) -> None:
         """Say how far a running stage is, in percent."""

@@ -1,0 +1,296 @@
+"""An agent over the Agent Client Protocol, version 1: permissions become approvals, its plan progress, its usage cost.
+
+Protocol: https://agentclientprotocol.com; JSON-RPC over the standard streams of a child process.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from acp import PROTOCOL_VERSION, Client, RequestError, connect_to_agent, text_block
+from acp.schema import (
+    AgentMessageChunk,
+    AgentPlanUpdate,
+    AllowedOutcome,
+    ClientCapabilities,
+    DeniedOutcome,
+    Implementation,
+    PermissionOption,
+    RequestPermissionResponse,
+    ToolCallStart,
+    ToolCallUpdate,
+    UsageUpdate,
+)
+
+from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.masking import masked
+from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Work, presets, process
+from backlog_worker.executors.command import environment
+from backlog_worker.executors.workspace import Workspace
+
+# How well-known agents are started to speak the protocol.
+COMMANDS = {
+    "claude": ("claude-code-acp",),
+    "gemini": ("gemini", "--experimental-acp"),
+    "codex": ("codex-acp",),
+    "goose": ("goose", "acp"),
+    "opencode": ("opencode", "acp"),
+}
+# What a kind of tool call needs the permission for; whatever is not known is asked about as a command.
+NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
+    "fetch": "network"
+}
+TERM_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AcpExecutor:
+    """Starts an agent, gives it one prompt, and answers what it asks on the way."""
+
+    project: Path
+    workspaces: Path
+
+    def perform(self, job: Job, work: Work) -> Result:
+        """Let the agent of *work* do *job*."""
+        command = _command(work)
+        if not command:
+            known = ", ".join(COMMANDS)
+            reason = f"no agent that speaks the Agent Client Protocol was found; set `command` or `preset` ({known})"
+            return Refused(kind=FailureKind.POLICY, reason=reason, role="operator")
+        shared = job.execution.isolation == "shared"
+        workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{work.take}", shared=shared)
+        try:
+            workspace.give(work.context(job), work.prompt)
+            folder = self.project if job.execution.isolation == "project" else workspace.place
+            session = _Session(job=job, work=work, workspace=workspace, folder=folder)
+            return asyncio.run(session.run(command))
+        except OSError as error:
+            return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the agent cannot be started: {error}")
+        finally:
+            workspace.remove()
+
+
+@dataclass(slots=True)
+class _Session:
+    """One session with an agent, and what it said."""
+
+    job: Job
+    work: Work
+    workspace: Workspace
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    asked: Asked | None = None
+    cost: float | None = None
+    broke: bool = False
+    ending: "asyncio.Event" = field(default_factory=asyncio.Event)
+
+    async def run(self, command: Sequence[str]) -> Result:
+        """Start the agent, talk to it, end it; its whole group is gone afterwards."""
+        child = await asyncio.create_subprocess_exec(
+            *process.tether("KILL"),
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            cwd=self.folder,
+            env=environment(self.work, self.workspace),
+            start_new_session=True,
+            limit=16 * 1024 * 1024,
+        )
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(self._talk(child))
+
+        def _lost() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        self.work.stop.on_gone(_lost)
+        try:
+            return await asyncio.wait_for(task, self.work.timeout.total_seconds())
+        except TimeoutError:
+            text = f"timed out after {self.work.timeout.total_seconds():g} s"
+            return Faulted(kind=FailureKind.TIMEOUT, reason=text)
+        except asyncio.CancelledError:
+            return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the agent was killed")
+        except (RequestError, ConnectionError, ValueError) as error:
+            return _failed(error)
+        finally:
+            self._spend(None)
+            await _ended(child)
+
+    async def _talk(self, child: "asyncio.subprocess.Process") -> Result:
+        connection = connect_to_agent(cast("Client", self), child.stdin, child.stdout)
+        async with contextlib.aclosing(_Closing(connection)):
+            await connection.initialize(
+                protocol_version=PROTOCOL_VERSION,
+                client_capabilities=ClientCapabilities(),
+                client_info=Implementation(name="backlog-worker", version="1"),
+            )
+            session = await connection.new_session(cwd=str(self.folder), mcp_servers=[])
+            prompting = asyncio.ensure_future(
+                connection.prompt(session_id=session.session_id, prompt=[text_block(self.work.prompt)])
+            )
+            # An agent that is killed breaks its promise to answer: that is no news, and nobody waits for it.
+            prompting.add_done_callback(lambda done: done.cancelled() or done.exception())
+            ending = asyncio.ensure_future(self.ending.wait())
+            await asyncio.wait([prompting, ending], return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            if not prompting.done():
+                await connection.cancel(session_id=session.session_id)
+                prompting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, RequestError):
+                    await prompting
+                return self._stopped()
+            answer = prompting.result()
+            self._spend(answer.usage)
+            return self._stopped() if self.asked or self.broke else self._result(str(answer.stop_reason))
+
+    async def request_permission(
+        self, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
+    ) -> RequestPermissionResponse:
+        """Answer by the agent's file; where that says `ask`, the session ends and a person is asked."""
+        kind = str(tool_call.kind or "other")
+        need = NEEDS.get(kind, "shell")
+        title = str(tool_call.title or kind)[:200]
+        detail = f"{need}: {title}"
+        word = self.work.agent.permissions.get(need, "ask") if self.work.agent else "ask"
+        if word == "workspace":
+            word = "allow" if self._inside(tool_call) else "ask"
+        if word == "allow" or detail in self.work.granted:
+            return _chosen(options, "allow")
+        self.work.report.line(f"[permission] {detail}: {word}")
+        if word == "ask":
+            question = f'Permission: agent {self.work.agent.name if self.work.agent else ""} wants "{title}" ({need})'
+            self.asked = Asked(question=masked(question), kind="permission", detail=detail, role="operator")
+            self.ending.set()
+            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+        return _chosen(options, "reject")
+
+    async def session_update(self, update: Any, **_: Any) -> None:  # noqa: ANN401 - one of thirteen
+        """Take what the agent says: words into the log, its plan into progress, its usage into cost."""
+        if isinstance(update, AgentMessageChunk):
+            text = getattr(update.content, "text", "")
+            self.said.append(text)
+            for line in text.splitlines():
+                self.work.report.line(line)
+        elif isinstance(update, AgentPlanUpdate) and update.entries:
+            done = sum(entry.status == "completed" for entry in update.entries)
+            self.work.report.progress(100 * done // len(update.entries))
+        elif isinstance(update, ToolCallStart):
+            self.work.report.line(f"[tool] {update.title}")
+        elif isinstance(update, UsageUpdate) and update.cost and update.cost.currency == "USD":
+            self.cost = update.cost.amount
+            limit = self.work.agent.usd if self.work.agent else None
+            if limit is not None and self.cost > limit:
+                self.broke = True
+                self.ending.set()
+
+    def on_connect(self, conn: Any) -> None:  # noqa: ANN401 - the library's own connection
+        """Do nothing: the connection is ours already."""
+
+    def _inside(self, call: ToolCallUpdate) -> bool:
+        """Return whether a tool call names only places inside the folder where the agent works."""
+        places = [Path(each.path) for each in call.locations or ()]
+        root = self.folder.resolve()
+        return bool(places) and all((root / each).resolve().is_relative_to(root) for each in places)
+
+    def _stopped(self) -> Result:
+        if self.asked is not None:
+            return self.asked
+        limit = self.work.agent.usd if self.work.agent else None
+        reason = f"the agent spent {self.cost:.2f} USD, its limit is {limit}"
+        return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
+
+    def _result(self, stop_reason: str) -> Result:
+        if stop_reason == "refusal":
+            return Refused(kind=FailureKind.EXECUTION, reason=f"the agent refused: {''.join(self.said)[-300:]}")
+        if stop_reason != "end_turn":
+            return Faulted(kind=FailureKind.EXECUTION, reason=f"the agent stopped: {stop_reason}")
+        try:
+            value = self.workspace.returned(self.job.execution.output_bytes)
+            artifacts = self.workspace.artifacts(self.job.artifacts)
+        except ValueError as error:
+            return Faulted(kind=FailureKind.VALIDATION, reason=f"its output is not usable: {error}")
+        if value is None:
+            text = "".join(self.said)
+            try:
+                value = presets.json_in(text)
+            except ValueError:
+                value = {"text": text[-64_000:]}
+        if isinstance(value, dict) and value.get("success") is False:
+            return Faulted(kind=FailureKind.EXECUTION, reason=masked(str(value.get("message") or "it gave up"))[:400])
+        wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
+        return Done(output=value["data"] if wrapped else value, artifacts=artifacts)
+
+    def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
+        if usage is None and self.cost is None:
+            return
+        model = self.work.agent.model if self.work.agent else ""
+        self.work.report.spend(
+            Usage(
+                model="" if model == "default" else model,
+                input_tokens=getattr(usage, "input_tokens", 0) or 0,
+                output_tokens=getattr(usage, "output_tokens", 0) or 0,
+                usd=self.cost,
+            )
+        )
+        self.cost = None
+
+
+class _Closing:
+    """Closes a connection where `contextlib.aclosing` asks for it."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401 - the library's own connection
+        self._connection = connection
+
+    async def aclose(self) -> None:
+        """Close it, whatever state it is in."""
+        with contextlib.suppress(Exception):
+            await self._connection.close()
+
+
+def _command(work: Work) -> list[str]:
+    agent = work.agent
+    if agent is not None and agent.command:
+        return list(agent.command)
+    names = [agent.preset] if agent is not None and agent.preset else list(COMMANDS)
+    found = next((COMMANDS[each] for each in names if each in COMMANDS and shutil.which(COMMANDS[each][0])), ())
+    return list(found)
+
+
+def here() -> bool:
+    """Return whether an agent that speaks the protocol is on the path."""
+    return any(shutil.which(command[0]) for command in COMMANDS.values())
+
+
+def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermissionResponse:
+    """Choose the option that grants or refuses just this once."""
+    wanted = sorted(
+        (each for each in options if str(each.kind).startswith(word)), key=lambda each: "always" in each.kind
+    )
+    if not wanted:
+        return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
+    return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=wanted[0].option_id))
+
+
+def _failed(error: Exception) -> Result:
+    text = masked(f"{error} {getattr(error, 'data', None) or ''}".strip())[:400]
+    if presets.limited(text):
+        return presets.throttled(text)
+    kind = FailureKind.INFRASTRUCTURE if isinstance(error, ConnectionError) else FailureKind.EXECUTION
+    if "auth" in text.lower():
+        return Refused(kind=FailureKind.POLICY, reason=f"the agent is not signed in: {text}", role="operator")
+    return Faulted(kind=kind, reason=f"the agent failed: {text}")
+
+
+async def _ended(child: "asyncio.subprocess.Process") -> None:
+    process.signal_group(child.pid, signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), TERM_SECONDS)
+    process.signal_group(child.pid, signal.SIGKILL)
+    await child.wait()
