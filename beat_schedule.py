@@ -6,5 +6,6 @@ from celery.schedules import schedule
 BEAT_SCHEDULE = {
     "dispatch": {"task": "backlog.dispatch", "schedule": schedule(2.0), "options": {"expires": 2}},
     "sweep": {"task": "backlog.sweep", "schedule": schedule(2.0), "options": {"expires": 2}},
+    "triggers": {"task": "backlog.triggers", "schedule": schedule(20.0), "options": {"expires": 20}},
     "send": {"task": "backlog.send", "schedule": schedule(10.0), "options": {"expires": 10}},
 }

@@ -22,13 +22,22 @@ TASKS = {step: f"backlog.{step}" for step in Step}
 ROUTES = {
     Step.DISPATCH: "control",
     Step.SWEEP: "control",
+    Step.TRIGGERS: "control",
     Step.CLAIM: "stages",
     Step.STAGE: "stages",
     Step.HUMAN_REVIEW: "dead_letter",
     Step.SEND: "writeback",
 }
 # Redis takes 0 first, RabbitMQ 9: so bells carry a priority on Redis only. Runs that began go before new ones.
-PRIORITY = {Step.DISPATCH: 0, Step.SWEEP: 0, Step.STAGE: 3, Step.CLAIM: 6, Step.HUMAN_REVIEW: 3, Step.SEND: 6}
+PRIORITY = {
+    Step.DISPATCH: 0,
+    Step.SWEEP: 0,
+    Step.TRIGGERS: 3,
+    Step.STAGE: 3,
+    Step.CLAIM: 6,
+    Step.HUMAN_REVIEW: 3,
+    Step.SEND: 6,
+}
 EXCHANGE = Exchange(
     "backlog", type="topic" if AMQP else "direct"
 )  # a direct one makes Celery warn beside quorum queues

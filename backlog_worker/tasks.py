@@ -9,10 +9,10 @@ from celery import signals
 
 from backlog_worker import telemetry
 from backlog_worker.celery import SETTINGS, TASKS, app, ring
-from backlog_worker.domain.bell import Step
+from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process
-from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage
+from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage, triggers
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
@@ -37,6 +37,12 @@ def dispatch_tick() -> None:
 def sweep() -> None:
     """Take back what the dead held; ring again."""
     _do(lambda: claim.sweep(kit()))
+
+
+@app.task(name=TASKS[Step.TRIGGERS])
+def file_scheduled() -> None:
+    """File what schedules of pipelines ask for."""
+    _do(lambda: triggers.scheduled(kit()))
 
 
 @app.task(name=TASKS[Step.CLAIM])
@@ -72,7 +78,7 @@ def _do(step: Callable[[], object]) -> None:
     except BacklogError as error:
         emit("step_refused", error=str(error))
     else:
-        ring(found if isinstance(found, list) else [])
+        ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
 
 
 @signals.setup_logging.connect

@@ -21,6 +21,8 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "cache_used": (logging.INFO, "a stored result was used"),
     "price_unknown": (logging.WARNING, "nobody knows the price of a model; set it in `prices` of the policy"),
     "budget_exceeded": (logging.WARNING, "a budget that only warns is used up"),
+    "triggered": (logging.INFO, "a trigger filed an entry"),
+    "delivery_refused": (logging.WARNING, "a message with a wrong signature was refused"),
     "claim_lost": (logging.WARNING, "a claim was lost; its child was killed and nothing was written"),
     "stale_write_refused": (logging.WARNING, "a late write of a run that lost its claim was refused"),
     "given_back": (logging.INFO, "a run was given back at shutdown; nothing was counted"),

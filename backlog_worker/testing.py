@@ -4,7 +4,6 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,17 +12,9 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.outcome import Done, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Work
-from backlog_worker.executors.command import CommandExecutor
-from backlog_worker.executors.template import TemplateExecutor
 from backlog_worker.integrations import DefinitionFile
-from backlog_worker.integrations.artifacts import FolderArtifacts
-from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.lifecycle import Kit, claim, dispatch, intake, review, send, stage
-from backlog_worker.lifecycle.definitions import Book, reload
-from backlog_worker.lifecycle.heart import Heart
-from backlog_worker.lifecycle.report import StageReport
-from backlog_worker.store import Store, migrate
-from backlog_worker.wiring import new_id
+from backlog_worker.wiring import memory_kit, new_id
 
 POLICY = """\
 version: 1
@@ -42,6 +33,9 @@ jobs:
   - { id: check, python: "fake:check", dependsOn: draft }
   - { id: publish, python: "fake:publish", dependsOn: check }
 """
+
+
+SLOTS = 4
 
 
 @dataclass(slots=True)
@@ -158,7 +152,7 @@ def bench(
     url: str = "memory://",
     policy: str = POLICY,
     pipelines: Sequence[str] = (PIPELINE,),
-    slots: int = 4,
+    slots: int = SLOTS,
     clock: Callable[[], float] | None = None,
     files: Mapping[str, Any] = MappingProxyType({}),
     secrets: Mapping[str, str] = MappingProxyType({}),
@@ -168,37 +162,18 @@ def bench(
     *files* are what pipelines may read: schemas, agents, included files, by their paths.
     """
     standing = Clock()
-    store = Store(url, clock=clock or standing)
-    migrate.upgrade(store)
     executor = FakeExecutor()
     folder = Path(tempfile.mkdtemp(prefix="backlog-"))
     texts = Texts([DefinitionFile(kind="policy", file="policy.yml", body=policy)])
     texts.texts += [
         DefinitionFile(kind="pipeline", file=f"{n}.yml", body=body, contracts=files) for n, body in enumerate(pipelines)
     ]
-    commands = CommandExecutor(project=folder, workspaces=folder / "workspaces")
-    kit = Kit(
-        env="prod",
-        worker="worker@bench",
-        store=store,
-        definitions=texts,
-        book=Book(env="prod"),
-        executors={"python": executor, "agent": executor, "command": commands, "template": TemplateExecutor()},
-        gates=commands,
-        artifacts=FolderArtifacts(folder / "artifacts"),
-        tracker=FolderTracker(folder / "writebacks"),
-        heart=Heart(store),
-        report=StageReport,
-        secrets=secrets.get,
-        new_id=new_id,
-        jitter=lambda: 0.5,
-        pause=lambda _seconds: None,
-        seen_within=timedelta(days=3650),
-    )
-    reload(store, kit.book, texts, author="file", first=True)
-    row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 2, "schema_max": 2}
-    with store.begin() as unit:
-        unit.see_worker(row)
+    fakes = {"python": executor, "agent": executor}
+    kit = memory_kit(texts, fakes, folder=folder, clock=clock or standing, url=url, secrets=secrets.get)
+    if slots != SLOTS:
+        row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 2}
+        with kit.store.begin() as unit:
+            unit.see_worker(row)
     return Bench(kit=kit, clock=standing, executor=executor, texts=texts)
 
 

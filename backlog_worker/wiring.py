@@ -3,8 +3,11 @@
 import importlib.util
 import os
 import random
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from ulid import ULID
@@ -15,7 +18,9 @@ from backlog_worker.executors.choice import AgentExecutor
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.executors.openai import OpenAIExecutor
 from backlog_worker.executors.python import PythonExecutor
+from backlog_worker.executors.replay import Answers, ReplayExecutor
 from backlog_worker.executors.template import TemplateExecutor
+from backlog_worker.integrations import Definitions
 from backlog_worker.integrations.artifacts import FolderArtifacts
 from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.integrations.project import Project
@@ -26,6 +31,9 @@ from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
+
+NOTHING: Mapping[str, str] = {}
+NO_SECRETS: Callable[[str], str | None] = NOTHING.get
 
 
 def new_id(prefix: str) -> str:
@@ -38,6 +46,76 @@ def store_of(settings: Settings) -> Store:
     if settings.database.startswith("sqlite:///"):
         Path(settings.database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     return Store(settings.database)
+
+
+def memory_kit(
+    definitions: Definitions,
+    executors: Mapping[str, Executor],
+    *,
+    folder: Path,
+    clock: Callable[[], float],
+    url: str = "memory://",
+    root: Path | None = None,
+    secrets: Callable[[str], str | None] = NO_SECRETS,
+) -> Kit:
+    """Build a kit over a store of its own that pauses nowhere: for tests, rehearsals, and single jobs.
+
+    A worker with four slots is seen in it for ever; commands of gates run in *root*.
+    """
+    store = Store(url, clock=clock)
+    migrate.upgrade(store)
+    commands = CommandExecutor(project=root or folder, workspaces=folder / "workspaces")
+    kit = Kit(
+        env="prod",
+        worker="worker@bench",
+        store=store,
+        definitions=definitions,
+        book=Book(env="prod"),
+        executors={"command": commands, "template": TemplateExecutor(), **executors},
+        gates=commands,
+        artifacts=FolderArtifacts(folder / "artifacts"),
+        tracker=FolderTracker(folder / "writebacks"),
+        heart=Heart(store),
+        report=StageReport,
+        secrets=secrets,
+        new_id=new_id,
+        jitter=lambda: 0.5,
+        pause=lambda _seconds: None,
+        seen_within=timedelta(days=3650),
+    )
+    reload(store, kit.book, definitions, author="file", first=True)
+    with store.begin() as unit:
+        unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 2})
+    return kit
+
+
+def rehearsal(definitions: Definitions, answers: Answers, *, root: Path) -> tuple[Kit, Callable[[float], None]]:
+    """Build a kit whose executors answer from a recording, and the hand that moves its clock."""
+    now = [1_800_000_000.0]
+
+    def _forward(seconds: float) -> None:
+        now[0] += seconds
+
+    executor = ReplayExecutor(answers)
+    kinds = dict.fromkeys(("agent", "command", "python", "template"), executor)
+    folder = Path(tempfile.mkdtemp(prefix="rehearsal-"))
+    return memory_kit(definitions, kinds, folder=folder, clock=lambda: now[0], root=root), _forward
+
+
+def solo(given: Settings) -> Kit:
+    """Build a kit that does single jobs in this directory, with the real executors and no backlog."""
+    project = Project(given.folder)
+    folder = Path(tempfile.mkdtemp(prefix="solo-"))
+    commands = CommandExecutor(project=project.root, workspaces=folder / "workspaces")
+    kit = memory_kit(
+        project,
+        executors_of(given, commands),
+        folder=folder,
+        clock=time.time,
+        root=project.root,
+        secrets=Secrets(given.secrets_dir, given.secrets_command),
+    )
+    return replace(kit, pause=time.sleep, artifacts=FolderArtifacts(project.state / "artifacts"))
 
 
 def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Executor]:

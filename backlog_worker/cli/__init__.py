@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from backlog_worker.cli import admin, definitions, entries, local, reviews, runs
+from backlog_worker.cli import admin, agents, definitions, entries, local, pipelines, reviews, runs
 from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
 from backlog_worker.domain.errors import BacklogError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (local, entries, runs, reviews, definitions, admin):
+for module in (local, entries, runs, reviews, pipelines, definitions, agents, admin):
     module.register(app)
 
 

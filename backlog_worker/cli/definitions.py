@@ -1,4 +1,4 @@
-"""pipeline, policy, schema, explain-code: the files that people write."""
+"""policy, schema, explain-code: the files that people write."""
 
 import json
 from pathlib import Path
@@ -13,71 +13,21 @@ from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageE
 if TYPE_CHECKING:
     from backlog_worker.domain.errors import Finding
 
-pipeline = typer.Typer(help="Pipelines.", no_args_is_help=True)
 policy = typer.Typer(help="The rules of the backlog.", no_args_is_help=True)
 Files = Annotated[list[Path] | None, typer.Argument(help="Files; none: those of the project.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.add_typer(pipeline, name="pipeline")
     app.add_typer(policy, name="policy")
     app.command("schema")(schema)
     app.command("explain-code")(explain_code)
 
 
-@pipeline.command("list")
-def list_pipelines() -> None:
-    """List the pipelines that are in force."""
-    with_kit, _ = kit()
-    with with_kit.store.read() as unit:
-        found = with_kit.book.pipelines(unit)
-    rows = [
-        (p.name, p.version, p.hash[:12], len(p.jobs), "yes" if p.light else "no", p.description) for p in found.values()
-    ]
-    data = [{"name": p.name, "version": p.version, "sha256": p.hash} for p in found.values()]
-    columns = ("name", "version", "hash", "jobs", "light", "description")
-    shown("backlog-worker/pipelines", data, lambda: table("", columns, rows))
-
-
-@pipeline.command("show")
-def show_pipeline(name: str) -> None:
-    """Show one pipeline, job by job."""
-    with_kit, _ = kit()
-    with with_kit.store.read() as unit:
-        found = with_kit.book.pipeline(unit, name)
-    if found is None:
-        message = f"no pipeline {name} is in force"
-        raise NotFoundError(message, hint="backlog-worker pipeline list")
-    rows = [
-        (
-            j.id,
-            j.kind,
-            j.target,
-            f"{j.timeout.total_seconds():g} s",
-            j.retry.max_attempts,
-            [g.id for g in j.gates],
-            "inline" if j.inline else "",
-            "approval" if j.approval else "",
-        )
-        for j in found.jobs
-    ]
-    columns = ("job", "by", "what", "timeout", "attempts", "gates", "", "")
-    shown(
-        "backlog-worker/pipeline", {"body": found.body}, lambda: table(f"{found.name} {found.version}", columns, rows)
-    )
-
-
-@pipeline.command("validate")
-def validate_pipelines(files: Files = None) -> None:
-    """Check pipelines; every mistake of every file at once."""
-    _validate("pipeline", files)
-
-
 @policy.command("validate")
 def validate_policy(files: Files = None) -> None:
     """Check the policy; every mistake at once."""
-    _validate("policy", files)
+    validate("policy", files)
 
 
 @policy.command("show")
@@ -113,8 +63,8 @@ def run_examples(files: Files = None) -> None:
     from backlog_worker.domain.priority import example_orders
 
     failed = 0
-    for path in _paths("policy", files):
-        found = policies.load(_text(path), file=str(path))
+    for path in paths("policy", files):
+        found = policies.load(text_of(path), file=str(path))
         now = datetime.now(UTC)
         for name, order, ranked in example_orders(found, now):
             given = [each.entry.id for each in ranked]
@@ -133,7 +83,7 @@ def run_examples(files: Files = None) -> None:
         raise SystemExit(1)
 
 
-def schema(kind: Annotated[str, typer.Argument(help="policy, pipeline, entry or writeback.")]) -> None:
+def schema(kind: Annotated[str, typer.Argument(help="policy, pipeline, agent or entry.")]) -> None:
     """Print a JSON Schema for editors."""
     print(json.dumps(schema_of(kind), indent=1))  # noqa: T201 - the schema itself is the output
 
@@ -142,12 +92,18 @@ def schema_of(kind: str) -> dict[str, object]:
     """Return the JSON Schema of one kind of file; raises UsageError."""
     from pydantic import BaseModel
 
+    from backlog_worker.domain.agent import AgentFile
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.draft import Draft
     from backlog_worker.domain.language import PipelineFile
     from backlog_worker.domain.policy import PolicyFile
 
-    models: dict[str, type[BaseModel]] = {"policy": PolicyFile, "pipeline": PipelineFile, "entry": Draft}
+    models: dict[str, type[BaseModel]] = {
+        "policy": PolicyFile,
+        "pipeline": PipelineFile,
+        "agent": AgentFile,
+        "entry": Draft,
+    }
     if kind not in models:
         message = f"there is no schema {kind!r}"
         raise UsageError(message, hint=suggestion(kind, list(models)) or f"one of: {', '.join(models)}")
@@ -169,15 +125,16 @@ def explain_code(code: str) -> None:
     shown("backlog-worker/code", {"code": code, "means": found[0], "remedy": found[1]}, lambda: say(found[0], found[1]))
 
 
-def _validate(kind: str, files: list[Path] | None) -> None:
+def validate(kind: str, files: list[Path] | None) -> None:
+    """Check files of one kind and end with status 7 where any is wrong; every mistake of every file is shown."""
     from backlog_worker.integrations.project import contracts
     from backlog_worker.lifecycle.definitions import parsed
 
     findings: list[Finding] = []
-    paths = _paths(kind, files)
-    for path in paths:
+    for path in paths(kind, files):
         try:
-            found = parsed(kind, _text(path), str(path), contracts(path))
+            found = parsed(kind, text_of(path), str(path), contracts(path))
+            talk(*(str(each) for each in getattr(found, "warnings", ())))
             talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")
         except InvalidFileError as error:
             findings += error.findings
@@ -196,7 +153,8 @@ def _as_json(findings: "list[Finding]") -> bool:
     return OPTIONS.as_json
 
 
-def _paths(kind: str, files: list[Path] | None) -> list[Path]:
+def paths(kind: str, files: list[Path] | None) -> list[Path]:
+    """Return the files that were named, or those of the project; raises NotFoundError where there are none."""
     from backlog_worker import settings
 
     if files:
@@ -209,7 +167,8 @@ def _paths(kind: str, files: list[Path] | None) -> list[Path]:
     return found
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Read a file as text; raises NotFoundError or UsageError that names it."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -38,6 +38,8 @@ def list_reviews(
 @review.command("show")
 def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")]) -> None:
     """Show one review with what was tried."""
+    import json
+
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.review(review_id)
@@ -49,6 +51,8 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
     def _human() -> None:
         say(f"{found.id}  {found.kind}  due {plain(found.due_at)}  owner {found.owner}  role {found.role}")
         say(f"entry     {found.entry_id}  {plain(entry.title) if entry else ''}", f"question  {plain(found.question)}")
+        if found.form:
+            say(f"form      {json.dumps(found.form)}")
         say(f"failure   {found.failure or '-'} {found.rule}", f"recovery  {found.recovery}")
         say(f"answer    {found.answer or 'none yet'} {found.answered_by or ''} {plain(found.reason or '')}")
         following(f'backlog-worker review decide {found.id} ANSWER --seq {found.seq} --reason "..."')
@@ -59,9 +63,10 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
 @review.command("decide")
 def decide(
     review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")],
-    answer: Annotated[str, typer.Argument(help="approve, reject, requeue or discard.")],
+    answer: Annotated[str, typer.Argument(help="approve, reject, answer, requeue or discard.")],
     reason: Reason,
     new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file: requeue with this input.")] = None,
+    value: Annotated[str, typer.Option("--value", help="JSON: the value of an answer to a question.")] = "",
     seq: Annotated[int | None, typer.Option(help="Only if the entry is as it was shown with this number.")] = None,
 ) -> None:
     """Answer a review, once."""
@@ -76,10 +81,30 @@ def decide(
         raise UsageError(message, hint=hint)
     with_kit, given = kit()
     decided = Decided(
-        answer=Answer(answer), actor=given.who, reason=reason, input=read_json(new_input) if new_input else None
+        answer=Answer(answer),
+        actor=given.who,
+        reason=reason,
+        input=read_json(new_input) if new_input else None,
+        value=_value(value),
     )
-    entry, _ = reviews.decide(with_kit, review_id, decided, seq=seq)
+    entry, bells = reviews.decide(with_kit, review_id, decided, seq=seq)
+    if bells:
+        from backlog_worker.celery import ring
+
+        ring(bells)
     shown("backlog-worker/decided", entry, lambda: say(f"{entry.id}  {entry.status}  {entry.reason}"))
+
+
+def _value(text: str) -> object:
+    """Read the value of an answer: JSON, or a text as it is."""
+    import json
+
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @dlq.command("list")

@@ -1,14 +1,25 @@
 """run: attempts at entries; writeback: what was told to other systems."""
 
-from typing import Annotated
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backlog_worker.cli.access import Limit, kit
-from backlog_worker.cli.output import as_json, say, shown, table
+from backlog_worker.cli.access import Limit, Reason, kit
+from backlog_worker.cli.output import as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from backlog_worker.domain.frontier import Stage
+    from backlog_worker.engine import Engine
+
 run = typer.Typer(help="Attempts at entries.", no_args_is_help=True)
+Run = Annotated[str, typer.Argument(help="The id of a run, or of an entry: its last run.")]
+ENDS = ("completed", "failed", "canceled")
+WAITING, TIMED_OUT = 8, 124
 writeback = typer.Typer(help="What was written back, and where.", no_args_is_help=True)
 
 
@@ -36,40 +47,235 @@ def list_runs(
     shown("backlog-worker/runs", found, lambda: table("", columns, rows))
 
 
+@run.command("start")
+def start(
+    pipeline: Annotated[str, typer.Argument(help="The name of a pipeline.")],
+    given: Annotated[Path | None, typer.Option("--input", help="A JSON file: the input of the entry.")] = None,
+    title: Annotated[str, typer.Option("--title", help="What it is about.")] = "",
+    labels: Annotated[list[str] | None, typer.Option("--label", help="A label; may be given again.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until it ends; status 8 where a person has to answer.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", help="Wait for so many seconds at most.")] = 3600.0,
+) -> None:
+    """Start a pipeline in your name, under the same rules as everything else."""
+    from backlog_worker.cli.entries import read_json
+    from backlog_worker.engine import Engine
+
+    with_kit, who = kit()
+    engine = Engine(replace(with_kit, worker=who.who))
+    entry_id = engine.start(pipeline, read_json(given) if given else {}, title=title, labels=labels or [])
+    say(entry_id)
+    if not wait:
+        following(f"backlog-worker run watch {entry_id}")
+        return
+    _ended(engine, entry_id, timeout)
+
+
 @run.command("show")
-def show(run_id: Annotated[str, typer.Argument(help="The id of a run.")]) -> None:
+def show(run_id: Run) -> None:
     """Show one run, stage by stage."""
-    with_kit, _ = kit()
-    with with_kit.store.read() as unit:
-        found = unit.run_of(run_id)
-        if found is None:
-            message = f"there is no run {run_id}"
-            raise NotFoundError(message, hint="backlog-worker run list")
-        stages = unit.stages({found["entry_id"]: found["pipeline_hash"]})[found["entry_id"]]
-        pipeline = with_kit.book.pinned(unit, found["pipeline_hash"])
-    order = [job.id for job in pipeline.jobs] if pipeline else sorted(stages)
+    from backlog_worker.lifecycle import again
+
+    found, _, pipeline, stages = again.entry_of(kit()[0], run_id)
+    order = list(pipeline.order) if pipeline else sorted(stages)
 
     def _human() -> None:
         attempt = f"attempt {found['attempt']} of {found['entry_id']}"
         say(f"{found['id']}  {attempt}  by {found['worker']}  {found['ended_by'] or 'live'}")
-        rows = []
-        for job in order:
-            stage = stages.get(job)
-            gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates) if stage else ""
-            rows.append(
-                (
-                    job,
-                    stage.status if stage else "not reached",
-                    stage.attempts if stage else 0,
-                    stage.started_at if stage else None,
-                    stage.ended_at if stage else None,
-                    gates,
-                    (stage.reason or {}).get("text", "") if stage else "",
-                )
-            )
-        table("", ("job", "status", "attempts", "started", "ended", "gates", "why"), rows)
+        columns = ("job", "status", "attempts", "worker", "started", "ended", "usd", "gates", "why")
+        table("", columns, [_row(job, stages.get(job)) for job in order])
 
     shown("backlog-worker/run", {"run": found, "stages": stages}, _human)
+
+
+@run.command("logs")
+def logs(
+    run_id: Run,
+    job: Annotated[str, typer.Option("--job", help="Only this job.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+) -> None:
+    """Print what the jobs of a run said."""
+    from backlog_worker.lifecycle import again
+
+    with_kit, _ = kit()
+    found, entry, _, _ = again.entry_of(with_kit, run_id)
+    after: tuple[str, int, int] = ("", 0, -1)
+    while True:
+        with with_kit.store.read() as unit:
+            chunks = unit.log(found["id"], job_id=job, after=after)
+            live = unit.run_of(found["id"])
+        for chunk in chunks:
+            after = (chunk["job_id"], chunk["take"], chunk["n"])
+            say(*(f"{chunk['job_id']}  {plain(line)}" for line in chunk["text"].split("\n")))
+        if not follow or live is None or live["ended_at"] is not None:
+            if not chunks and after[2] < 0:
+                talk(f"the jobs of {entry.id} said nothing in this run")
+            return
+        time.sleep(0.5)
+
+
+@run.command("watch")
+def watch(run_id: Run, timeout: Annotated[float, typer.Option("--timeout")] = 86_400.0) -> None:
+    """Show a run as a live tree with progress, until it ends or waits for a person."""
+    from rich.live import Live
+
+    from backlog_worker.cli.output import console
+    from backlog_worker.cli.tree import run_tree
+    from backlog_worker.engine import STANDS, Engine
+    from backlog_worker.lifecycle import again
+
+    with_kit, _ = kit()
+    deadline = time.monotonic() + timeout
+    with Live(console=console(), refresh_per_second=4, transient=False) as live:
+        while True:
+            found, entry, pipeline, stages = again.entry_of(with_kit, run_id)
+            with with_kit.store.read() as unit:
+                asked = unit.open_reviews(entry.id)
+            live.update(run_tree(entry, found, pipeline, stages, asked))
+            waits = bool(asked) and entry.status == "blocked"
+            if entry.status in STANDS or waits or time.monotonic() > deadline:
+                break
+            time.sleep(0.4)
+    _said(Engine(with_kit), entry.id)
+
+
+@run.command("cancel")
+def cancel(run_id: Run, reason: Reason) -> None:
+    """Cancel the entry of a run for good; its children are killed on whatever machine they run."""
+    from backlog_worker.engine import Engine
+    from backlog_worker.lifecycle import again
+
+    with_kit, given = kit()
+    _, entry, _, _ = again.entry_of(with_kit, run_id)
+    Engine(replace(with_kit, worker=given.who)).cancel(entry.id, reason)
+    shown("backlog-worker/canceled", {"entry": entry.id}, lambda: say(f"{entry.id}  canceled"))
+
+
+@run.command("resume")
+def resume(run_id: Run, reason: Reason) -> None:
+    """Go on from the completed stages, on the same version of the pipeline, with the counters as they are."""
+    from backlog_worker.lifecycle import again
+
+    with_kit, given = kit()
+    entry = again.resume(with_kit, run_id, actor=given.who, reason=reason)
+    shown("backlog-worker/resumed", entry, lambda: say(f"{entry.id}  {entry.status}"))
+
+
+@run.command("retry")
+def retry(run_id: Run, reason: Reason) -> None:
+    """Do what failed once more, with fresh attempts, by the version of the pipeline that is in force."""
+    from backlog_worker.lifecycle import again
+
+    with_kit, given = kit()
+    entry = again.retry(with_kit, run_id, actor=given.who, reason=reason)
+    shown("backlog-worker/retried", entry, lambda: say(f"{entry.id}  {entry.status}"))
+
+
+@run.command("fork")
+@run.command("rerun", hidden=True)
+def fork(
+    run_id: Run,
+    stage: Annotated[str, typer.Option("--from", help="The job from which on it is done again.")],
+    reason: Reason,
+    edit_output: Annotated[
+        Path | None, typer.Option("--edit-output", help="A JSON file that stands for what that job returned.")
+    ] = None,
+) -> None:
+    """Do a run again from a stage, as a new entry linked to the first."""
+    from backlog_worker.lifecycle import again
+
+    with_kit, given = kit()
+    output = json.loads(edit_output.read_text(encoding="utf-8")) if edit_output else None
+    new = again.fork(with_kit, run_id, stage, actor=given.who, reason=reason, output=output)
+    shown(
+        "backlog-worker/forked", {"entry": new, "from": run_id}, lambda: say(f"{new}  forked from {run_id} at {stage}")
+    )
+
+
+@run.command("replay")
+def replay(run_id: Run) -> None:
+    """Run a run again in memory from what was recorded of it: no agent, no cost; status 1 where it ends otherwise."""
+    from backlog_worker import settings, wiring
+    from backlog_worker.integrations.project import Project
+    from backlog_worker.lifecycle.rehearse import recorded, rehearse
+
+    project = Project(settings.load().folder)
+    recording = recorded(kit()[0], run_id)
+    with_kit, forward = wiring.rehearsal(project, recording["answers"], root=project.root)
+    found = rehearse(with_kit, recording, forward, name=run_id)
+    shown("backlog-worker/rehearsal", found, lambda: say(f"{run_id}  {found.status}", *found.faults))
+    if found.faults:
+        raise SystemExit(1)
+
+
+@run.command("compare")
+def compare(
+    first: Annotated[str, typer.Argument(help="A run, or an entry.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+) -> None:
+    """Compare two runs job by job; nothing is printed of jobs that agree."""
+    from backlog_worker.lifecycle import again
+
+    found = again.compare(kit()[0], first, second)
+
+    def _human() -> None:
+        for each in found:
+            say(each.job_id)
+            for name in each.first:
+                if each.first[name] != each.second[name]:
+                    say(f"  {name:<9} {plain(each.first[name])}  ->  {plain(each.second[name])}")
+            say(*(f"    {plain(line)}" for line in each.output))
+        if not found:
+            say("they agree")
+
+    shown("backlog-worker/compared", found, _human)
+
+
+@run.command("artifacts")
+def artifacts(run_id: Run) -> None:
+    """List the lasting products of a run, with their digests and where they lie."""
+    from backlog_worker.lifecycle import again
+
+    _, _, _, stages = again.entry_of(kit()[0], run_id)
+    found = [{"job": job_id, **each} for job_id, stage in stages.items() for each in stage.artifacts]
+    rows = [(each["job"], each["name"], each["size"], each["sha256"][:12], each["uri"]) for each in found]
+    shown("backlog-worker/artifacts", found, lambda: table("", ("job", "name", "bytes", "sha256", "where"), rows))
+
+
+def _row(job_id: str, stage: "Stage | None") -> tuple[object, ...]:
+    if stage is None:
+        return (job_id, "not reached", 0, "", None, None, None, "", "")
+    gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates)
+    usd = (stage.cost or {}).get("usd")
+    why = (stage.reason or {}).get("text", "")
+    status = f"{stage.status} {stage.progress} %" if stage.status == "running" and stage.progress else stage.status
+    return (job_id, status, stage.attempts, stage.worker, stage.started_at, stage.ended_at, usd, gates, why)
+
+
+def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
+    """Wait for the end of an entry; a person who is asked ends the waiting, too."""
+    deadline = time.monotonic() + timeout
+    while True:
+        entry = engine.kit.store
+        with entry.read() as unit:
+            found, asked = unit.entry(entry_id), unit.open_reviews(entry_id)
+        if found is not None and (found.status in ENDS or (asked and found.status in {"blocked", "escalated"})):
+            _said(engine, entry_id)
+            return
+        if time.monotonic() > deadline:
+            talk(f"{entry_id} did not end within {timeout:g} s")
+            raise SystemExit(TIMED_OUT)
+        time.sleep(0.3)
+
+
+def _said(engine: "Engine", entry_id: str) -> None:
+    """Say how an entry ended, by words and by the exit code."""
+    status = engine.status(entry_id)
+    say(f"{entry_id}  {status['status']}  {plain(status['reason'])}")
+    if status["status"] in {"blocked", "escalated"}:
+        following(f"backlog-worker review show {entry_id}")
+        raise SystemExit(WAITING)
+    if status["status"] != "completed":
+        raise SystemExit(1)
 
 
 @writeback.command("list")

@@ -9,6 +9,7 @@ class Step(StrEnum):
 
     DISPATCH = "dispatch"
     SWEEP = "sweep"
+    TRIGGERS = "triggers"
     CLAIM = "claim"
     STAGE = "stage"
     HUMAN_REVIEW = "human_review"

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
+from ruamel.yaml.compat import StringIO
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionStartEvent, DocumentStartEvent, NodeEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -142,6 +143,19 @@ def read(text: str, *, file: str, group: str) -> Document:
     places: Places = {}
     value = _value(node, (), places, empty)
     return Document(text, file, group, value, places)
+
+
+def formatted(text: str, *, file: str) -> str:
+    """Indent a YAML text in one way; comments, order and values stay. Raises InvalidFileError for what is no YAML."""
+    before = read(text, file=file, group="2")
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.preserve_quotes = True
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    out = StringIO()
+    yaml.dump(yaml.load(text), out)
+    new = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return new if read(new, file=file, group="2").value == before.value else text
 
 
 def _guard(document: Document) -> None:

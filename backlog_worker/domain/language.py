@@ -148,6 +148,7 @@ class TriggerFile(Model):
     filters: dict[str, Any] = {}
     transform: dict[str, str] = {}
     input: dict[str, Any] = {}
+    labels: list[str] = []
 
 
 class GroupFile(Model):

@@ -46,7 +46,8 @@ class Project:
         return [("policy", policy)] * policy.exists() + [("pipeline", path) for path in pipelines]
 
     def _stamps(self) -> tuple[tuple[str, int, int], ...]:
-        watched = [path for _, path in self._paths()] + sorted((self.folder / "pipelines").glob("schemas/*.json"))
+        read = [*(self.folder / "pipelines").rglob("*.json"), *(self.folder / "pipelines").rglob("*.yml")]
+        watched = sorted({*(path for _, path in self._paths()), *read, *(self.folder / "agents").glob("*.md")})
         found = []
         for path in watched:
             try:
@@ -65,11 +66,19 @@ def _text(path: Path) -> str:
 
 
 def contracts(path: Path) -> dict[str, Any]:
-    """Read the JSON Schemas beside a pipeline by the relative paths under which it may name them."""
+    """Read what a pipeline may name, by the paths under which it names them: schemas, files to include, agents.
+
+    Paths start at the pipeline's folder; agents lie in `agents/` beside it. What cannot be read is left out, and is
+    then refused by name.
+    """
     found: dict[str, Any] = {}
-    for each in sorted(path.parent.glob("schemas/*.json")):
+    for each in sorted({*path.parent.rglob("*.json"), *path.parent.rglob("*.yml")} - {path}):
+        name = each.relative_to(path.parent).as_posix()
         try:
-            found[f"schemas/{each.name}"] = json.loads(each.read_text(encoding="utf-8"))
+            text = each.read_text(encoding="utf-8")
+            found[name] = json.loads(text) if each.suffix == ".json" else text
         except (OSError, ValueError):
             continue
+    for each in sorted((path.parent.parent / "agents").glob("*.md")):
+        found[f"agents/{each.name}"] = _text(each)
     return found

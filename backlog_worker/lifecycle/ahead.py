@@ -146,9 +146,7 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
     if (asked := _approval(start, job)) and APPROVAL not in granted:
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
         return _waits(kit, unit, start, job, asked, on_timeout=on_timeout)
-    if BUDGET not in granted and (
-        over := money.exceeded(unit, start.entry, start.run, start.pipeline, job, start.policy)
-    ):
+    if over := money.exceeded(unit, start, job):
         if over.mode == Mode.ASK:
             asked = Asked(question=f'{over.words} before "{job.name}": go on?', kind=BUDGET, role="operator")
             return _waits(kit, unit, start, job, asked, on_timeout="escalate")

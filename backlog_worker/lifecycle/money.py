@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from backlog_worker.domain.budget import Cap, Mode
 from backlog_worker.domain.entry import Entry
@@ -10,6 +10,9 @@ from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle.ahead import Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +23,16 @@ class Over:
     words: str
 
 
-def exceeded(
-    unit: Unit, entry: Entry, run: Mapping[str, Any], pipeline: Pipeline, job: Job, policy: Policy
-) -> Over | None:
-    """Say which budget keeps a stage from starting; a budget that only warns is logged."""
+def exceeded(unit: Unit, start: "Start", job: Job) -> Over | None:
+    """Say which budget keeps a stage from starting; a budget that only warns is logged.
+
+    A person who let the run go on granted the same sum again, as often as that happened.
+    """
+    entry, run = start.entry, start.run
+    raised = sum(list((each.approval or {}).get("kinds", ())).count("budget") for each in start.stages.values())
     hardest: Over | None = None
-    for name, usd, mode, spent in _budgets(unit, entry, pipeline, job, policy):
+    for name, once, mode, spent in _budgets(unit, entry, start.pipeline, job, start.policy):
+        usd = once * (1 + raised)
         if spent < usd:
             continue
         words = f"{name}: {spent:.2f} of {usd:.2f} USD are spent"

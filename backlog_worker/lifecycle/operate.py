@@ -70,9 +70,12 @@ def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapp
 
 
 def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, reason: str) -> Entry:
-    """Edit an entry that is not under way and ask again what bars it; `input` is replaced as a whole."""
+    """Edit an entry that is not under way and ask again what bars it; `input` is replaced as a whole.
+
+    One that is under way is edited only where its pipeline says `cancelInProgress`: its run stops and starts again.
+    """
     with kit.store.begin(actor=actor) as unit:
-        entry = _held(unit, entry_id, reason)
+        entry = _stopped_for(kit, unit, _held(unit, entry_id, reason), f"edited by {actor}: {reason}")
         if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
             message = f"{entry.id} is {entry.status} and cannot be edited"
             raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
@@ -94,10 +97,15 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
         return unit.held[entry.id].entry
 
 
-def requeued(kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None) -> Entry:
-    """Requeue a held entry; it takes the pipeline that is in force now, and what had failed begins again."""
+def requeued(
+    kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None, *, keep: str | None = None
+) -> Entry:
+    """Requeue a held entry: by the pipeline in force, with counters that begin again; or, with *keep*, by that one.
+
+    Then the counters go on. What had failed is done again; what is completed stays.
+    """
     unit.try_again(entry.id)
-    values: dict[str, Any] = {"faults": 0, "expiries": 0, "pipeline_hash": None}
+    values: dict[str, Any] = {"pipeline_hash": keep} if keep else {"faults": 0, "expiries": 0, "pipeline_hash": None}
     if new_input is not None:
         values |= _new_input(kit, unit, entry, new_input)
     if entry.due_date is not None and entry.due_date < unit.now():
@@ -114,6 +122,16 @@ def moment(text: str) -> datetime:
         message = f"{text!r} is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
         raise InvalidInputError(message) from None
     return value.astimezone() if value.tzinfo is None else value
+
+
+def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
+    """Take an entry back from its run where its pipeline allows that; the child is killed, checkpoints stay."""
+    pipeline = kit.book.pinned(unit, str(entry.pipeline_hash)) if entry.status == Status.IN_PROGRESS else None
+    if pipeline is None or not pipeline.concurrency.cancel_in_progress:
+        return entry
+    settle.withdraw(unit, entry.id, unit.actor, words)
+    unit.untake(entry.id, pipeline.hash, str(entry.run_id))
+    return unit.move(entry.id, Change.RETURNED, words)
 
 
 def _place(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from pathlib import Path
 
 from acp import (
     Agent,
@@ -51,8 +52,7 @@ class Scripted(Agent):
                 return PromptResponse(stop_reason="cancelled")
         if mode == "refuse":
             return PromptResponse(stop_reason="refusal")
-        with open(os.environ["BACKLOG_CONTEXT"]) as file:
-            context = json.load(file)
+        context = json.loads(Path(os.environ["BACKLOG_CONTEXT"]).read_text())  # noqa: ASYNC240 - a test's agent does nothing else
         text = json.dumps({"success": True, "data": {"title": context["entry"]["title"], "told": prompt[0].text}})
         await tell(session_id=session_id, update=update_agent_message_text(text))
         return PromptResponse(stop_reason="end_turn")

@@ -35,6 +35,7 @@ class Held:
     entry: Entry
     head: str
     seq: int
+    run_id: str | None = None  # the last run that held it in this transaction, which may have ended in it
     events: list[Event] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
 
@@ -76,7 +77,7 @@ class Entries(History):
         wake = {"wake_at": None, "rings": 0}
         moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
         before = held.entry
-        run_id = before.run_id or values.get("run_id")
+        run_id = held.run_id = before.run_id or values.get("run_id") or held.run_id
         held.entry = replace(before, status=status, seq=held.seq + 1, **moved)
         held.written |= set(moved) | {"status"}
         if before.status == Status.IN_PROGRESS:
@@ -92,7 +93,7 @@ class Entries(History):
             held.entry = replace(held.entry, seq=held.seq + 1, **values)
             held.written |= set(values)
         changed = {name: _stored(getattr(held.entry, name)) for name in values if name in FOLDED}
-        run_id = held.entry.run_id or held.read.run_id
+        run_id = held.entry.run_id or held.run_id
         self._event(held, note, {**data, "set": changed} if changed else dict(data), run_id)
         return held.entry
 
@@ -133,7 +134,9 @@ class Entries(History):
         heads = self.heads(list(found)) if found else {}
         for each in found.values():
             if each.id not in self.held:
-                self.held[each.id] = Held(read=each, entry=each, head=heads.get(each.id, ""), seq=each.seq)
+                self.held[each.id] = Held(
+                    read=each, entry=each, head=heads.get(each.id, ""), seq=each.seq, run_id=each.run_id
+                )
         return {each: self.held[each].entry for each in found}
 
     def _event(self, held: Held, change: str, data: Mapping[str, Any], run_id: object) -> None:

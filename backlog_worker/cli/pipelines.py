@@ -1,0 +1,327 @@
+"""pipeline: the files that say what is done, tried out, drawn, priced, tested and handed to CI systems."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backlog_worker.cli.access import DryRun, Yes, kit
+from backlog_worker.cli.definitions import Files, paths, text_of, validate
+from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.domain.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from backlog_worker.domain.estimate import Estimate
+    from backlog_worker.domain.pipeline import Pipeline
+    from backlog_worker.lifecycle import Kit
+
+pipeline = typer.Typer(help="Pipelines and their tests.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="The name of a pipeline, or its file.")]
+WAITING = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(pipeline, name="pipeline")
+
+
+@pipeline.command("list")
+def list_pipelines() -> None:
+    """List the pipelines that are in force."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = with_kit.book.pipelines(unit)
+    rows = [(p.name, p.version, p.hash[:12], len(p.jobs), _triggers(p), p.description) for p in found.values()]
+    data = [{"name": p.name, "version": p.version, "sha256": p.hash} for p in found.values()]
+    columns = ("name", "version", "hash", "jobs", "started by", "description")
+    shown("backlog-worker/pipelines", data, lambda: table("", columns, rows))
+
+
+@pipeline.command("show")
+def show(name: Name) -> None:
+    """Show one pipeline, job by job."""
+    found = _wanted(name)
+    rows = [
+        (
+            job.id,
+            job.agent.name if job.agent else job.kind,
+            job.depends_on,
+            job.when.source if job.when else "",
+            f"{job.timeout.total_seconds():g} s",
+            job.retry.max_attempts,
+            [gate.id for gate in job.gates],
+            ", ".join(["approval"] * bool(job.approval) + ["inline"] * job.inline + ["cache"] * bool(job.cache)),
+        )
+        for job in found.jobs
+    ]
+    columns = ("job", "by", "after", "when", "timeout", "attempts", "gates", "")
+    data = {"name": found.name, "version": found.version, "sha256": found.hash, "body": found.body}
+    shown("backlog-worker/pipeline", data, lambda: table(f"{found.name} {found.version}", columns, rows))
+
+
+@pipeline.command("validate")
+def validate_pipelines(files: Files = None) -> None:
+    """Check pipelines; every mistake of every file at once."""
+    validate("pipeline", files)
+
+
+@pipeline.command("graph")
+def graph(
+    name: Name,
+    form: Annotated[str, typer.Option("--to", help="text, mermaid, dot or svg.")] = "text",
+    run: Annotated[str, typer.Option("--run", help="With the status of each job in this run.")] = "",
+) -> None:
+    """Draw a pipeline."""
+    from backlog_worker.domain.document import suggestion
+    from backlog_worker.domain.drawing import DRAWINGS
+    from backlog_worker.lifecycle import again
+
+    if form not in DRAWINGS:
+        message = f"there is no drawing {form!r}"
+        raise UsageError(message, hint=suggestion(form, list(DRAWINGS)) or f"one of: {', '.join(DRAWINGS)}")
+    statuses: dict[str, str] = {}
+    if run:
+        stages = again.entry_of(kit()[0], run)[3]
+        statuses = {job_id: str(stage.status) for job_id, stage in stages.items()}
+    say(DRAWINGS[form](_wanted(name), statuses))
+
+
+@pipeline.command("estimate")
+def estimate(
+    name: Name, last: Annotated[int, typer.Option("--last", min=1, help="From so many past stages.")] = 1000
+) -> None:
+    """Say what a run takes and costs, from past runs: one job after the other, and side by side."""
+    from backlog_worker.domain.estimate import estimated
+
+    with_kit, _ = kit()
+    found = _wanted(name)
+    with with_kit.store.read() as unit:
+        rows = unit.definitions(with_kit.env, "pipeline")
+        hashes = [row["hash"] for row in rows if row["name"] == found.name]
+        durations = unit.durations(with_kit.env, hashes, last)
+        value = estimated(found, durations, unit.costs_of_jobs(with_kit.env, found.name))
+    shown("backlog-worker/estimate", value, lambda: _estimated(found, value))
+
+
+@pipeline.command("test")
+def run_recordings(
+    recordings: Annotated[list[Path] | None, typer.Argument(help="Recordings; none: those of the project.")] = None,
+) -> None:
+    """Run pipelines on recorded sessions and compare statuses and gates: free, and the same every time."""
+    from backlog_worker import settings, wiring
+    from backlog_worker.integrations.project import Project
+    from backlog_worker.lifecycle.rehearse import rehearse
+
+    project = Project(settings.load().folder)
+    wanted = recordings or sorted((project.folder / "recordings").glob("*.json"))
+    if not wanted:
+        message = f"there are no recordings in {project.folder / 'recordings'}"
+        raise NotFoundError(message, hint="backlog-worker pipeline record RUN > .backlog-worker/recordings/NAME.json")
+    found = []
+    for path in wanted:
+        recording = _json(path)
+        answers = recording.get("answers", {}) if isinstance(recording, dict) else {}
+        rehearsal_kit, forward = wiring.rehearsal(project, answers, root=project.root)
+        try:
+            found.append(rehearse(rehearsal_kit, recording, forward, name=path.name))
+        finally:
+            rehearsal_kit.store.close()
+
+    def _human() -> None:
+        for each in found:
+            say(f"{'FAILED' if each.faults else 'ok    '}  {each.name}  {each.status}  {len(each.jobs)} jobs")
+            for fault in each.faults:
+                say(f"        {plain(fault)}")
+
+    shown("backlog-worker/rehearsals", found, _human)
+    if any(each.faults for each in found):
+        raise SystemExit(1)
+
+
+@pipeline.command("record")
+def record(run_id: Annotated[str, typer.Argument(help="The id of a run, or of its entry.")]) -> None:
+    """Print the recording of a run, for `pipeline test`."""
+    from backlog_worker.lifecycle.rehearse import recorded
+
+    print(json.dumps(recorded(kit()[0], run_id), indent=1, ensure_ascii=False, default=str))  # noqa: T201 - the recording is the output
+
+
+@pipeline.command("export")
+def export(
+    name: Name,
+    to: Annotated[str, typer.Option("--to", help="github-actions, gitlab-ci or jenkins.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; status 7 where the file differs.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; `-` prints it.")] = None,
+) -> None:
+    """Write a pipeline for a CI system, and say what it cannot express."""
+    from backlog_worker.domain.document import suggestion
+    from backlog_worker.integrations import github_actions, gitlab_ci, jenkins
+
+    systems = {each.SYSTEM: each.exported for each in (github_actions, gitlab_ci, jenkins)}
+    if to not in systems:
+        message = f"there is no CI system {to!r}"
+        raise UsageError(message, hint=suggestion(to, list(systems)) or f"one of: {', '.join(systems)}")
+    made = systems[to](_wanted(name))
+    path = out or Path(made.path)
+    if str(path) == "-":
+        say(made.text.rstrip("\n"))
+    elif check:
+        if not path.exists() or path.read_text(encoding="utf-8") != made.text:
+            talk(f"{path} is not what the pipeline gives; run the same command without --check")
+            raise SystemExit(FINDINGS)
+        say(f"{path} is up to date")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(made.text, encoding="utf-8")
+        say(f"wrote {path}")
+    if made.missing:
+        talk(f"{to} cannot express:", *(f"  {each}" for each in made.missing))
+
+
+@pipeline.command("fmt")
+def fmt(
+    files: Files = None,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; status 7 where a file would.")] = False,
+) -> None:
+    """Indent pipeline files in one way; comments, order and meaning stay."""
+    from backlog_worker.domain.document import formatted
+
+    changed = []
+    for path in paths("pipeline", files):
+        text = text_of(path)
+        new = formatted(text, file=str(path))
+        if new != text:
+            changed.append(str(path))
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    shown("backlog-worker/formatted", changed, lambda: say(*changed or ["nothing to do"]))
+    if check and changed:
+        raise SystemExit(FINDINGS)
+
+
+@pipeline.command("diff")
+def diff(
+    name: Name,
+    old: Annotated[str, typer.Argument(help="The beginning of the older version's hash.")],
+    new: Annotated[str, typer.Argument(help="The same of the newer one; none: the version in force.")] = "",
+) -> None:
+    """Compare two versions of a pipeline, line by line."""
+    import difflib
+
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        rows = [row for row in unit.definitions(with_kit.env, "pipeline") if row["name"] == name]
+    bodies = []
+    for start in (old, new):
+        found = [row for row in rows if (row["hash"].startswith(start) if start else row["live"])]
+        if len(found) != 1:
+            message = f"{start or 'the version in force'} names {len(found)} versions of {name}"
+            raise NotFoundError(message, hint=", ".join(row["hash"][:12] for row in rows))
+        bodies.append(found[0]["body"])
+    lines = difflib.unified_diff(bodies[0].splitlines(), bodies[1].splitlines(), old, new or "live", lineterm="")
+    say(*lines)
+
+
+@pipeline.command("cache")
+def cache(
+    purge: Annotated[bool, typer.Option("--purge", help="Forget them.")] = False,
+    name: Annotated[str, typer.Option("--pipeline", help="Only those of this pipeline.")] = "",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """List stored results and what they saved, or forget them."""
+    with_kit, given = kit()
+    with with_kit.store.read() as unit:
+        found = [row for row in unit.results(with_kit.env, 10_000) if not name or row["pipeline"] == name]
+    if purge and not dry_run:
+        if found and not yes and not typer.confirm(f"Forget {len(found)} results?", err=True):
+            raise SystemExit(1)
+        with with_kit.store.begin(actor=given.who) as unit:
+            number = unit.forget_results(with_kit.env, pipeline=name, everything=not name)
+        say(f"forgot {number} results")
+        return
+    rows = [(r["key"][:12], r["pipeline"], r["job_id"], r["hits"], r["usd"], r["until"], r["run_id"]) for r in found]
+    columns = ("key", "pipeline", "job", "used", "usd", "until", "of run")
+    shown("backlog-worker/results", found, lambda: table("", columns, rows))
+
+
+@pipeline.command("run")
+def run_one(
+    name: Name,
+    job: Annotated[str, typer.Option("--job", help="The job to do.")],
+    outputs: Annotated[Path, typer.Option("--outputs", help="Where jobs leave what they return.")] = Path(
+        ".backlog-outputs"
+    ),
+    given: Annotated[Path | None, typer.Option("--input", help="A JSON file: the input of the entry.")] = None,
+    no_setup: Annotated[bool, typer.Option("--no-setup", help="The setup was done by the caller.")] = False,
+) -> None:
+    """Do one job here, without a backlog, as an exported CI file does."""
+    from dataclasses import replace
+
+    from backlog_worker import settings, telemetry, wiring
+    from backlog_worker.lifecycle.solo import perform_one
+
+    telemetry.configure(level="WARNING")
+    solo = wiring.solo(settings.load())
+    with solo.store.read() as unit:
+        policy = solo.book.policy(unit)
+        found = solo.book.pipeline(unit, name)
+    if found is None:
+        found = _of_file(Path(name))
+    if no_setup:
+        found = replace(found, jobs=tuple(replace(each, setup=()) for each in found.jobs))
+    value = _json(given) if given else {}
+    status, why = perform_one(solo, found, policy, job, value, outputs)
+    say(f"{job}  {status}" + (f"  {plain(why)}" if why else ""))
+    if status not in {"completed", "skipped", "canceled"}:
+        raise SystemExit(WAITING if status == "waiting" else 1)
+
+
+def _wanted(name: str) -> "Pipeline":
+    """Return a pipeline by its file, or by its name among those in force."""
+    if name.endswith((".yml", ".yaml")):
+        return _of_file(Path(name))
+    with_kit: Kit = kit()[0]
+    with with_kit.store.read() as unit:
+        found = with_kit.book.pipeline(unit, name)
+        known = sorted(with_kit.book.pipelines(unit))
+    if found is None:
+        from backlog_worker.domain.document import suggestion
+
+        message = f"no pipeline {name} is in force"
+        raise NotFoundError(message, hint=suggestion(name, known) or "backlog-worker pipeline list")
+    return found
+
+
+def _of_file(path: Path) -> "Pipeline":
+    from backlog_worker.domain.pipeline import load
+    from backlog_worker.integrations.project import contracts
+
+    return load(text_of(path), file=str(path), contract=contracts(path).__getitem__)
+
+
+def _triggers(found: "Pipeline") -> str:
+    return ", ".join(dict.fromkeys(trigger.type for trigger in found.triggers)) or "backlog"
+
+
+def _estimated(found: "Pipeline", value: "Estimate") -> None:
+    columns = ("job", "runs", "median s", "p90 s", "usd")
+    table("", columns, [(j.job_id, j.runs, j.seconds, j.seconds_p90, j.usd) for j in value.jobs])
+    most = found.concurrency.max_concurrent_jobs
+    say(
+        f"one after the other  {value.sequential_seconds:.0f} s",
+        f"side by side, {most}      {value.parallel_seconds:.0f} s",
+        f"cost                 {value.usd:.2f} USD",
+    )
+    if value.unknown:
+        talk(f"never ran, so nothing is known of: {', '.join(value.unknown)}")
+    following(f"backlog-worker run start {found.name}")
+
+
+def _json(path: Path) -> Any:  # noqa: ANN401 - free JSON
+    try:
+        return json.loads(text_of(path))
+    except ValueError as error:
+        message = f"{path} is no JSON: {error}"
+        raise UsageError(message) from None

@@ -1,0 +1,84 @@
+"""What a run is expected to take and to cost, from past runs: one job after the other, and with jobs side by side."""
+
+import heapq
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from backlog_worker.domain.pipeline import Pipeline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEstimate:
+    """One job: its median and its ninth decile in seconds over so many runs, and its mean price."""
+
+    job_id: str
+    runs: int
+    seconds: float | None
+    seconds_p90: float | None
+    usd: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A whole run; `unknown` are the jobs that never ran, of which nothing is guessed."""
+
+    jobs: tuple[JobEstimate, ...]
+    sequential_seconds: float
+    parallel_seconds: float
+    usd: float
+    unknown: tuple[str, ...]
+
+
+def estimated(
+    pipeline: Pipeline, durations: Iterable[tuple[str, float]], prices: Mapping[str, tuple[int, float]]
+) -> Estimate:
+    """Estimate a run of *pipeline* from (job, seconds) and (runs, mean US dollars) of past ones.
+
+    Side by side means list scheduling with `maxConcurrentJobs` slots, as the fleet does it when it is free.
+    """
+    seen: dict[str, list[float]] = {}
+    for job_id, seconds in durations:
+        seen.setdefault(job_id, []).append(seconds)
+    jobs = tuple(_job(job.id, seen.get(job.id, []), prices.get(job.id)) for job in pipeline.jobs)
+    usual = {each.job_id: each.seconds or 0.0 for each in jobs}
+    return Estimate(
+        jobs=jobs,
+        sequential_seconds=sum(usual.values()),
+        parallel_seconds=makespan(pipeline, usual),
+        usd=sum(each.usd or 0.0 for each in jobs),
+        unknown=tuple(each.job_id for each in jobs if not each.runs),
+    )
+
+
+def makespan(pipeline: Pipeline, seconds: Mapping[str, float]) -> float:
+    """Return when the last job ends, if every job begins as soon as its dependencies and a slot allow."""
+    left = {job.id: len(job.depends_on) for job in pipeline.jobs}
+    behind: dict[str, list[str]] = {job.id: [] for job in pipeline.jobs}
+    for job in pipeline.jobs:
+        for each in job.depends_on:
+            behind[each].append(job.id)
+    ready = [job.id for job in pipeline.jobs if not left[job.id]]
+    running: list[tuple[float, int, str]] = []
+    now, slots = 0.0, pipeline.concurrency.max_concurrent_jobs
+    while ready or running:
+        while ready and len(running) < slots:
+            job_id = ready.pop(0)
+            heapq.heappush(running, (now + seconds.get(job_id, 0.0), pipeline.index[job_id], job_id))
+        now, _, ended = heapq.heappop(running)
+        for each in behind[ended]:
+            left[each] -= 1
+            if not left[each]:
+                ready.append(each)
+    return now
+
+
+def _job(job_id: str, seconds: list[float], price: tuple[int, float] | None) -> JobEstimate:
+    ordered = sorted(seconds)
+    return JobEstimate(
+        job_id=job_id,
+        runs=len(ordered),
+        seconds=statistics.median(ordered) if ordered else None,
+        seconds_p90=ordered[min(len(ordered) - 1, int(len(ordered) * 0.9))] if ordered else None,
+        usd=price[1] if price else None,
+    )

@@ -1,0 +1,126 @@
+"""A pipeline as a declarative Jenkinsfile: one stage a layer, the jobs of a layer side by side, in dependency order."""
+
+from collections.abc import Iterator, Sequence
+
+from backlog_worker.domain.drawing import layers
+from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.integrations import ci
+from backlog_worker.integrations.ci import Exported
+
+SYSTEM = "jenkins"
+
+
+def exported(pipeline: Pipeline) -> Exported:
+    """Make a `Jenkinsfile`."""
+    columns = layers(pipeline)
+    rows = [
+        *(f"// {line}" for line in ci.header(pipeline, SYSTEM)),
+        "pipeline {",
+        "  agent any",
+        "  options {",
+        f"    disableConcurrentBuilds(abortPrevious: {_bool(pipeline.concurrency.cancel_in_progress)})",
+        "  }",
+        *_triggers(pipeline),
+        "  stages {",
+        "    stage('Install backlog-worker') {",
+        f"      steps {{ sh {_quoted(ci.INSTALL)} }}",
+        "    }",
+    ]
+    for number, column in enumerate(columns, start=1):
+        rows += _column(pipeline, number, column)
+    rows += ["  }", "}", ""]
+    return Exported(path="Jenkinsfile", text="\n".join(rows), missing=tuple(_missing(pipeline)))
+
+
+def _triggers(pipeline: Pipeline) -> list[str]:
+    lines = []
+    for trigger in pipeline.triggers:
+        if trigger.type == "schedule":
+            zone = f"TZ={trigger.timezone}\n" if trigger.timezone != "UTC" else ""
+            lines.append(f"    cron({_quoted(zone + str(trigger.cron))})")
+        if trigger.type == "push":
+            lines.append("    pollSCM('H/5 * * * *')")
+    return ["  triggers {", *dict.fromkeys(lines), "  }"] if lines else []
+
+
+def _column(pipeline: Pipeline, number: int, column: Sequence[Job]) -> list[str]:
+    if len(column) == 1:
+        return _stage(pipeline, column[0], "    ")
+    rows = [f"    stage({_quoted(f'Layer {number}')}) {{", "      parallel {"]
+    for job in column:
+        rows += _stage(pipeline, job, "        ")
+    return [*rows, "      }", "    }"]
+
+
+def _stage(pipeline: Pipeline, job: Job, pad: str) -> list[str]:
+    """Write one stage; what it needs is fetched from the stages that it depends on, whatever machine they ran on."""
+    rows = [f"{pad}stage({_quoted(job.name)}) {{"]
+    if job.runs_on:
+        rows.append(f"{pad}  agent {{ label {_quoted(job.runs_on)} }}")
+    rows.append(
+        f"{pad}  options {{ timeout(time: {ci.minutes(job.timeout * job.retry.max_attempts)}, unit: 'MINUTES') }}"
+    )
+    if names := ci.secrets(job):
+        given = [f"{pad}    {name} = credentials({_quoted(name)})" for name in names]
+        rows += [f"{pad}  environment {{", *given, f"{pad}  }}"]
+    if job.approval:
+        roles = ",".join(job.approval.roles)
+        message = f"{pad}    message {_quoted(f'Approve {job.name}?')}"
+        rows += [f"{pad}  input {{", message, f"{pad}    submitter {_quoted(roles)}", f"{pad}  }}"]
+    rows.append(f"{pad}  steps {{")
+    steps = [f"// needs: {', '.join(job.depends_on)}"] if job.depends_on else []
+    steps += [f"unstash {_quoted(f'backlog-{each}')}" for each in job.depends_on]
+    steps += [f"sh {_quoted(each.command)}" for each in job.setup]
+    run = f"sh {_quoted(ci.command(pipeline, job))}"
+    if job.continue_on_error:
+        run = f"catchError(buildResult: 'SUCCESS', stageResult: 'UNSTABLE') {{ {run} }}"
+    elif _read_later(pipeline, job):  # a later job reads this failure: the build fails, and goes on
+        run = f"catchError(buildResult: 'FAILURE', stageResult: 'FAILURE') {{ {run} }}"
+    steps.append(run)
+    rows += [f"{pad}    {step}" for step in steps]
+    rows += [f"{pad}  }}", f"{pad}  post {{", f"{pad}    always {{"]
+    stashed, folder = _quoted(f"backlog-{job.id}"), _quoted(f"{ci.FOLDER}/**")
+    rows.append(f"{pad}      stash name: {stashed}, includes: {folder}, allowEmpty: true")
+    kept = _quoted(f"{ci.FOLDER}/{job.id}.json")
+    rows.append(f"{pad}      archiveArtifacts artifacts: {kept}, allowEmptyArchive: true")
+    return [*rows, f"{pad}    }}", f"{pad}  }}", f"{pad}}}"]
+
+
+def _read_later(pipeline: Pipeline, job: Job) -> bool:
+    return any(
+        each.when is not None
+        and pipeline.precedes(job.id, each.id)
+        and (each.when.asks_all or job.id in each.when.reads)
+        for each in pipeline.jobs
+    )
+
+
+def _missing(pipeline: Pipeline) -> Iterator[str]:
+    yield from ci.missing(pipeline)
+    for trigger in pipeline.triggers:
+        if trigger.type in {"pull_request", "webhook"}:
+            yield f"triggers.{trigger.type}: set it up in a multibranch project or the Generic Webhook Trigger plugin"
+        if trigger.type == "push" and (trigger.branches or trigger.paths):
+            yield "triggers.push.branches and .paths: choose them in the multibranch project"
+    for job in pipeline.jobs:
+        if job.kind == "ask":
+            yield f"{job.id}.interactive: the answer of an input step does not reach the output"
+        for each in job.depends_on:
+            if pipeline.precedes(each, job.id) and _skips_layer(pipeline, each, job.id):
+                yield f"{job.id}.dependsOn {each}: a layer begins when the whole layer before it has ended"
+                break
+
+
+def _skips_layer(pipeline: Pipeline, before: str, job_id: str) -> bool:
+    depth = {job.id: at for at, column in enumerate(layers(pipeline)) for job in column}
+    return depth[job_id] - depth[before] > 1
+
+
+def _quoted(words: str) -> str:
+    """Return a Groovy text in single quotes: nothing inside is interpolated."""
+    escaped = words.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", " ")
+    return f"'{escaped}'"
+
+
+def _bool(value: object) -> str:
+    return "true" if value else "false"

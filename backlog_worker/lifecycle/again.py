@@ -1,0 +1,237 @@
+"""Run again: start by hand, resume where it stopped, retry what failed, fork from a stage, compare two runs."""
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backlog_worker.domain import draft as drafts
+from backlog_worker.domain.bell import Bell
+from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError, UsageError
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.frontier import Stage, StageStatus
+from backlog_worker.domain.pipeline import Pipeline, violation
+from backlog_worker.lifecycle import Kit, dispatch, intake, operate, settle
+from backlog_worker.store import Unit
+
+STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
+DIFF_LINES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One job in two runs: where they differ, and the difference of their outputs line by line."""
+
+    job_id: str
+    first: Mapping[str, Any]
+    second: Mapping[str, Any]
+    output: tuple[str, ...]
+
+
+def start(
+    kit: Kit, pipeline: str, given: Mapping[str, Any], *, actor: str, title: str = "", labels: Sequence[str] = ()
+) -> tuple[str, list[Bell]]:
+    """File an entry for a pipeline in a person's name and let it go as soon as the dispatcher has room.
+
+    Who starts it declares it eligible; where the policy says no all the same, RefusedError names the rule.
+    """
+    with kit.store.begin(actor=actor) as unit:
+        found = kit.book.pipeline(unit, pipeline)
+        if found is None:
+            message = f"no pipeline {pipeline} is in force"
+            raise NotFoundError(message, hint="backlog-worker pipeline list")
+        now = unit.now().isoformat()
+        record = {
+            "title": title or f"{pipeline} by {actor}",
+            "dedupe_key": f"manual:{kit.new_id('start')}",
+            "pipeline": pipeline,
+            "labels": list(labels),
+            "source": "manual",
+            "author": actor,
+            "created_at": now,
+            "eligible_by": actor,
+            "eligible_at": now,
+            "input": dict(given),
+        }
+        entry_id = intake.file_within(kit, unit, drafts.checked(record), channel="manual", extra={})
+    with kit.store.read() as unit:
+        entry = unit.entry(entry_id)
+    if entry is not None and entry.status == Status.BLOCKED:
+        message = f"{entry_id} was filed and is blocked: {entry.reason}"
+        raise RefusedError(message, hint=f"backlog-worker explain {entry_id}")
+    return entry_id, dispatch.tick(kit)
+
+
+def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
+    """Go on from the completed stages of a run that stopped: its pipeline stays pinned, its counters go on.
+
+    Raises ConflictError where the pinned version is gone, or the entry does not stand still.
+    """
+    with kit.store.begin(actor=actor) as unit:
+        run, entry = _stopped(unit, run_id, reason)
+        if kit.book.pinned(unit, run["pipeline_hash"]) is None:
+            message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; it is never run as another one"
+            raise ConflictError(message, hint=f"backlog-worker run retry {run_id} takes the version in force")
+        settle.withdraw(unit, entry.id, actor, f"resumed: {reason}")
+        return operate.requeued(kit, unit, entry, f"resumed by {actor}: {reason}", None, keep=run["pipeline_hash"])
+
+
+def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
+    """Do what failed once more, with attempts that begin at nothing, by the version of the pipeline in force."""
+    with kit.store.begin(actor=actor) as unit:
+        run, entry = _stopped(unit, run_id, reason)
+        stages = unit.stages({entry.id: run["pipeline_hash"]})[entry.id]
+        failed = [job_id for job_id, stage in stages.items() if stage.status != StageStatus.COMPLETED]
+        unit.begin_again(entry.id, run["pipeline_hash"], failed)
+        settle.withdraw(unit, entry.id, actor, f"retried: {reason}")
+        return operate.requeued(kit, unit, entry, f"retried by {actor}: {reason}", None)
+
+
+def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: Any = None) -> str:  # noqa: ANN401 - free JSON
+    """Do a run again from a stage as a new entry linked to the first; what came before is taken over.
+
+    With *output* the stage itself counts as done, with that output, and only what follows is done again.
+    """
+    with kit.store.begin(actor=actor) as unit:
+        _, entry, pipeline = _of(kit, unit, run_id)
+        if not reason.strip():
+            message = "this needs a reason; add --reason TEXT"
+            raise UsageError(message)
+        if stage not in pipeline.index:
+            hint = f"one of: {', '.join(pipeline.order)}"
+            message = f"pipeline {pipeline.name} has no job {stage}"
+            raise NotFoundError(message, hint=hint)
+        job = pipeline.job(stage)
+        if output is not None and (why := violation(job.output, output)):
+            message = f"the output breaks the contract of {stage}: {why}"
+            raise InvalidInputError(message)
+        given = unit.input(entry.id, entry.input_sha256) or {}
+        record = _copied(entry, given, f"fork:{run_id}:{kit.new_id('f')}", unit.now().isoformat())
+        extra = {"forked_from": run_id, "eligible_by": entry.provenance.get("eligible_by") or actor}
+        new = intake.file_within(
+            kit, unit, drafts.checked(record), channel=str(entry.provenance.get("channel", "fork")), extra=extra,
+            pipeline_hash=pipeline.hash,
+        )  # fmt: skip
+        unit.link([(new, entry.id)], "fork_of")
+        again = {*pipeline.descendants(stage), *([] if output is not None else [stage])}
+        _take_over(unit, (entry.id, new), pipeline, again, {stage: output} if output is not None else {})
+        return new
+
+
+def compare(kit: Kit, first: str, second: str) -> list[Difference]:
+    """Compare two runs job by job: status, attempts, cost, gates, and what they returned."""
+    with kit.store.read() as unit:
+        _, one, pipeline = _of(kit, unit, first)
+        _, other, theirs = _of(kit, unit, second)
+        mine = unit.stages({one.id: pipeline.hash})[one.id]
+        yours = unit.stages({other.id: theirs.hash})[other.id]
+    found = []
+    for job_id in dict.fromkeys([*pipeline.order, *theirs.order]):
+        a, b = _said(mine.get(job_id)), _said(yours.get(job_id))
+        lines = _diff(mine.get(job_id), yours.get(job_id)) if a["sha256"] != b["sha256"] else ()
+        if a != b:
+            found.append(Difference(job_id=job_id, first=a, second=b, output=lines))
+    return found
+
+
+def entry_of(kit: Kit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline | None, dict[str, Stage]]:
+    """Return a run with its entry, its pipeline where that is still known, and its stages; raises NotFoundError."""
+    with kit.store.read() as unit:
+        run = _run(unit, run_id)
+        entry = unit.entry(run["entry_id"])
+        if entry is None:
+            raise NotFoundError
+        stages = unit.stages({entry.id: run["pipeline_hash"]})[entry.id]
+        return run, entry, kit.book.pinned(unit, run["pipeline_hash"]), stages
+
+
+def _run(unit: Unit, run_id: str) -> dict[str, Any]:
+    run = unit.run_of(run_id) or next(iter(unit.runs(run_id, most=1)), None)
+    if run is None:
+        message = f"there is no run {run_id}, and no entry of that id has one"
+        raise NotFoundError(message, hint="backlog-worker run list")
+    return run
+
+
+def _of(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline]:
+    run = _run(unit, run_id)
+    entry, pipeline = unit.entry(run["entry_id"]), kit.book.pinned(unit, run["pipeline_hash"])
+    if entry is None or pipeline is None:
+        message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; it is never run as another one"
+        raise ConflictError(message)
+    return run, entry, pipeline
+
+
+def _stopped(unit: Unit, run_id: str, reason: str) -> tuple[dict[str, Any], Entry]:
+    run = _run(unit, run_id)
+    if not reason.strip():
+        message = "this needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    entry = unit.hold([run["entry_id"]])[run["entry_id"]]
+    if entry.status not in STOPPED:
+        way = "fork it: `run fork RUN --from STAGE`" if entry.status in FINAL else "wait for it, or cancel it"
+        message = f"{entry.id} is {entry.status}"
+        raise ConflictError(message, hint=way)
+    return run, entry
+
+
+def _copied(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[str, Any]:
+    names = ("title", "url", "source", "external_ref", "pipeline", "team", "owner", "labels", "priority", "signals")
+    values = {name: getattr(entry, name) for name in names}
+    author = str(entry.provenance.get("author", ""))
+    return {**values, "constraints": dict(entry.constraints), "author": author, "dedupe_key": key, "created_at": now,
+            "input": dict(given)}  # fmt: skip
+
+
+def _take_over(
+    unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[str], edited: Mapping[str, Any]
+) -> None:
+    """Copy the checkpoints that a fork keeps."""
+    old, new = ids
+    rows = []
+    for job_id, stage in unit.stages({old: pipeline.hash})[old].items():
+        if job_id in again or (stage.status != StageStatus.COMPLETED and job_id not in edited):
+            continue
+        output = edited.get(job_id, stage.output)
+        rows.append(
+            {
+                "entry_id": new,
+                "pipeline_hash": pipeline.hash,
+                "job_id": job_id,
+                "status": StageStatus.COMPLETED.value,
+                "run_id": stage.run_id,
+                "attempts": stage.attempts,
+                "started_at": stage.started_at,
+                "ended_at": stage.ended_at,
+                "output": output,
+                "sha256": digest(output),
+                "artifacts": list(stage.artifacts),
+                "gates": list(stage.gates),
+                "reason": {"text": "edited for the fork"} if job_id in edited else None,
+            }
+        )
+    unit.copy(rows)
+
+
+def _said(stage: Stage | None) -> dict[str, Any]:
+    if stage is None:
+        return {"status": "not reached", "attempts": 0, "seconds": None, "usd": None, "gates": {}, "sha256": None}
+    seconds = (stage.ended_at - stage.started_at).total_seconds() if stage.ended_at and stage.started_at else None
+    return {
+        "status": str(stage.status),
+        "attempts": stage.attempts,
+        "seconds": round(seconds, 1) if seconds is not None else None,
+        "usd": (stage.cost or {}).get("usd"),
+        "gates": {each["id"]: each["result"] for each in stage.gates},
+        "sha256": stage.sha256,
+    }
+
+
+def _diff(one: Stage | None, other: Stage | None) -> tuple[str, ...]:
+    texts = [
+        json.dumps(each.output if each else None, indent=1, sort_keys=True, ensure_ascii=False) for each in (one, other)
+    ]
+    lines = difflib.unified_diff(texts[0].splitlines(), texts[1].splitlines(), lineterm="", n=1)
+    return tuple(lines)[2 : DIFF_LINES + 2]

@@ -1,0 +1,94 @@
+"""What happens in the runs of an entry, as it happens: the events of seed 003, read from history, stages and logs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain.entry import Change, Note
+from backlog_worker.domain.events import Event
+from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
+
+NAMES = (
+    *("pipeline:started", "pipeline:completed", "pipeline:failed", "job:started", "job:completed", "job:failed"),
+    *("job:progress", "job:log"),
+)
+_ENDS = {
+    Change.COMPLETED: "pipeline:completed",
+    Change.FAILED: "pipeline:failed",
+    Change.ESCALATED: "pipeline:failed",
+    Change.CANCELED: "pipeline:failed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent:
+    """One thing that happened; `data` has what belongs to it, such as progress or a line of the log."""
+
+    name: str
+    at: datetime
+    entry_id: str
+    run_id: str | None
+    job_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Cursor:
+    """How far a reader has read: the history, the logs by run, the progress by job."""
+
+    seq: int = 0
+    logs: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    progress: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def news(kit: Kit, entry_id: str, cursor: Cursor) -> list[RunEvent]:
+    """Return what happened since the cursor was last used, in the order of time, and move the cursor."""
+    with kit.store.read() as unit:
+        found = [each for event in unit.history(entry_id) if event.seq > cursor.seq for each in _of(event, cursor)]
+        runs = unit.runs(entry_id, most=3)
+        for run in runs:
+            found += _logged(unit, entry_id, run["id"], cursor)
+        if runs:
+            found += _progressed(unit, entry_id, runs[0], cursor)
+    return sorted(found, key=lambda each: each.at)
+
+
+def _of(event: Event, cursor: Cursor) -> Iterator[RunEvent]:
+    cursor.seq = event.seq
+    job_id = str(event.data.get("job_id", ""))
+    made: dict[str, Any] = {"at": event.at, "entry_id": event.entry_id, "run_id": event.run_id}
+    if event.change == Change.CLAIMED:
+        yield RunEvent(name="pipeline:started", **made)
+    elif event.change == Note.TAKEN:
+        yield RunEvent(name="job:started", job_id=job_id, **made)
+    elif event.change == Note.CHECKPOINTED:
+        failed = event.data.get("result") in {"faulted", "refused"}
+        name = "job:failed" if failed else "job:completed"
+        yield RunEvent(name=name, job_id=job_id, data={"result": event.data.get("result")}, **made)
+    elif event.change in set(_ENDS):
+        reason = str((event.data.get("set") or {}).get("reason", ""))
+        yield RunEvent(name=_ENDS[Change(event.change)], data={"status": event.change, "reason": reason}, **made)
+
+
+def _logged(unit: Unit, entry_id: str, run_id: str, cursor: Cursor) -> Iterator[RunEvent]:
+    for chunk in unit.log(run_id, after=cursor.logs.get(run_id, ("", 0, -1))):
+        cursor.logs[run_id] = (chunk["job_id"], chunk["take"], chunk["n"])
+        for line in chunk["text"].split("\n"):
+            data = {"message": line, "take": chunk["take"]}
+            yield RunEvent(
+                name="job:log", at=chunk["at"], entry_id=entry_id, run_id=run_id, job_id=chunk["job_id"], data=data
+            )
+
+
+def _progressed(unit: Unit, entry_id: str, run: dict[str, Any], cursor: Cursor) -> Iterator[RunEvent]:
+    stages = unit.stages({entry_id: run["pipeline_hash"]})[entry_id]
+    for job_id, stage in stages.items():
+        known = cursor.progress.get((run["id"], job_id))
+        if stage.run_id == run["id"] and stage.progress is not None and stage.progress != known:
+            cursor.progress[run["id"], job_id] = stage.progress
+            data = {"progress": stage.progress}
+            yield RunEvent(
+                name="job:progress", at=unit.now(), entry_id=entry_id, run_id=run["id"], job_id=job_id, data=data
+            )

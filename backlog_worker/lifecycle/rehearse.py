@@ -1,0 +1,173 @@
+"""Rehearse a pipeline on a recorded session: the real planner, gates and store in memory, and no agent at all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.errors import InvalidInputError, NotFoundError
+from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.masking import masked_value
+from backlog_worker.domain.review import Answer, Decided, ReviewKind
+from backlog_worker.lifecycle import Kit, again, claim, dispatch, intake, review, stage
+
+SCHEMA = "backlog-worker/recording@1"
+TICKS = 400
+STEP_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a rehearsal gave, and where it is not what the recording expects."""
+
+    name: str
+    status: str
+    jobs: Mapping[str, str]
+    gates: Mapping[str, Mapping[str, str]]
+    faults: tuple[str, ...]
+
+
+def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
+    """Make a recording of a run: what each job answered, what people said, and how it ended; secrets are masked."""
+    _, entry, pipeline, stages = again.entry_of(kit, run_id)
+    with kit.store.read() as unit:
+        given = unit.input(entry.id, entry.input_sha256)
+        reviews = [each for each in unit.reviews(kit.env, answered=True, most=100_000) if each.entry_id == entry.id]
+    performed = {job_id: each for job_id, each in stages.items() if each.takes}
+    people = {
+        each.job_id: {"answer": each.answer, "value": each.value, "reason": each.reason}
+        for each in reviews
+        if each.kind != ReviewKind.DEAD_LETTER and each.answer in set(Answer)
+    }
+    answers = {
+        job_id: [
+            *({"result": "faulted", "kind": each["kind"], "reason": each["reason"]} for each in stage.tries),
+            *([{"result": "done", "output": stage.output}] if stage.sha256 else []),
+            *([_refusal(stage.reason)] if stage.reason and not stage.sha256 and not stage.tries else []),
+        ]
+        for job_id, stage in performed.items()
+    }
+    value = {
+        "schema": SCHEMA,
+        "pipeline": pipeline.name if pipeline else entry.pipeline,
+        "recorded_from": run_id,
+        "entry": {"title": entry.title, "labels": list(entry.labels), "priority": entry.priority, "input": given or {}},
+        "answers": answers,
+        "people": people,
+        "expect": {
+            "status": str(entry.status),
+            "jobs": {job_id: str(each.status) for job_id, each in stages.items() if each.status != StageStatus.PENDING},
+            "gates": {
+                job_id: {gate["id"]: gate["result"] for gate in each.gates}
+                for job_id, each in stages.items()
+                if each.gates
+            },
+        },
+    }
+    masked: dict[str, Any] = {key: masked_value(each) for key, each in value.items()}
+    return masked
+
+
+def rehearse(kit: Kit, recording: Mapping[str, Any], forward: Callable[[float], None], *, name: str) -> Rehearsal:
+    """Run the pipeline of a recording to its end on *kit*, whose executors answer from it; *forward* moves its clock.
+
+    Raises InvalidInputError for what is no recording, NotFoundError where its pipeline is not in force.
+    """
+    if recording.get("schema") != SCHEMA:
+        message = f"{name}: not a recording; its schema is {recording.get('schema')!r}, wanted {SCHEMA}"
+        raise InvalidInputError(message)
+    with kit.store.read() as unit:
+        if kit.book.pipeline(unit, str(recording["pipeline"])) is None:
+            message = f"{name}: no pipeline {recording['pipeline']} is in force"
+            raise NotFoundError(message)
+    entry_id = _filed(kit, recording)
+    for _ in range(TICKS):
+        _rung(kit, [*dispatch.tick(kit), *claim.sweep(kit)])
+        forward(STEP_SECONDS)
+        entry = _entry(kit, entry_id)
+        if entry.status in FINAL or (not _answered(kit, entry_id, recording) and entry.status == Status.ESCALATED):
+            break
+    return _compared(kit, entry_id, recording, name)
+
+
+def _filed(kit: Kit, recording: Mapping[str, Any]) -> str:
+    given = dict(recording.get("entry", {}))
+    record = {
+        "title": given.get("title", "recorded"),
+        "dedupe_key": kit.new_id("rehearsal"),
+        "pipeline": recording["pipeline"],
+        "labels": given.get("labels", []),
+        "priority": given.get("priority", "medium"),
+        "created_at": "2026-01-01T00:00:00Z",
+        "input": given.get("input", {}),
+    }
+    (filed,) = intake.file(kit, [("recording", record)], actor="rehearsal", channel="rehearsal")
+    if filed.error or filed.bars:
+        message = f"the recorded entry cannot run: {filed.error or filed.reason}"
+        raise InvalidInputError(message)
+    return filed.entry_id
+
+
+def _rung(kit: Kit, bells: list[Bell]) -> None:
+    """Answer bells until none is left."""
+    waiting = list(bells)
+    while waiting:
+        bell = waiting.pop(0)
+        if bell.step == Step.CLAIM:
+            waiting += claim.take(kit, bell.ids)
+        elif bell.step == Step.STAGE:
+            waiting += stage.advance(kit, *bell.ids)
+
+
+def _answered(kit: Kit, entry_id: str, recording: Mapping[str, Any]) -> bool:
+    """Answer what the run asks, as the people of the recording did; without a word of theirs, it is approved."""
+    with kit.store.read() as unit:
+        asked = [each for each in unit.open_reviews(entry_id) if each.kind != ReviewKind.DEAD_LETTER]
+    for each in asked:
+        said = dict(recording.get("people", {}).get(each.job_id, {}))
+        usual = Answer.ANSWER if each.kind == ReviewKind.QUESTION else Answer.APPROVE
+        answer = Answer(said.get("answer") or usual)
+        value = said.get("value", {} if answer == Answer.ANSWER else None)
+        decided = Decided(answer=answer, actor="rehearsal", reason=str(said.get("reason") or "recorded"), value=value)
+        _, bells = review.decide(kit, each.id, decided)
+        _rung(kit, bells)
+    return bool(asked)
+
+
+def _compared(kit: Kit, entry_id: str, recording: Mapping[str, Any], name: str) -> Rehearsal:
+    entry = _entry(kit, entry_id)
+    with kit.store.read() as unit:
+        stages = unit.stages({entry_id: str(entry.pipeline_hash)})[entry_id]
+    jobs = {job_id: str(each.status) for job_id, each in stages.items()}
+    gates = {job_id: {gate["id"]: str(gate["result"]) for gate in each.gates} for job_id, each in stages.items()}
+    expect = dict(recording.get("expect", {}))
+    faults = []
+    if expect.get("status") and expect["status"] != str(entry.status):
+        faults.append(f"the entry is {entry.status}, expected {expect['status']}: {entry.reason}")
+    for job_id, status in dict(expect.get("jobs", {})).items():
+        if jobs.get(job_id, "not reached") != status:
+            why = str((stages[job_id].reason or {}).get("text", "")) if job_id in stages else ""
+            faults.append(
+                f"{job_id} is {jobs.get(job_id, 'not reached')}, expected {status}{f': {why}' if why else ''}"
+            )
+    for job_id, wanted in dict(expect.get("gates", {})).items():
+        for gate, result in wanted.items():
+            if gates.get(job_id, {}).get(gate, "not asked") != result:
+                faults.append(
+                    f"gate {gate} of {job_id} says {gates.get(job_id, {}).get(gate, 'nothing')}, expected {result}"
+                )
+    return Rehearsal(name=name, status=str(entry.status), jobs=jobs, gates=gates, faults=tuple(faults))
+
+
+def _entry(kit: Kit, entry_id: str) -> Entry:
+    with kit.store.read() as unit:
+        entry = unit.entry(entry_id)
+    if entry is None:
+        raise NotFoundError
+    return entry
+
+
+def _refusal(reason: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = dict(reason or {})
+    return {"result": "refused", "kind": said.get("kind", "execution"), "reason": said.get("text", "")}
