@@ -14,7 +14,7 @@ from typing import Any
 from backlog_worker.domain import pipeline
 from backlog_worker.domain.outcome import Asked, Done, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Executor, Report, Stop, Work
+from backlog_worker.executors import Executor, Stop, Work
 
 SLACK = 8.0  # TERM, five seconds, KILL, and a slow machine
 USUAL = """\
@@ -52,16 +52,16 @@ class Conformance:
         return list(self._breaches())
 
     def _breaches(self) -> Iterator[Breach]:
-        result, report = self._performed(self.works)
+        result = self._performed(self.works)
         if not isinstance(result, Done):
             yield Breach("a job that works is done", f"got {result!r}")
         elif not isinstance(result.output, dict):
             yield Breach("an output is JSON", f"got {result.output!r}")
-        again, _ = self._performed(self.works)
+        again = self._performed(self.works)
         if isinstance(result, Done) and not isinstance(again, Done):
             yield Breach("an executor can be used again", f"got {again!r}")
         if self.fails is not None:
-            result, _ = self._performed(self.fails)
+            result = self._performed(self.fails)
             if not isinstance(result, Faulted | Refused | Throttled | Asked):
                 yield Breach("a job that fails is no success", f"got {result!r}")
         if self.hangs is not None:
@@ -69,21 +69,20 @@ class Conformance:
 
     def _limits(self, hangs: Callable[[Job, Work], tuple[Job, Work]]) -> Iterator[Breach]:
         began = time.monotonic()
-        result, _ = self._performed(hangs, timeout=timedelta(seconds=1))
+        result = self._performed(hangs, timeout=timedelta(seconds=1))
         if not (isinstance(result, Faulted) and result.kind == "timeout"):
             yield Breach("a job past its time limit is a timeout", f"got {result!r}")
         if time.monotonic() - began > 1 + SLACK:
             yield Breach("a job ends soon after its time limit", f"took {time.monotonic() - began:.1f} s")
         stop, began = Stop(), time.monotonic()
         threading.Timer(0.5, stop.lose).start()
-        result, _ = self._performed(hangs, timeout=timedelta(seconds=60), stop=stop)
+        result = self._performed(hangs, timeout=timedelta(seconds=60), stop=stop)
         if isinstance(result, Done):
             yield Breach("a job whose claim is lost is not done", f"got {result!r}")
         if time.monotonic() - began > 0.5 + SLACK:
             yield Breach("a job ends soon after its claim is lost", f"took {time.monotonic() - began:.1f} s")
 
-    def _performed(self, change: Callable[[Job, Work], tuple[Job, Work]], **fields: Any) -> tuple[Result, Report]:
-        report = Report()
+    def _performed(self, change: Callable[[Job, Work], tuple[Job, Work]], **fields: Any) -> Result:
         usual: dict[str, Any] = {
             "run_id": "run_conformance",
             "entry_id": "bl_conformance",
@@ -92,7 +91,6 @@ class Conformance:
             "input": {"body": "b"},
             "previous": {},
             "timeout": timedelta(seconds=20),
-            "report": report,
         }
         job, work = change(pipeline.load(USUAL).jobs[0], Work(**{**usual, **fields}))
-        return self.executor.perform(job, work), report
+        return self.executor.perform(job, work)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +25,7 @@ _stopping = threading.Event()
 @lru_cache(maxsize=1)
 def kit() -> Kit:
     """Return the kit of this process, built at its first task, after the fork."""
-    return kit_of(SETTINGS)
+    return replace(kit_of(SETTINGS), ring=lambda bells: ring(list(bells)))
 
 
 @app.task(name=TASKS[Step.DISPATCH])

@@ -3,7 +3,7 @@
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -174,7 +174,9 @@ def bench(
         row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 2}
         with kit.store.begin() as unit:
             unit.see_worker(row)
-    return Bench(kit=kit, clock=standing, executor=executor, texts=texts)
+    bells: deque[Bell] = deque()
+    kit = replace(kit, ring=bells.extend)
+    return Bench(kit=kit, clock=standing, executor=executor, texts=texts, bells=bells)
 
 
 def draft(**fields: Any) -> dict[str, Any]:

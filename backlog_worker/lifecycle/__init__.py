@@ -1,9 +1,10 @@
 """What happens to an entry, a module per step; the Kit holds the live objects that a step may use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from backlog_worker.domain.bell import Bell
 from backlog_worker.executors import Executor, Report
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.integrations import Artifacts, Definitions, Tracker
@@ -31,4 +32,5 @@ class Kit:
     new_id: Callable[[str], str]
     jitter: Callable[[], float]
     pause: Callable[[float], None] = field(repr=False)
+    ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # whoever drops bells relies on the sweep
     seen_within: timedelta = timedelta(seconds=45)

@@ -36,7 +36,7 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
         starts = _begun(kit, unit, _fit(kit, unit, policy, ready), policy)
         taken, bells = stage.onward(kit, unit, starts, takes="first")
     emit("claimed", count=len(taken), worker=kit.worker)
-    return bells + stage.work(kit, taken)
+    return stage.work(kit, taken, bells)
 
 
 def sweep(kit: Kit) -> list[Bell]:

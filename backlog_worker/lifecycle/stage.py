@@ -36,18 +36,21 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
         if not _eligible(kit, unit, start):
             return []
         taken = take(kit, unit, [(start, start.pipeline.job(job_id))])
-    return work(kit, taken)
+    return work(kit, taken, [])
 
 
-def work(kit: Kit, taken: Sequence[Taken]) -> list[Bell]:
-    """Do stages one after the other until their runs end or wait for another bell; one never touches its neighbour."""
-    bells: list[Bell] = []
+def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
+    """Do stages one after the other until their runs end or wait for another bell; one never touches its neighbour.
+
+    What others may do meanwhile is rung for before this process goes on; the last bells are the caller's to ring.
+    """
     held = {each.key for each in taken}
     try:
         while taken:
+            if bells:
+                kit.ring(list(dict.fromkeys(bells)))
             ended = [perform(kit, watched(kit, each)) for each in taken]
-            taken, more = _record(kit, ended)
-            bells += more
+            taken, bells = _record(kit, ended)
             held = {each.key for each in taken}
     except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are dead already
         give_back(kit, sorted({run_id for run_id, _, _ in held}))
