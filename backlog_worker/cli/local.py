@@ -6,6 +6,7 @@ import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from backlog_worker.lifecycle.explain import Explained
@@ -48,12 +49,25 @@ def demo(
     machine.demo(entries=entries, workers=workers, flower=flower, keep=keep, fresh=fresh)
 
 
-def init(force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False) -> None:
+def init(
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template", help="Another pipeline too: feature-development, bugfix, continuous-validation, ..."
+        ),
+    ] = "spec",
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
     """Write a commented policy, a pipeline and its tools into .backlog-worker/."""
     from backlog_worker import settings
     from backlog_worker.cli import machine
+    from backlog_worker.domain.document import suggestion
 
-    written, kept = machine.write_files(settings.load().folder, force=force)
+    if template not in machine.TEMPLATES:
+        message = f"there is no template {template!r}"
+        hint = suggestion(template, list(machine.TEMPLATES)) or f"one of: {', '.join(machine.TEMPLATES)}"
+        raise UsageError(message, hint=hint)
+    written, kept = machine.write_files(settings.load().folder, template=template, force=force)
     for path in written:
         say(f"wrote {path}")
     for path in kept:

@@ -27,16 +27,26 @@ from backlog_worker.settings import Settings
 from backlog_worker.store import migrate
 
 FILES = Path(__file__).parent / "files"
+AGENTS = ("architect", "backend", "documentation", "fixer", "frontend", "reviewer", "tester")
+# What `init --template` writes beside the usual files.
+TEMPLATES: Mapping[str, tuple[str, ...]] = {
+    "spec": (),
+    "feature-development": ("pipelines/feature-development.yml",),
+    "bugfix": ("pipelines/bugfix.yml",),
+    "continuous-validation": ("pipelines/continuous-validation.yml", "pipelines/common/validation.yml"),
+    "deploy-production": ("pipelines/deploy-production.yml", "tools/step.py"),
+}
 WRITTEN = ("policy.yml", "pipelines/spec.yml", "tools/collect.py", "tools/publish.py")
 MOVING = ("queued", "ready", "in_progress", "retrying")
 
 
-def write_files(folder: Path, *, force: bool = False) -> tuple[list[Path], list[Path]]:
+def write_files(folder: Path, *, template: str = "spec", force: bool = False) -> tuple[list[Path], list[Path]]:
     """Write the commented files of a project and the schemas that editors read; returns (written, kept)."""
     import json
 
     written, kept = [], []
-    for name in WRITTEN:
+    agents = () if template in {"spec", "deploy-production"} else tuple(f"agents/{name}.md" for name in AGENTS)
+    for name in (*WRITTEN, *TEMPLATES[template], *agents):
         path = folder / name
         if path.exists() and not force:
             kept.append(path)
@@ -46,7 +56,7 @@ def write_files(folder: Path, *, force: bool = False) -> tuple[list[Path], list[
         written.append(path)
     schemas = folder / "state" / "schemas"
     schemas.mkdir(parents=True, exist_ok=True)
-    for kind in ("policy", "pipeline"):
+    for kind in ("policy", "pipeline", "agent"):
         (schemas / f"{kind}.json").write_text(json.dumps(schema_of(kind), indent=1))
     ignore = folder / ".gitignore"
     if not ignore.exists():

@@ -122,13 +122,20 @@ def _compiled(source: str, names: Names, wants: str) -> Expression:
         program = _environment(names).compile(source)
     except RuntimeError as error:
         match = _ERROR.search(str(error))
-        column = int(match.group(2)) - 1 if match else 0
+        column = _begins(source, int(match.group(2)) - 1, match.group(3)) if match else 0
         raise ExpressionError(match.group(3) if match else _first_line(error), column) from None
     kinds = {"bool": (cel.Type.BOOL, cel.Type.DYN), "number": (cel.Type.DOUBLE, cel.Type.INT, cel.Type.DYN)}.get(wants)
     if kinds is not None and program.return_type() not in kinds:
         message = f"gives {program.return_type().name()}, wanted {wants}"
         raise ExpressionError(message)
     return Expression(source, program)
+
+
+def _begins(source: str, column: int, message: str) -> int:
+    """Return where an unknown name begins: CEL points at the dot or the bracket behind it."""
+    unknown = re.search(r"undeclared reference to '([A-Za-z_]\w*)", message)
+    found = source.rfind(unknown[1], 0, column + 1) if unknown else -1
+    return found if found >= 0 else column
 
 
 def _said(result: Any, wanted: str) -> str:  # noqa: ANN401 - the library's own value type

@@ -118,12 +118,13 @@ def _dependencies(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
 def _of_text(
     placed: Placed, path: Path, text: str, ancestors: frozenset[str], params: frozenset[str]
 ) -> Iterator[Finding]:
+    quoted = _quoted(placed, path)
     for column, words in template.faults(text, placed.names, ancestors, params):
-        yield placed.finding(path, "13", words, shift=column)
+        yield placed.finding(path, "13", words, shift=column + quoted)
     for hole in template.holes(text, placed.names):
         if hole.path and hole.path[0] == "secrets":
             words = f"the secret {'.'.join(map(str, hole.path))} may stand in `env` only"
-            yield placed.finding(path, "15", words, shift=hole.start)
+            yield placed.finding(path, "15", words, shift=hole.start + quoted)
 
 
 def _of_gate(placed: Placed, path: Path, gate: GateFile, earlier: list[str]) -> Iterator[Finding]:

@@ -138,7 +138,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     reader = _Reader(contract)
     findings: list[Finding] = list(lint.of_pipeline(source, checked))
     placed = include.placed(source, checked, reader, findings)
-    if not placed:
+    if not placed and not findings:
         findings.append(source.finding(("jobs",), "07", "the pipeline has no job"))
     known = {each.id for each in placed}
     for each in placed:
@@ -151,7 +151,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     made = [_Made(each, reader, findings) for each in placed]
     if findings:
         raise InvalidFileError(
-            sorted(findings, key=lambda each: (each.file != file, each.file, each.line, each.column))
+            sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
         )
     jobs = tuple(each.job() for each in made)
     ancestors = {each.id: _unmasked(placed, mask) for each, mask in zip(placed, masks, strict=True)}

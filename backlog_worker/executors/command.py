@@ -41,7 +41,7 @@ class CommandExecutor:
             for step in job.setup:
                 ended = self._run(_shell(step.command), job, work, workspace)
                 if ended.status or ended.timed_out or ended.killed:
-                    return _result(ended, workspace, work.timeout, job, what=f"setup {step.name or step.command!r}")
+                    return _result(ended, workspace, work.timeout, job, what=f"setup {step.name or step.command}")
             if job.kind == "agent":
                 preset = presets.found(work.agent)
                 ended = self._run(preset.arguments(work, workspace), job, work, workspace, text=preset.stdin(work))

@@ -50,8 +50,8 @@ def news(kit: Kit, entry_id: str, cursor: Cursor) -> list[RunEvent]:
         runs = unit.runs(entry_id, most=3)
         for run in runs:
             found += _logged(unit, entry_id, run["id"], cursor)
-        if runs:
-            found += _progressed(unit, entry_id, runs[0], cursor)
+        for pipeline_hash in {run["pipeline_hash"] for run in runs}:
+            found += _progressed(unit, entry_id, pipeline_hash, cursor)
     return sorted(found, key=lambda each: each.at)
 
 
@@ -82,13 +82,10 @@ def _logged(unit: Unit, entry_id: str, run_id: str, cursor: Cursor) -> Iterator[
             )
 
 
-def _progressed(unit: Unit, entry_id: str, run: dict[str, Any], cursor: Cursor) -> Iterator[RunEvent]:
-    stages = unit.stages({entry_id: run["pipeline_hash"]})[entry_id]
-    for job_id, stage in stages.items():
-        known = cursor.progress.get((run["id"], job_id))
-        if stage.run_id == run["id"] and stage.progress is not None and stage.progress != known:
-            cursor.progress[run["id"], job_id] = stage.progress
-            data = {"progress": stage.progress}
-            yield RunEvent(
-                name="job:progress", at=unit.now(), entry_id=entry_id, run_id=run["id"], job_id=job_id, data=data
-            )
+def _progressed(unit: Unit, entry_id: str, pipeline_hash: str, cursor: Cursor) -> Iterator[RunEvent]:
+    for job_id, stage in unit.stages({entry_id: pipeline_hash})[entry_id].items():
+        key, said = (str(stage.run_id), job_id), stage.progress
+        if said is not None and said != cursor.progress.get(key):
+            cursor.progress[key] = said
+            at, data = stage.ended_at or unit.now(), {"progress": said}
+            yield RunEvent(name="job:progress", at=at, entry_id=entry_id, run_id=key[0], job_id=job_id, data=data)

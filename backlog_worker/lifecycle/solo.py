@@ -15,7 +15,7 @@ from backlog_worker.domain.entry import FOLDED, Entry
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus, plan
-from backlog_worker.domain.outcome import Done
+from backlog_worker.domain.outcome import Done, Faulted
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
@@ -81,14 +81,16 @@ def _entry(pipeline: Pipeline, given: Mapping[str, Any]) -> Entry:
 
 def _kept(folder: Path, job_id: str, ended: Ended) -> tuple[str, str]:
     gates = {each.id: each.result.value for each in ended.gates}
+    attempts = len(ended.tries) + (not isinstance(ended.result, Faulted))
     if isinstance(ended.result, Done):
         waits = ended.asked is not None
         status = StageStatus.WAITING if waits else StageStatus.COMPLETED
         why = f"gate {ended.asked.id} asks: {ended.asked.why}" if ended.asked else ""
-        _write(folder, job_id, {"status": status.value, "output": ended.result.output, "gates": gates, "reason": why})
+        value = {"output": ended.result.output, "gates": gates, "attempts": attempts, "reason": why}
+        _write(folder, job_id, {"status": status.value, **value})
         return status.value, why
     why = str(getattr(ended.result, "reason", getattr(ended.result, "question", "")))
-    _write(folder, job_id, {"status": StageStatus.FAILED.value, "gates": gates, "reason": why})
+    _write(folder, job_id, {"status": StageStatus.FAILED.value, "gates": gates, "attempts": attempts, "reason": why})
     return StageStatus.FAILED.value, why
 
 
@@ -110,6 +112,7 @@ def _read(folder: Path, pipeline: Pipeline, job_id: str) -> Stage | None:
         status=status,
         run_id=RUN_ID,
         takes=1,
+        attempts=int(value.get("attempts", 0)),
         output=output,
         sha256=digest(output) if status == StageStatus.COMPLETED else None,
         reason={"text": value.get("reason", "")},

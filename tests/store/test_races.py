@@ -10,9 +10,10 @@ from collections import Counter
 import pytest
 
 from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.outcome import Done
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import claim, dispatch, intake, review, watch
+from backlog_worker.lifecycle import claim, dispatch, intake, review, stage, watch
 from backlog_worker.testing import POLICY, bench, draft
 from tests.faults.mutants import mutated
 
@@ -164,3 +165,49 @@ def test_the_hot_statements_use_their_indexes(postgres_url):
         ):
             plan = "\n".join(row[0] for row in unit.run("EXPLAIN " + text, **values))
             assert index in plan, plan
+
+
+DIAMOND = """\
+name: spec
+jobs:
+  - { id: a, python: "f:a" }
+  - { id: b, python: "f:b", dependsOn: a }
+  - { id: c, python: "f:c", dependsOn: a }
+  - { id: d, python: "f:d", dependsOn: [b, c] }
+"""
+
+
+def joins(url, number=40):
+    """Let the last two jobs before a join end at one moment; returns how often the join was seen, entry by entry."""
+    made = bench(url=url, pipelines=[DIAMOND], policy=POLICY.replace("top: 20", "top: 200"), slots=400)
+    made.file(*({} for _ in range(number)))
+    made.tick()
+    seen = []
+    barrier = threading.Barrier(2)
+
+    def meets(job, work):
+        barrier.wait(20)
+        return Done(output={})
+
+    made.executor.results = {"b": [meets] * number, "c": [meets] * number}
+    for bell in list(made.bells):
+        rung = claim.take(made.kit, bell.ids)
+        found = []
+        threads = [
+            threading.Thread(target=lambda each=each: found.extend(stage.advance(made.kit, *each.ids))) for each in rung
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        seen.append(sum(each.ids[1] == "d" for each in found))
+    return seen
+
+
+def test_of_two_last_jobs_that_end_at_once_exactly_one_sees_the_join(postgres_url):
+    assert joins(postgres_url) == [1] * 40
+
+
+def test_a_join_is_missed_where_stages_come_before_the_entry(postgres_url):
+    with mutated("stage_row_first"):
+        assert joins(postgres_url, 20) != [1] * 20
