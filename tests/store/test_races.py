@@ -186,22 +186,30 @@ def joins(url, number=40):
     barrier = threading.Barrier(2)
 
     def meets(job, work):
-        barrier.wait(20)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(3)
         return Done(output={})
 
     made.executor.results = {"b": [meets] * number, "c": [meets] * number}
     for bell in list(made.bells):
-        rung = claim.take(made.kit, bell.ids)
-        found = []
-        threads = [
-            threading.Thread(target=lambda each=each: found.extend(stage.advance(made.kit, *each.ids))) for each in rung
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-        seen.append(sum(each.ids[1] == "d" for each in found))
+        barrier.reset()
+        seen.append(_rung_by_two(made.kit, claim.take(made.kit, bell.ids)))
     return seen
+
+
+def _rung_by_two(kit, bells):
+    found = []
+
+    def _advance(bell):
+        with contextlib.suppress(BacklogError):  # a write that was refused saw nothing
+            found.extend(stage.advance(kit, *bell.ids))
+
+    threads = [threading.Thread(target=_advance, args=(bell,)) for bell in bells]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return sum(each.ids[1] == "d" for each in found)
 
 
 def test_of_two_last_jobs_that_end_at_once_exactly_one_sees_the_join(postgres_url):
@@ -210,4 +218,4 @@ def test_of_two_last_jobs_that_end_at_once_exactly_one_sees_the_join(postgres_ur
 
 def test_a_join_is_missed_where_stages_come_before_the_entry(postgres_url):
     with mutated("stage_row_first"):
-        assert joins(postgres_url, 20) != [1] * 20
+        assert joins(postgres_url, 8) != [1] * 8
