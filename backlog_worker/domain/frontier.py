@@ -100,7 +100,11 @@ def current(pipeline: Pipeline, stages: Mapping[str, Stage], run_id: str) -> dic
 
     A failure that `continueOnError` tolerates is an end; a question that is still open goes on waiting.
     """
-    return {job_id: _now(pipeline, each, run_id) for job_id, each in stages.items() if job_id in pipeline.index}
+    return {
+        job_id: each if each.status == StageStatus.COMPLETED else _now(pipeline, each, run_id)
+        for job_id, each in stages.items()
+        if job_id in pipeline.index
+    }
 
 
 def plan(pipeline: Pipeline, stages: Mapping[str, Stage], values: Values = nothing) -> Plan:
@@ -275,7 +279,7 @@ def _reads_failure(job: Job, failed: set[str]) -> bool:
 
 def _now(pipeline: Pipeline, stage: Stage, run_id: str) -> Stage:
     """Return one stage as the run sees it."""
-    if stage.run_id == run_id or stage.status == StageStatus.COMPLETED:
+    if stage.run_id == run_id:
         return stage
     if tolerated(pipeline.job(stage.job_id), stage):
         return stage

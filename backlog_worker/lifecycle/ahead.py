@@ -57,9 +57,17 @@ def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
     """Return the stages with the outputs that *job* may read: those of all jobs before it."""
     if len(start.pipeline.jobs) <= LARGE:
         return start.stages
-    outputs = unit.outputs(start.entry.id, start.pipeline.hash, start.pipeline.ancestors(job.id))
-    known = {job_id: replace(start.stages[job_id], output=each) for job_id, each in outputs.items()}
-    return {**start.stages, **known}
+    before = start.pipeline.ancestors(job.id)
+    return {**start.stages, **_completed(unit, start.entry, start.pipeline, before)}
+
+
+def _completed(unit: Unit, entry: Entry, pipeline: Pipeline, job_ids: Sequence[str]) -> dict[str, Stage]:
+    outputs = unit.outputs(entry.id, pipeline.hash, job_ids) if job_ids else {}
+    common: dict[str, Any] = {"entry_id": entry.id, "pipeline_hash": pipeline.hash, "status": StageStatus.COMPLETED}
+    return {
+        job_id: Stage(**common, job_id=job_id, output=output, sha256=sha256)
+        for job_id, (output, sha256) in outputs.items()
+    }
 
 
 def values(unit: Unit, start: Start) -> Callable[[], Mapping[str, Any]]:
@@ -133,10 +141,10 @@ def asked_by(kit: Kit, unit: Unit, start: Start, ended: "Ended") -> None:
 
 
 def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
-    stages = unit.stages({entry.id: pipeline.hash}, light=True)[entry.id]
-    read = {each for job in pipeline.jobs if job.when for each in (job.when.mentions or pipeline.index)}
-    outputs = unit.outputs(entry.id, pipeline.hash, sorted(read)) if read else {}
-    return {**stages, **{each: replace(stages[each], output=value) for each, value in outputs.items()}}
+    stages = unit.standing(entry.id, pipeline.hash)
+    read = {each for job in pipeline.jobs if job.when for each in (job.when.mentions or ())}
+    done = [each for each in sorted(read) if each in stages and stages[each].status == StageStatus.COMPLETED]
+    return {**stages, **_completed(unit, entry, pipeline, done)}
 
 
 def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:

@@ -75,6 +75,6 @@ def _output(kit: Kit, unit: Unit, child: Entry) -> tuple[Any, str]:
     """Return the output of a completed entry: that of its last job, or of its last jobs by id."""
     pipeline = kit.book.pinned(unit, str(child.pipeline_hash))
     last = pipeline.last() if pipeline else []
-    outputs = unit.outputs(child.id, str(child.pipeline_hash), last)
+    outputs = {each: pair[0] for each, pair in unit.outputs(child.id, str(child.pipeline_hash), last).items()}
     value = outputs.get(last[0]) if len(last) == 1 else outputs
     return value, digest(value)

@@ -11,7 +11,7 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import StageStatus, handled, outcome, plan
+from backlog_worker.domain.frontier import StageStatus, current, handled, outcome
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
@@ -24,15 +24,17 @@ from backlog_worker.telemetry import emit
 
 
 def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
-    """Take one stage and do it; no bells where it is not ours to take: a doubled, late or forged bell."""
+    """Take one stage and do it; no bells where it is not ours to take: a doubled, late or forged bell.
+
+    Only what a plan rang for is begun, and whatever a later plan cancels is not pending any more: so nothing is
+    planned here, and of a large graph only this stage is read.
+    """
     with kit.store.begin(actor=kit.worker) as unit:
-        start = started(kit, unit, run_id)
-        if start is None or job_id not in start.pipeline.index:
+        start = started(kit, unit, run_id, job_id)
+        stage = start.stages.get(job_id) if start else None
+        if start is None or stage is None or stage.status != StageStatus.PENDING or stage.rung_at is None:
             return []
         unit.lease = start.policy.claims.timeout.total_seconds()
-        now = plan(start.pipeline, start.stages, ahead.values(unit, start))
-        if job_id not in {*now.ready, *now.rung}:
-            return []
         if not _eligible(kit, unit, start):
             return []
         taken = take(kit, unit, [(start, start.pipeline.job(job_id))])
@@ -84,8 +86,11 @@ def fail(kit: Kit, run_id: str, job_id: str, kind: FailureKind, text: str) -> li
     return bells
 
 
-def started(kit: Kit, unit: Unit, run_id: str) -> Start | None:
-    """Lock the entry that a run holds and read where the run stands; None where it holds none any more."""
+def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None:
+    """Lock the entry that a run holds and read where the run stands; None where it holds none any more.
+
+    With *job_id* no more is read of a large graph than the stage of that job.
+    """
     entries = unit.renew([run_id])
     run = unit.run_of(run_id)
     pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
@@ -93,7 +98,10 @@ def started(kit: Kit, unit: Unit, run_id: str) -> Start | None:
         return None
     entry = entries[run_id]
     policy = kit.book.policy_by_hash(unit, run["policy_hash"])
-    known = stages_of(unit, entry, pipeline, run_id)
+    if job_id and len(pipeline.jobs) > ahead.LARGE:
+        known = current(pipeline, unit.one_stage(entry.id, pipeline.hash, job_id), run_id)
+    else:
+        known = stages_of(unit, entry, pipeline, run_id)
     return Start(entry=entry, run=run, pipeline=pipeline, policy=policy, stages=known, input=None)
 
 

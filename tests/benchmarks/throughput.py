@@ -22,11 +22,12 @@ dispatch: {{ top: 2000, ahead: 10000, batch: {batch} }}
 claims: {{ timeout: 2m, heartbeat: 30s }}
 admission: {{ maxInProgress: 100000 }}
 """
-NOOP = "  - {{ id: {id}, python: 'tests.benchmarks.jobs:noop', inline: {inline} }}\n"
+NOOP = "  - {{ id: {id}, python: 'tests.benchmarks.jobs:noop', inline: {inline}{after} }}\n"
 
 
 def pipeline(*, inline: bool) -> str:
-    jobs = "".join(NOOP.format(id=name, inline=str(inline).lower()) for name in "abc")
+    after = {"a": "", "b": ", dependsOn: a", "c": ", dependsOn: b"}
+    jobs = "".join(NOOP.format(id=name, inline=str(inline).lower(), after=after[name]) for name in after)
     return f"name: spec\nversion: 1\njobs:\n{jobs}"
 
 

@@ -1,5 +1,6 @@
 """Stages: take, checkpoint, give back. A take is the right to one stage, and a later take makes an earlier one void."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -31,26 +32,53 @@ _FENCE = f"{_KEY} AND stages.run_id = r.run_id__ AND stages.takes = r.takes__ AN
 class Stages(Queue):
     """Verbs of stages."""
 
-    def stages(self, keys: Mapping[str, str], *, light: bool = False) -> dict[str, dict[str, Stage]]:
-        """Return the stages of entries, each at the pipeline hash given for it, by entry and job.
-
-        Light ones come without outputs, tries, artifacts and gates: what a plan of a large graph needs.
-        """
-        text = f"SELECT {_LIGHT if light else _LISTED} FROM stages WHERE entry_id {{ids}}"
+    def stages(self, keys: Mapping[str, str]) -> dict[str, dict[str, Stage]]:
+        """Return the stages of entries, each at the pipeline hash given for it, by entry and job."""
+        text = f"SELECT {_LISTED} FROM stages WHERE entry_id {{ids}}"
         found: dict[str, dict[str, Stage]] = {each: {} for each in keys}
         for row in self.select("stages", text, ids=self.dialect.bind(keys)):
             if row["pipeline_hash"] == keys[row["entry_id"]]:
                 found[row["entry_id"]][row["job_id"]] = stage(row)
         return found
 
-    def outputs(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> dict[str, Any]:
-        """Return the stored outputs of some jobs of an entry; a job without one is left out."""
+    def standing(self, entry_id: str, pipeline_hash: str) -> dict[str, Stage]:
+        """Return where the stages of one entry stand, for the plan of a large graph.
+
+        What is completed comes as one value of the database, and all completed jobs share one Stage without an
+        output; the others come without outputs, tries, artifacts and gates. So a finished job costs the same early
+        and late in a run.
+        """
+        listed = "json_agg(job_id)" if self.dialect.name == "postgresql" else "json_group_array(job_id)"
+        where = "FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash"
+        text = f"SELECT {listed} {where} AND status = 'completed'"
+        done = self.value(text, entry=entry_id, hash=pipeline_hash) or []
+        shared = Stage(entry_id=entry_id, pipeline_hash=pipeline_hash, job_id="", status=StageStatus.COMPLETED)
+        found = dict.fromkeys(json.loads(done) if isinstance(done, str) else done, shared)
+        text = f"SELECT {_LIGHT} {where} AND status <> 'completed'"
+        rows = self.select("stages", text, entry=entry_id, hash=pipeline_hash)
+        return {**found, **{row["job_id"]: stage(row) for row in rows}}
+
+    def one_stage(self, entry_id: str, pipeline_hash: str, job_id: str) -> dict[str, Stage]:
+        """Return the stage of one job by its id, or nothing."""
+        where = "WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id = :job"
+        rows = self.select(
+            "stages", f"SELECT {_LISTED} FROM stages {where}", entry=entry_id, hash=pipeline_hash, job=job_id
+        )
+        return {row["job_id"]: stage(row) for row in rows}
+
+    def outputs(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> dict[str, list[Any]]:
+        """Return (output, digest) of some completed jobs of an entry, in one value; a job without one is left out."""
+        pairs = (
+            "json_object_agg(job_id, json_build_array(output, sha256))"
+            if self.dialect.name == "postgresql"
+            else "json_group_object(job_id, json_array(json(output), sha256))"
+        )
         text = (
-            "SELECT job_id, output FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {ids}"
+            f"SELECT {pairs} FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {{ids}}"
             " AND sha256 IS NOT NULL"
         )
-        rows = self.select("stages", text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids))
-        return {row["job_id"]: row["output"] for row in rows}
+        found = self.value(text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids)) or {}
+        return dict(json.loads(found) if isinstance(found, str) else found)
 
     def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
         """Take stages, after renew; returns (take, attempts so far) by (entry, job). No row: a doubled or late bell."""
