@@ -99,7 +99,10 @@ def rehearsal(definitions: Definitions, answers: Answers, *, root: Path) -> tupl
     executor = ReplayExecutor(answers)
     kinds = dict.fromkeys(("agent", "command", "python", "template"), executor)
     folder = Path(tempfile.mkdtemp(prefix="rehearsal-"))
-    return memory_kit(definitions, kinds, folder=folder, clock=lambda: now[0], root=root), _forward
+    kit = memory_kit(
+        definitions, kinds, folder=folder, clock=lambda: now[0], root=root, secrets=lambda name: f"rehearsed {name}"
+    )
+    return kit, _forward
 
 
 def solo(given: Settings) -> Kit:

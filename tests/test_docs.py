@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from backlog_worker import telemetry
+from backlog_worker.domain.agent import AgentFile
+from backlog_worker.domain.budget import Mode
 from backlog_worker.domain.document import CODES
 from backlog_worker.domain.entry import TRANSITIONS, Change, Note, Status
 from backlog_worker.domain.frontier import StageStatus
@@ -13,8 +15,9 @@ from backlog_worker.domain.language import PipelineFile
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.policy import PolicyFile
 from backlog_worker.domain.reasons import REMEDIES, Bar, Standing, Wait
-from backlog_worker.domain.review import Answer
+from backlog_worker.domain.review import Answer, ReviewKind
 from backlog_worker.domain.search import KEYS
+from backlog_worker.lifecycle.follow import NAMES
 from backlog_worker.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -23,7 +26,9 @@ GLOSSARY = (DOCS / "glossary.md").read_text()
 LIFECYCLE = (DOCS / "lifecycle.md").read_text()
 
 
-@pytest.mark.parametrize("words", [Status, Change, Note, StageStatus, FailureKind, Bar, Wait, Standing, Answer])
+@pytest.mark.parametrize(
+    "words", [Status, Change, Note, StageStatus, FailureKind, Bar, Wait, Standing, Answer, ReviewKind, Mode]
+)
 def test_every_closed_list_stands_in_the_glossary(words):
     assert not [word for word in words if f"`{word}`" not in GLOSSARY]
 
@@ -37,7 +42,7 @@ def keys(model) -> set[str]:
     return {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
 
 
-@pytest.mark.parametrize("model", [PolicyFile, PipelineFile])
+@pytest.mark.parametrize("model", [PolicyFile, PipelineFile, AgentFile])
 def test_every_key_of_a_file_is_documented(model):
     assert not [key for key in keys(model) if not re.search(rf"[`.]{key}[`.\[]", CONFIGURATION)]
 
@@ -71,6 +76,10 @@ def test_the_diagram_is_the_table():
     drawn = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", LIFECYCLE, re.MULTILINE))
     table = {(a.value, b.value, change.value) for change, moves in TRANSITIONS.items() for a, b in moves.items()}
     assert drawn == {row for row in table if row[2] != "canceled"}
+
+
+def test_every_event_of_a_run_is_documented():
+    assert not [name for name in NAMES if f"`{name}`" not in (DOCS / "pipelines.md").read_text()]
 
 
 def test_links_between_documents_lead_somewhere():

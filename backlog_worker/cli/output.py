@@ -102,7 +102,8 @@ def plain(value: object) -> str:
         return f"{value:.2f}"
     if isinstance(value, list | tuple):
         return ", ".join(str(each) for each in value) or "-"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(value))
+    shown_as = {"\n": " ", "\t": " "}
+    return "".join(shown_as.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in str(value))
 
 
 def fail(error: errors.BacklogError) -> NoReturn:

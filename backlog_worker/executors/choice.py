@@ -24,7 +24,7 @@ class AgentExecutor:
         agent = work.agent
         if agent is None:
             return Refused(kind=FailureKind.POLICY, reason=f"the job {job.id} has no agent", role="operator")
-        name = self.chosen(agent)
+        name = "openai" if job.execution.method == "api" and agent.executor == "auto" else self.chosen(agent)
         if name not in self._executors:
             known = ", ".join(sorted(self._executors))
             reason = (

@@ -42,6 +42,7 @@ def tick(kit: Kit) -> list[Bell]:
             return []
         policy = kit.book.policy(unit)
         unit.wake(kit.env)
+        regroup(kit.env, unit, policy)
         seen = snapshot(kit, unit, policy)
         decision = decide(seen, policy, unit.now())
         chosen = _mark(unit, decision, seen.load)
@@ -82,15 +83,10 @@ def best(env: str, unit: Unit, policy: Policy, most: int) -> list[Entry]:
     """
     now = unit.now()
     heads: list[tuple[Place, str]] = []
-    stale: list[str] = []
     for group in unit.groups(env):
-        wanted = set(json.loads(group.key)) == set(policy.reads) if group.key else False
-        if not wanted:
-            stale.append(group.key)
-        heads.append((_head(policy, group.key, group.oldest, now, readable=wanted), group.key))
-    if stale:
-        unit.regroup(env, stale, lambda entry: _group(entry, policy), REGROUPED)
-        return best_of_few(unit, env, policy, most)
+        if not _readable(group.key, policy):
+            return best_of_few(unit, env, policy, most)
+        heads.append((_head(policy, group.key, group.oldest, now), group.key))
     found: list[tuple[Place, Entry]] = []
     for place, key in sorted(heads):
         if len(found) >= most and found[most - 1][0] < place:
@@ -98,6 +94,13 @@ def best(env: str, unit: Unit, policy: Policy, most: int) -> list[Entry]:
         found += [(scored(policy, entry, now).place, entry) for entry in unit.oldest(env, key, most)]
         found.sort(key=lambda each: each[0])
     return [entry for _, entry in found[:most]]
+
+
+def regroup(env: str, unit: Unit, policy: Policy) -> None:
+    """Give entries the groups that a policy wants which began to read other fields; some thousands a tick."""
+    stale = [group.key for group in unit.groups(env) if not _readable(group.key, policy)]
+    if stale:
+        unit.regroup(env, stale, lambda entry: _group(entry, policy), REGROUPED)
 
 
 def best_of_few(unit: Unit, env: str, policy: Policy, most: int) -> list[Entry]:
@@ -117,9 +120,13 @@ def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell
     return single
 
 
-def _head(policy: Policy, group: str, oldest: datetime, now: datetime, *, readable: bool) -> Place:
+def _readable(group: str, policy: Policy) -> bool:
+    return bool(group) and set(json.loads(group)) == set(policy.reads)
+
+
+def _head(policy: Policy, group: str, oldest: datetime, now: datetime) -> Place:
     try:
-        score = score_group(policy, group, oldest, now)[0] if readable else float("-inf")
+        score = score_group(policy, group, oldest, now)[0]
     except ExpressionError:
         score = float("-inf")
     return (-score, oldest, "")

@@ -2,14 +2,18 @@
 
 import os
 import random
+import sys
 import time
 
 import pytest
 
+from backlog_worker import wiring
+from backlog_worker.cli import machine
+from backlog_worker.domain import drawing, estimate
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.engine import Engine
-from backlog_worker.lifecycle import again, operate, review
-from tests.acceptance.fleet import Fleet
+from backlog_worker.lifecycle import again, operate, rehearse, review
+from tests.acceptance.fleet import POLICY, Fleet
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 GRAPH = """\
@@ -142,3 +146,88 @@ def alive(pid):
             return file.read().split(")")[1].split()[0] != "Z"
     except (ProcessLookupError, FileNotFoundError):
         return False
+
+
+AGENT = """\
+import json, os, sys
+prompt = sys.stdin.read()
+context = json.load(open(os.environ["BACKLOG_CONTEXT"]))
+open("effects", "a").write(context["job"]["id"] + " ")
+print("[PROGRESS: 50%] at work")
+if "together" in prompt:
+    sys.exit("two tests fail")
+data = {"backend": "an endpoint", "frontend": "a page", "verdict": "good", "seen": sorted(context["previousJobs"])}
+json.dump({"success": True, "data": data}, open(os.environ["BACKLOG_OUTPUT"], "w"))
+print(json.dumps({"type": "result", "total_cost_usd": 0.05, "usage": {"input_tokens": 900, "output_tokens": 100}}))
+"""
+ENDS = {
+    "feature-development": {"write-tests": "failed", "fix-issues": "completed", "document": "completed"},
+    "bugfix": {"verify": "completed"},
+    "continuous-validation": {"base-links": "completed", "fix-issues": "skipped", "report": "completed"},
+    "deploy-production": {"verify-production": "failed", "rollback": "completed"},
+}
+
+
+@pytest.fixture
+def templates(tmp_path, valkey, postgres_url, monkeypatch):
+    """A fleet with the pipelines that `init --template` writes, and an agent on the path that is a script."""
+    program = tmp_path / "bin" / "claude"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable} -S\n{AGENT}")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DEPLOY_TOKEN", "t0ken-of-the-fleet")
+    fleet = Fleet(root=tmp_path, broker=valkey, database=postgres_url, pipelines=())
+    for name in ENDS:
+        machine.write_files(fleet.kit.definitions.folder, template=name)
+    (fleet.kit.definitions.folder / "policy.yml").write_text(POLICY)
+    fleet.both()
+    yield fleet
+    fleet.stop()
+
+
+def test_the_pipelines_of_the_templates_run_ask_fail_roll_back_and_replay(templates, eventually):
+    fleet, ids = templates, {}
+    for name in ENDS:
+        given = {"commit": "abc", "fail": "verify"} if name == "deploy-production" else {}
+        eventually(lambda name=name: live(fleet, name), within=30, what=f"the pipeline {name}")
+        (ids[name],) = fleet.file(1, pipeline=name, input=given, source=name)
+    eventually(lambda: settled(fleet, ids.values()), within=120, what="the approval\n" + fleet.logs())
+    _, bells = review.decide(
+        fleet.kit, ids["deploy-production"], Decided(answer=Answer.APPROVE, actor="li", reason="go")
+    )
+    assert bells == []
+    eventually(
+        lambda: settled(fleet, ids.values(), {"completed", "escalated"}), within=90, what="the end\n" + fleet.logs()
+    )
+    for name, wanted in ENDS.items():
+        run, entry, pipeline, stages = again.entry_of(fleet.kit, ids[name])
+        assert entry.status == ("escalated" if name == "deploy-production" else "completed"), entry.reason
+        assert wanted.items() <= {job_id: str(stage.status) for job_id, stage in stages.items()}.items()
+        recording = rehearse.recorded(fleet.kit, run["id"])
+        kit, forward = wiring.rehearsal(fleet.kit.definitions, recording["answers"], root=fleet.root)
+        assert rehearse.rehearse(kit, recording, forward, name=name).faults == (), name
+        kit.store.close()
+        assert drawing.svg(pipeline, {}).startswith("<svg")
+        with fleet.kit.store.read() as unit:
+            past = estimate.estimated(
+                pipeline, unit.durations("prod", [pipeline.hash], 100), unit.costs_of_jobs("prod", name)
+            )
+            everything = repr(
+                [tuple(row) for row in unit.run("SELECT * FROM stages")]
+                + [tuple(row) for row in unit.run("SELECT * FROM log_chunks")]
+            )
+        assert past.parallel_seconds <= past.sequential_seconds
+        assert "t0ken-of-the-fleet" not in everything
+    assert fleet.value("SELECT sum(usd) FROM spending") > 0.3
+    fleet.sound()
+
+
+def live(fleet, name):
+    with fleet.kit.store.read() as unit:
+        return f"pipeline/{name}" in unit.live_hashes("prod")
+
+
+def settled(fleet, ids, statuses=frozenset({"completed", "escalated", "blocked"})):
+    with fleet.kit.store.read() as unit:
+        return {str(unit.entry(each).status) for each in ids} <= set(statuses)
