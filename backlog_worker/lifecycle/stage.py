@@ -11,7 +11,7 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import StageStatus, current, handled, outcome
+from backlog_worker.domain.frontier import Stage, StageStatus, current, handled, outcome
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
@@ -32,7 +32,7 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     with kit.store.begin(actor=kit.worker) as unit:
         start = started(kit, unit, run_id, job_id)
         stage = start.stages.get(job_id) if start else None
-        if start is None or stage is None or stage.status != StageStatus.PENDING or stage.rung_at is None:
+        if start is None or not _rung(stage):
             return []
         unit.lease = start.policy.claims.timeout.total_seconds()
         if not _eligible(kit, unit, start):
@@ -186,6 +186,10 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
 def ending(start: Start) -> Ending:
     """Return what settling a run looks at."""
     return Ending(entry=start.entry, run=start.run, pipeline=start.pipeline, stages=start.stages, policy=start.policy)
+
+
+def _rung(stage: Stage | None) -> bool:
+    return stage is not None and stage.status == StageStatus.PENDING and stage.rung_at is not None
 
 
 def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:

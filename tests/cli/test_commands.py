@@ -120,7 +120,7 @@ def test_migrations_show_what_they_would_do(run, tmp_path):
     assert "CREATE TABLE entries" in run("db", "migrate", "--dry-run", **url).stdout
     run("db", "status", code=7, **url)
     assert "0 -> 2" in run("db", "migrate", **url).stdout
-    assert "1 -> 1" in run("db", "migrate", **url).stdout
+    assert "2 -> 2" in run("db", "migrate", **url).stdout
 
 
 def read(path: Path):
