@@ -181,10 +181,11 @@ def fork(
     ] = None,
 ) -> None:
     """Do a run again from a stage, as a new entry linked to the first."""
+    from backlog_worker.cli.entries import read_json
     from backlog_worker.lifecycle import again
 
     with_kit, given = kit()
-    output = json.loads(edit_output.read_text(encoding="utf-8")) if edit_output else None
+    output = read_json(edit_output) if edit_output else None
     new = again.fork(with_kit, run_id, stage, actor=given.who, reason=reason, output=output)
     shown(
         "backlog-worker/forked", {"entry": new, "from": run_id}, lambda: say(f"{new}  forked from {run_id} at {stage}")

@@ -201,13 +201,15 @@ def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     asked = [review for review in late if review.kind != ReviewKind.DEAD_LETTER]
     held = unit.hold([review.entry_id for review in asked]) if asked else {}
     entries = {}
+    bells: list[Bell] = []
     for review in asked:
         entry = held[review.entry_id]
         if review.on_timeout == "reject":
-            answer.rejected(kit, unit, review, "clock", "nobody answered in time, and the pipeline takes that for a no")
+            words = "nobody answered in time, and the pipeline takes that for a no"
+            bells += answer.rejected(kit, unit, review, "clock", words)
         elif entry.status in {Status.BLOCKED, Status.IN_PROGRESS}:
             entries[entry.id] = entry
-    return _escalate(kit, unit, policy, entries.values(), "nobody answered the approval in time")
+    return bells + _escalate(kit, unit, policy, entries.values(), "nobody answered the approval in time")
 
 
 def _late_runs(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:

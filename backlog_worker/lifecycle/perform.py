@@ -1,5 +1,6 @@
 """Do one job: attempts with tenacity, then its contract and its gates; nothing is written here but artifacts."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -147,12 +148,12 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
 
 def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
     job, tries = taken.job, []
-    limit = job.timeout
-    if job.fallback is not None and job.fallback.after is not None:
-        limit = min(limit, job.fallback.after)
-    work = taken.work(given, report, job.agent, limit)
+    after = job.fallback.after if job.fallback else None
+    deadline = time.monotonic() + after.total_seconds() if after else float("inf")
 
     def _once() -> Ended:
+        left = timedelta(seconds=min(job.timeout.total_seconds(), max(0.1, deadline - time.monotonic())))
+        work = taken.work(given, report, job.agent, left)
         ended = _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
         if isinstance(ended.result, Faulted):
             tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
@@ -160,7 +161,7 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     ended = _once()
     if job.retry.max_attempts > 1 and _again(taken, ended):
-        ended = _tried_again(kit, taken, ended, _once)
+        ended = _tried_again(kit, taken, ended, _once, deadline)
     if job.fallback is not None and isinstance(ended.result, Faulted) and not taken.stop.gone:
         ended = _instead(kit, taken, ended, report)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
@@ -184,13 +185,13 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
 
 
-def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended]) -> Ended:
-    """Go on after a first attempt that failed, as the job's `retry` says."""
+def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended], deadline: float) -> Ended:
+    """Go on after a first attempt that failed, as the job's `retry` says, until *deadline* on the monotonic clock."""
     waiting = iter([first])
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(taken.job.retry.max_attempts),
         wait=_wait(taken.job),
-        retry=tenacity.retry_if_result(lambda each: _again(taken, each)),
+        retry=tenacity.retry_if_result(lambda each: _again(taken, each) and time.monotonic() < deadline),
         retry_error_callback=lambda state: state.outcome.result() if state.outcome else first,
         sleep=lambda seconds: _pause(kit, taken, seconds),
     )

@@ -772,3 +772,22 @@ def test_the_record_tells_what_was_done_what_it_cost_and_who_said_what():
     assert [each["name"] for each in body["people"]] == ["li"]
     assert {each["job"]: each["status"] for each in body["stages"]}["rollback"] == "skipped"
     json.dumps(body)
+
+
+def test_a_fallback_comes_at_its_deadline_however_many_attempts_are_left():
+    table = tables(
+        pipeline(
+            '  - { id: a, python: "f:a", retry: { maxAttempts: 20, delayMs: 0 }, fallback: { value: late, after: 300ms } }\n'
+        )
+    )
+    limits = []
+
+    def slow(job, work):
+        limits.append(work.timeout)
+        time.sleep(0.2)
+        return FAULT
+
+    found = run(table, ("a", [slow] * 20))
+    assert stages(table, found)["a"].output == "late"
+    assert len(limits) <= 3
+    assert limits[0] <= timedelta(milliseconds=300)
