@@ -1,6 +1,5 @@
 """run: attempts at entries; writeback: what was told to other systems."""
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
