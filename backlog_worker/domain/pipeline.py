@@ -23,6 +23,7 @@ from backlog_worker.domain.include import Placed
 from backlog_worker.domain.language import (
     ApprovalFile,
     BudgetFile,
+    CacheFile,
     ClocksFile,
     ConcurrencyFile,
     Contract,
@@ -153,7 +154,6 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
         raise InvalidFileError(
             sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
         )
-    jobs = tuple(each.job() for each in made)
     ancestors = {each.id: _unmasked(placed, mask) for each, mask in zip(placed, masks, strict=True)}
     return Pipeline(
         name=checked.name,
@@ -167,8 +167,8 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
         concurrency=checked.concurrency,
         clocks=checked.clocks,
         budget=checked.budget,
-        jobs=jobs,
-        index={job.id: at for at, job in enumerate(jobs)},
+        jobs=tuple(each.job() for each in made),
+        index={each.id: at for at, each in enumerate(placed)},
         order=order,
         masks=masks,
         warnings=tuple(lint.warnings(placed, ancestors)),
@@ -215,9 +215,8 @@ class _Made:
         placed, file = self.placed, self.placed.file
         kind, target = _does(file)
         setup = tuple(each if isinstance(each, SetupFile) else SetupFile(command=each) for each in file.setup)
-        ttl = None if file.cache is False else timedelta(days=7) if file.cache is True else file.cache.ttl
         said = [file.model_dump_json(by_alias=True), sorted(placed.params.items()), self.output]
-        agents_said = [each.hash for each in (self.agent, self.fallback) if each]
+        said += [each.hash for each in (self.agent, self.fallback) if each]
         return Job(
             id=placed.id,
             name=file.name or placed.id,
@@ -242,7 +241,7 @@ class _Made:
             output=self.output,
             gates=tuple(Gate.made(gate.id, gate.check, gate.run, gate.on_fail) for gate in file.gates),
             approval=file.approval,
-            cache=ttl,
+            cache=_ttl(file.cache),
             fallback=file.fallback,
             fallback_agent=self.fallback,
             budget=file.budget,
@@ -250,8 +249,14 @@ class _Made:
             inline=file.inline,
             runs_on=file.runs_on or "",
             stage=file.stage or "",
-            hash=hashlib.sha256(_canonical([said, agents_said]).encode()).hexdigest(),
+            hash=hashlib.sha256(_canonical(said).encode()).hexdigest(),
         )
+
+
+def _ttl(cache: CacheFile | bool) -> timedelta | None:
+    if isinstance(cache, bool):
+        return CacheFile().ttl if cache else None
+    return cache.ttl
 
 
 def _does(file: Any) -> tuple[str, str]:  # noqa: ANN401 - a JobFile

@@ -1,9 +1,9 @@
 """What lies ahead of a held run: its stages read, its plan made, what never begins written, what it asks asked."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression, template
@@ -12,29 +12,14 @@ from backlog_worker.domain.entry import FOLDED, Entry, Note
 from backlog_worker.domain.frontier import Plan, Stage, StageStatus, current, plan
 from backlog_worker.domain.outcome import CALL, Asked, FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
-from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit, call, money
 from backlog_worker.lifecycle.ask import About, ask
+from backlog_worker.lifecycle.held import Ended, Start
 from backlog_worker.lifecycle.prepare import prompt, scope
 from backlog_worker.store import Unit
 
-if TYPE_CHECKING:
-    from backlog_worker.lifecycle.perform import Ended
-
 LARGE = 60  # a pipeline with more jobs is planned from rows without outputs
 APPROVAL, BUDGET, ANSWER = "approval", "budget", "answer"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """A run at a point where its next stages may begin."""
-
-    entry: Entry
-    run: Mapping[str, Any]
-    pipeline: Pipeline
-    policy: Policy
-    stages: Mapping[str, Stage]
-    input: Mapping[str, Any] | None
 
 
 def stages_of(unit: Unit, entry: Entry, pipeline: Pipeline, run_id: str) -> dict[str, Stage]:
@@ -129,7 +114,7 @@ def without_work(
     return replace(start, stages=stages)
 
 
-def asked_by(kit: Kit, unit: Unit, start: Start, ended: "Ended") -> None:
+def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
     """Open the review that a job or one of its gates asks for; its stage waits already."""
     job = ended.taken.job
     if isinstance(ended.result, Asked):

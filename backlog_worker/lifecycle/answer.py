@@ -12,6 +12,7 @@ from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.review import Answer, Decided, Review, ReviewKind
 from backlog_worker.lifecycle import Kit, ahead, intake, settle, stage
+from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 
@@ -89,7 +90,7 @@ def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
         return []
     known = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id], "")
     policy = kit.book.policy(unit)
-    start = ahead.Start(entry=entry, run=runs[0], pipeline=pipeline, policy=policy, stages=known, input=None)
+    start = Start(entry=entry, run=runs[0], pipeline=pipeline, policy=policy, stages=known, input=None)
     now = plan(pipeline, known, ahead.values(unit, start))
     ended = outcome(pipeline, known, now) if now.failed else None
     if ended is None:

@@ -1,20 +1,18 @@
 """Results that are used again: the same job, inputs, agent, context and gate verdicts give the stored result."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backlog_worker.domain.events import digest
 from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.held import Ended, Taken
 from backlog_worker.lifecycle.prepare import Prepared, public
 from backlog_worker.telemetry import emit
-
-if TYPE_CHECKING:
-    from backlog_worker.lifecycle.perform import Ended, Taken
 
 # What an agent may read of an entry and what differs between two that ask for the same work.
 _OWN = frozenset({"id", "attempt", "created_at", "provenance", "url", "external_ref"})
 
 
-def key(taken: "Taken", given: Prepared) -> str:
+def key(taken: Taken, given: Prepared) -> str:
     """Return the key of a piece of work: everything that its result may depend on, but for whose it is."""
     before = set(taken.pipeline.ancestors(taken.job.id))
     return digest(
@@ -30,13 +28,13 @@ def key(taken: "Taken", given: Prepared) -> str:
     )
 
 
-def found(kit: Kit, taken: "Taken", given: Prepared) -> dict[str, Any] | None:
+def found(kit: Kit, taken: Taken, given: Prepared) -> dict[str, Any] | None:
     """Return a stored result that is not over."""
     with kit.store.begin(actor=kit.worker) as unit:
         return unit.result(kit.env, key(taken, given))
 
 
-def used(kit: Kit, taken: "Taken", row: dict[str, Any]) -> None:
+def used(kit: Kit, taken: Taken, row: dict[str, Any]) -> None:
     """Say that a stored result was used, and what that saved."""
     emit("cache_used", entry=taken.entry.id, job=taken.job.id, run=row["run_id"], saved=row["usd"])
     line = {
@@ -56,7 +54,7 @@ def used(kit: Kit, taken: "Taken", row: dict[str, Any]) -> None:
         unit.spend([line])
 
 
-def keep(kit: Kit, taken: "Taken", given: Prepared, ended: "Ended") -> None:
+def keep(kit: Kit, taken: Taken, given: Prepared, ended: Ended) -> None:
     """Store a result under its key, with what its gates said."""
     ttl = taken.job.cache
     output = getattr(ended.result, "output", None)

@@ -1,7 +1,7 @@
 """A pipeline called as a job: an entry with its own run, gates and record; the caller waits without a slot."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backlog_worker.domain import template
 from backlog_worker.domain.draft import Draft
@@ -11,16 +11,14 @@ from backlog_worker.domain.frontier import StageStatus
 from backlog_worker.domain.outcome import CALL, FailureKind
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.prepare import scope
 from backlog_worker.store import Unit
-
-if TYPE_CHECKING:
-    from backlog_worker.lifecycle.ahead import Start
 
 DEPTH = 8
 
 
-def made(kit: Kit, unit: Unit, start: "Start", job: Job) -> dict[str, Any]:
+def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
     """File the called entry; returns why the stage waits. The same call of the same entry is filed once.
 
     The called entry has the caller's labels, priority, team and owner: eligibility is judged for it as for any other.
@@ -52,7 +50,7 @@ def made(kit: Kit, unit: Unit, start: "Start", job: Job) -> dict[str, Any]:
     return {"kind": CALL, "text": f"calls pipeline {job.target} as {child}", "entry": child}
 
 
-def returned(kit: Kit, unit: Unit, start: "Start", end: "Callable[..., Start]") -> "Start":
+def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> Start:
     """Take the output of called entries that have ended; one that did not complete fails its job."""
     for job_id, stage in start.stages.items():
         reason: Mapping[str, Any] = stage.reason or {}

@@ -12,7 +12,7 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Standing
 from backlog_worker.domain.review import ReviewKind
 from backlog_worker.lifecycle import Kit, ahead, answer, intake, settle, stage
-from backlog_worker.lifecycle.ahead import Start
+from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from backlog_worker.domain.budget import Cap, Mode
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.policy import Policy
+from backlog_worker.lifecycle.held import Start
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
-
-if TYPE_CHECKING:
-    from backlog_worker.lifecycle.ahead import Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +20,7 @@ class Over:
     words: str
 
 
-def exceeded(unit: Unit, start: "Start", job: Job) -> Over | None:
+def exceeded(unit: Unit, start: Start, job: Job) -> Over | None:
     """Say which budget keeps a stage from starting; a budget that only warns is logged.
 
     A person who let the run go on granted the same sum again, as often as that happened.

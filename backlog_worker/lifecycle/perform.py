@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,9 +11,7 @@ import tenacity
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import NotFoundError
-from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
 from backlog_worker.domain.masking import masked, masked_bytes, masked_value
 from backlog_worker.domain.outcome import (
@@ -26,76 +24,16 @@ from backlog_worker.domain.outcome import (
     Result,
     Throttled,
 )
-from backlog_worker.domain.pipeline import Job, Pipeline, violation
-from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.pipeline import Job, violation
 from backlog_worker.domain.template import TemplateError
-from backlog_worker.executors import Report, Stop, Work
+from backlog_worker.executors import Report, Work
 from backlog_worker.lifecycle import Kit, cache
+from backlog_worker.lifecycle.held import Ended, Taken
 from backlog_worker.lifecycle.prepare import NOTHING, Prepared, prepared, public
 from backlog_worker.telemetry import emit
 
 GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit loses its lease
 AGAIN = TRANSIENT | {FailureKind.VALIDATION, FailureKind.GATE}  # what the next attempt of an agent may do better
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """One stage that this process may do: the entry, the run, and the number of the take."""
-
-    entry: Entry
-    run: Mapping[str, Any]
-    pipeline: Pipeline
-    policy: Policy
-    job: Job
-    take: int
-    attempts: int
-    input: Mapping[str, Any]
-    stages: Mapping[str, Stage]
-    granted: tuple[str, ...] = ()
-    stop: Stop = field(default_factory=Stop)
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        """Return the fence of everything that this take writes."""
-        return (self.run["id"], self.job.id, self.take)
-
-    def work(self, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta) -> Work:
-        """Return what an executor is given."""
-        before = set(self.pipeline.ancestors(self.job.id))
-        return Work(
-            run_id=self.run["id"],
-            entry_id=self.entry.id,
-            take=self.take,
-            entry=public(self.entry),
-            input=self.input,
-            previous={job_id: each.output for job_id, each in self.stages.items() if each.sha256 and job_id in before},
-            timeout=timeout,
-            inputs=given.inputs,
-            env=given.env,
-            prompt=given.prompt,
-            agent=agent,
-            granted=self.granted,
-            stop=self.stop,
-            report=report,
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """How a take ended: the result, every try before it, what the gates said, what it cost."""
-
-    taken: Taken
-    result: Result
-    tries: tuple[Mapping[str, Any], ...] = ()
-    gates: tuple[Checked, ...] = ()
-    artifacts: tuple[Mapping[str, Any], ...] = ()
-    cost: Mapping[str, Any] | None = None
-    cached: str = ""
-
-    @property
-    def asked(self) -> Checked | None:
-        """Return the gate that wants a person, if one does."""
-        return next((each for each in self.gates if each.result == GateResult.ASK), None)
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
@@ -114,6 +52,27 @@ def perform(kit: Kit, taken: Taken) -> Ended:
         report.close()
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
     return replace(ended, cost=report.cost())
+
+
+def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta) -> Work:
+    """Return what an executor is given."""
+    before = set(taken.pipeline.ancestors(taken.job.id))
+    return Work(
+        run_id=taken.run["id"],
+        entry_id=taken.entry.id,
+        take=taken.take,
+        entry=public(taken.entry),
+        input=taken.input,
+        previous={job_id: each.output for job_id, each in taken.stages.items() if each.sha256 and job_id in before},
+        timeout=timeout,
+        inputs=given.inputs,
+        env=given.env,
+        prompt=given.prompt,
+        agent=agent,
+        granted=taken.granted,
+        stop=taken.stop,
+        report=report,
+    )
 
 
 def watched(kit: Kit, taken: Taken) -> Taken:
@@ -137,7 +96,7 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     row = cache.found(kit, taken, given)
     if row is None:
         return None
-    work = taken.work(given, report, taken.job.agent, taken.job.timeout)
+    work = _work(taken, given, report, taken.job.agent, taken.job.timeout)
     ended = _judged(kit, taken, Done(output=row["output"]), work, tuple(row["artifacts"]))
     verdicts = {each.id: [each.rule_sha256, each.result.value] for each in ended.gates}
     if not isinstance(ended.result, Done) or verdicts != row["gates"]:
@@ -153,7 +112,7 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     def _once() -> Ended:
         left = timedelta(seconds=min(job.timeout.total_seconds(), max(0.1, deadline - time.monotonic())))
-        work = taken.work(given, report, job.agent, left)
+        work = _work(taken, given, report, job.agent, left)
         ended = _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
         if isinstance(ended.result, Faulted):
             tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
@@ -181,7 +140,7 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
         return _checked(kit, taken, Done(output=fallback.value), None, ())
     agent = taken.job.fallback_agent
     given = prepared(kit, taken, agent)
-    work = taken.work(given, report, agent, min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])]))
+    work = _work(taken, given, report, agent, min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])]))
     return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
 
 
@@ -213,7 +172,7 @@ def _checked(kit: Kit, taken: Taken, result: Result, work: Work | None, secrets:
     for name, content in result.artifacts.items():
         uri, sha = kit.artifacts.keep(content)
         artifacts.append({"name": name, "uri": uri, "sha256": sha, "size": len(content)})
-    given = work or taken.work(NOTHING, Report(), taken.job.agent, taken.job.timeout)
+    given = work or _work(taken, NOTHING, Report(), taken.job.agent, taken.job.timeout)
     return _judged(kit, taken, result, given, tuple(artifacts))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backlog_worker.domain import template
 from backlog_worker.domain.agent import Agent
@@ -11,9 +11,7 @@ from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.frontier import Stage, seen
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit
-
-if TYPE_CHECKING:
-    from backlog_worker.lifecycle.perform import Taken
+from backlog_worker.lifecycle.held import Taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +27,7 @@ class Prepared:
 NOTHING = Prepared(inputs={}, prompt="", env={}, secrets=())
 
 
-def prepared(kit: Kit, taken: "Taken", agent: Agent | None) -> Prepared:
+def prepared(kit: Kit, taken: Taken, agent: Agent | None) -> Prepared:
     """Fill the texts of a job; raises TemplateError and NotFoundError that name the hole or the secret."""
     job = taken.job
     if not (job.inputs or job.env or job.prompt or job.task or agent):

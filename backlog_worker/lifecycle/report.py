@@ -15,7 +15,7 @@ from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
 from backlog_worker.executors import Report
 from backlog_worker.lifecycle import Kit
-from backlog_worker.lifecycle.perform import Taken
+from backlog_worker.lifecycle.held import Taken
 from backlog_worker.telemetry import emit
 
 FLUSH_SECONDS = 1.0

@@ -19,7 +19,8 @@ from backlog_worker.domain.outcome import Done, Faulted
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
-from backlog_worker.lifecycle.perform import Ended, Taken, perform
+from backlog_worker.lifecycle.held import Ended, Taken
+from backlog_worker.lifecycle.perform import perform
 
 RUN_ID = "run_solo"
 

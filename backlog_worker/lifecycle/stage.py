@@ -16,8 +16,9 @@ from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Out
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit, ahead, settle
-from backlog_worker.lifecycle.ahead import Start, planned, stages_of
-from backlog_worker.lifecycle.perform import Ended, Taken, perform, watched
+from backlog_worker.lifecycle.ahead import planned, stages_of
+from backlog_worker.lifecycle.held import Ended, Start, Taken
+from backlog_worker.lifecycle.perform import perform, watched
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit

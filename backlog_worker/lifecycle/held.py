@@ -1,0 +1,65 @@
+"""What a process holds: a run whose next stages may begin, a stage that it took, and how that ended."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.gates import Checked, GateResult
+from backlog_worker.domain.outcome import Result
+from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.executors import Stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A run at a point where its next stages may begin."""
+
+    entry: Entry
+    run: Mapping[str, Any]
+    pipeline: Pipeline
+    policy: Policy
+    stages: Mapping[str, Stage]
+    input: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """One stage that this process may do: the entry, the run, and the number of the take."""
+
+    entry: Entry
+    run: Mapping[str, Any]
+    pipeline: Pipeline
+    policy: Policy
+    job: Job
+    take: int
+    attempts: int
+    input: Mapping[str, Any]
+    stages: Mapping[str, Stage]
+    granted: tuple[str, ...] = ()
+    stop: Stop = field(default_factory=Stop)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Return the fence of everything that this take writes."""
+        return (self.run["id"], self.job.id, self.take)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a take ended: the result, every try before it, what the gates said, what it cost."""
+
+    taken: Taken
+    result: Result
+    tries: tuple[Mapping[str, Any], ...] = ()
+    gates: tuple[Checked, ...] = ()
+    artifacts: tuple[Mapping[str, Any], ...] = ()
+    cost: Mapping[str, Any] | None = None
+    cached: str = ""
+
+    @property
+    def asked(self) -> Checked | None:
+        """Return the gate that wants a person, if one does."""
+        return next((each for each in self.gates if each.result == GateResult.ASK), None)
