@@ -9,6 +9,7 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression, template
 from backlog_worker.domain.budget import Mode
 from backlog_worker.domain.entry import FOLDED, Entry, Note
+from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Plan, Stage, StageStatus, current, plan
 from backlog_worker.domain.outcome import CALL, Asked, FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
@@ -149,8 +150,12 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
     if job.kind == "ask":
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
     if job.kind == "call":
-        child = call.made(kit, unit, start, job)
-        unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": child}])
+        try:
+            child = call.made(kit, unit, start, job)
+        except InvalidInputError as error:
+            without_work(unit, start, {job.id: (StageStatus.FAILED, str(error))})
+        else:
+            unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": child}])
         return True
     return False
 

@@ -6,6 +6,7 @@ from typing import Any
 from backlog_worker.domain import template
 from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import StageStatus
 from backlog_worker.domain.outcome import CALL, FailureKind
@@ -19,12 +20,16 @@ DEPTH = 8
 
 
 def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
-    """File the called entry; returns why the stage waits. The same call of the same entry is filed once.
+    """File the called entry; returns why the stage waits.
 
     The called entry has the caller's labels, priority, team and owner: eligibility is judged for it as for any other.
+    Raises InvalidInputError where its input cannot be made, or where calls lead too deep.
     """
     caller = start.entry
     depth = int(caller.provenance.get("call_depth") or 0) + 1
+    if depth > DEPTH:
+        message = f"{DEPTH} calls lie inside each other; does {job.target} call itself?"
+        raise InvalidInputError(message)
     earlier = [unit.entry(each) for each in unit.linked(caller.id, "calls")]
     number = 1 + sum(each is not None and each.external_ref == f"{caller.id}/{job.id}" for each in earlier)
     given = start.input if start.input is not None else unit.inputs([caller]).get(caller.id, {})
@@ -42,7 +47,7 @@ def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
         priority=caller.priority,
         signals=dict(caller.signals),
         created_at=caller.created_at,
-        input={**template.filled(dict(job.inputs), values, job.names)} if depth <= DEPTH else {},
+        input=template.filled(dict(job.inputs), values, job.names),
     )
     extra = {"call_depth": depth, "called_by": caller.id, "author": caller.provenance.get("author", "")}
     child = intake.file_within(kit, unit, draft, channel=str(caller.provenance.get("channel", "call")), extra=extra)

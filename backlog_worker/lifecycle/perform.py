@@ -38,18 +38,17 @@ AGAIN = TRANSIENT | {FailureKind.VALIDATION, FailureKind.GATE}  # what the next 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
     """Do a job: a stored result where one fits, else attempts with tenacity, and then what its `fallback` says."""
-    agent = taken.job.agent
     try:
-        given = prepared(kit, taken, agent)
+        given = prepared(kit, taken, taken.job.agent)
+        report = kit.report(kit, taken, given.secrets)
+        try:
+            ended = _found(kit, taken, given, report) or _attempts(kit, taken, given, report)
+        finally:
+            report.close()
     except TemplateError as error:
         return Ended(taken=taken, result=Refused(kind=FailureKind.VALIDATION, reason=str(error)[:400]))
     except NotFoundError as error:
         return Ended(taken=taken, result=Refused(kind=FailureKind.POLICY, reason=str(error)[:400], role="operator"))
-    report = kit.report(kit, taken, given.secrets)
-    try:
-        ended = _found(kit, taken, given, report) or _attempts(kit, taken, given, report)
-    finally:
-        report.close()
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
     return replace(ended, cost=report.cost())
 

@@ -64,9 +64,15 @@ def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
 
 
 def give_back(kit: Kit, run_ids: Sequence[str]) -> None:
-    """Return claims to the queue; nothing is counted, and checkpoints stay."""
+    """Return claims to the queue; nothing is counted, and checkpoints stay.
+
+    A run whose other stages are done elsewhere stays; only what this worker did is rung for again.
+    """
     with kit.store.begin(actor=kit.worker) as unit:
         for run_id, entry in unit.renew(run_ids).items():
+            if unit.hand_over(run_id, kit.worker):
+                emit("given_back", entry=entry.id, run=run_id, kept=True)
+                continue
             unit.untake(entry.id, str(entry.pipeline_hash), run_id)
             unit.move(entry.id, Change.RETURNED, "the worker stopped and gave it back")
             emit("given_back", entry=entry.id, run=run_id)

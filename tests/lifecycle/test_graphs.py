@@ -791,3 +791,47 @@ def test_a_fallback_comes_at_its_deadline_however_many_attempts_are_left():
     assert stages(table, found)["a"].output == "late"
     assert len(limits) <= 3
     assert limits[0] <= timedelta(milliseconds=300)
+
+
+def test_a_call_that_cannot_be_made_fails_its_job_and_says_why():
+    table = tables(pipeline('  - { id: sub, pipeline: child, inputs: { n: "{{nobody}}" } }\n'), CHILD)
+    found = run(table)
+    assert (found.status, "nobody" in found.reason) == ("escalated", True)
+
+
+def test_a_pipeline_that_calls_itself_ends():
+    table = tables(pipeline("  - { id: again, pipeline: spec }\n"))
+    table.file({})
+    for _ in range(6):
+        table.run(10)
+    sound(table)
+    statuses = table.statuses()
+    assert sum(statuses.values()) <= 10
+    assert statuses["escalated"] == 1
+
+
+def test_a_worker_that_stops_keeps_the_run_of_the_others():
+    table = tables(DIAMOND)
+    (filed,) = table.file({})
+
+    def stops(job, work):
+        with table.kit.store.begin() as unit:  # c is done on another machine meanwhile
+            unit.count(
+                "UPDATE stages SET status = 'running', worker = 'other', leased_until = {later}, rung_at = NULL WHERE job_id = 'c'",
+                lease=120,
+            )
+        raise SystemExit
+
+    table.executor.results["b"] = [stops]
+    table.tick()
+    table.answer(table.bells.popleft())
+    bell = next(each for each in table.bells if each.ids[1] == "b")
+    with pytest.raises(SystemExit):
+        table.answer(bell)
+    found = entry(table, filed.entry_id)
+    assert found.status == "in_progress", "the other machine goes on"
+    assert str(stages(table, found)["b"].status) == "pending"
+    table.bells.clear()
+    table.clock.forward(3)
+    table.sweep()
+    assert [each.ids[1] for each in table.bells] == ["b"]

@@ -25,6 +25,7 @@ _NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 
  WHERE stages.status <> 'completed' AND (stages.run_id IS NULL OR stages.run_id <> excluded.run_id
  OR stages.status <> 'running')"""
 _LIGHT = "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, expiries, rung_at, sha256, approval, reason"
+_NO_CALL = "coalesce(reason ->> 'kind', '') <> 'call'"
 # The fence of a stage: the run that took it, and the number of the take.
 _FENCE = f"{_KEY} AND stages.run_id = r.run_id__ AND stages.takes = r.takes__ AND stages.status = 'running'"
 
@@ -104,9 +105,21 @@ class Stages(Queue):
         self.count(text, entry=entry_id, hash=pipeline_hash, run=run_id)
 
     def unwait(self, entry_id: str) -> None:
-        """Make what waited for a person pending again: the question was withdrawn."""
+        """Make what waited for a person pending again: the question was withdrawn. A call goes on waiting."""
         text = "UPDATE stages SET status = 'pending', reason = NULL WHERE entry_id = :entry AND status = 'waiting'"
-        self.count(text, entry=entry_id)
+        self.count(f"{text} AND {_NO_CALL}", entry=entry_id)
+
+    def hand_over(self, run_id: str, worker: str) -> int:
+        """Ring again for the stages of a worker that stops while others keep the run; returns how many others do."""
+        text = (
+            "UPDATE stages SET status = 'pending', rung_at = {now}, rings = 0, leased_until = NULL"
+            " WHERE run_id = :run AND worker = :worker AND status = 'running'"
+        )
+        others = "SELECT count(*) FROM stages WHERE run_id = :run AND worker <> :worker AND status = 'running'"
+        number = int(self.value(others, run=run_id, worker=worker))
+        if number:
+            self.count(text, run=run_id, worker=worker)
+        return number
 
     def try_again(self, entry_id: str) -> None:
         """Make what failed, was skipped, canceled or waited pending again; its attempts stay counted."""
@@ -114,7 +127,7 @@ class Stages(Queue):
             "UPDATE stages SET status = 'pending', reason = NULL, approval = NULL, sha256 = NULL, output = NULL,"
             " rung_at = NULL WHERE entry_id = :entry AND status IN ('failed', 'skipped', 'canceled', 'waiting')"
         )
-        self.count(text, entry=entry_id)
+        self.count(f"{text} AND {_NO_CALL}", entry=entry_id)
 
     def lost(self, older: float, most: int) -> list[tuple[str, str, int, int]]:
         """Take back stages whose worker died while another one keeps the run: (run, job, take, expiries)."""
