@@ -1,11 +1,14 @@
 """worker, db, audit, schedule: the machines and the database."""
 
-from typing import TYPE_CHECKING
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
+from backlog_worker.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,12 +95,65 @@ def verify() -> None:
 
 
 @audit.command("verify")
-def audit_verify() -> None:
-    """Verify every chain of the history, and fold it: it must give the tables."""
+def audit_verify(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle of `audit export`; none: the whole history.")] = None,
+) -> None:
+    """Verify every chain of the history, and fold it: it must give the tables. A bundle needs no database."""
+    from backlog_worker.lifecycle import audit as auditing
     from backlog_worker.lifecycle import watch
 
-    with_kit, _ = kit()
-    _findings(watch.audit(with_kit), "every history is whole and gives its row")
+    if bundle is None:
+        with_kit, _ = kit()
+        _findings(watch.audit(with_kit), "every history is whole and gives its row")
+        return
+    try:
+        value = json.loads(bundle.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{bundle} cannot be read: {error}"
+        raise UsageError(message) from None
+    faults = auditing.verify(value) if isinstance(value, dict) else ["it is no bundle of evidence"]
+    shown("backlog-worker/evidence-faults", faults, lambda: say(*faults or [f"{bundle} is whole"]))
+    if faults:
+        raise SystemExit(FINDINGS)
+
+
+@audit.command("export")
+def audit_export(
+    entry: Annotated[str, typer.Argument(help="The id of an entry.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
+) -> None:
+    """Write the evidence of one entry as one file that `audit verify FILE` checks without the database."""
+    from backlog_worker.lifecycle import audit as auditing
+
+    text = json.dumps(auditing.export(kit()[0], entry), ensure_ascii=False, indent=1)
+    if out is None:
+        print(text)  # noqa: T201 - the bundle is the output
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        say(f"wrote {out}")
+
+
+@audit.command("at")
+def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:14:00Z.")]) -> None:
+    """Say how the backlog stood at a moment, from the history alone."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import operate
+
+    found = auditing.at(kit()[0], operate.moment(moment))
+    rows = list(found.counts.items())
+    shown("backlog-worker/past", found, lambda: table(f"{found.at}", ("status", "entries"), rows))
+
+
+@audit.command("diff")
+def audit_diff(
+    first: Annotated[str, typer.Argument(help="A moment.")], second: Annotated[str, typer.Argument(help="A later one.")]
+) -> None:
+    """Say which entries stood elsewhere at two moments."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import operate
+
+    found = auditing.diff(kit()[0], operate.moment(first), operate.moment(second))
+    shown("backlog-worker/past-diff", found, lambda: table("", ("entry", "then", "later"), found))
 
 
 def _findings(found: "Sequence[object]", fine: str) -> None:

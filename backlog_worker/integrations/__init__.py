@@ -34,6 +34,10 @@ class Artifacts(Protocol):
         """Store *content* whole or not at all; returns where it is and its SHA-256."""
         ...
 
+    def read(self, sha256: str) -> bytes | None:
+        """Return what was kept under a digest, or None where it is gone."""
+        ...
+
 
 class Tracker(Protocol):
     """A place that is told how runs ended."""

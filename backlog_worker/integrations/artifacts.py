@@ -21,6 +21,13 @@ class FolderArtifacts:
             write_whole(path, content)
         return f"{self.folder.name}/{digest[:2]}/{digest}", digest
 
+    def read(self, sha256: str) -> bytes | None:
+        """Return what was kept under a digest, or None where it is gone."""
+        try:
+            return (self.folder / sha256[:2] / sha256).read_bytes()
+        except OSError:
+            return None
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, and a crash leaves no half."""

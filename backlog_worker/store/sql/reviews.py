@@ -60,6 +60,11 @@ class Reviews(Stages):
             self.unwait(entry_id)
         return closed
 
+    def reviews_of(self, entry_id: str) -> list[Review]:
+        """Return every review of an entry, oldest first."""
+        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
+        return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
+
     def open_reviews(self, entry_id: str) -> list[Review]:
         """Return the open reviews of an entry, oldest first."""
         text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry AND answer IS NULL ORDER BY opened_at, id"

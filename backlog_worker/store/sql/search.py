@@ -60,6 +60,11 @@ class Search(Logs):
         rows = self.select("entry_inputs", text, ids=self.dialect.bind(each.id for each in entries))
         return {row["entry_id"]: row["value"] for row in rows}
 
+    def input_versions(self, entry_id: str) -> dict[str, Any]:
+        """Return every version of the input of an entry by its digest."""
+        text = "SELECT sha256, value FROM entry_inputs WHERE entry_id = :entry"
+        return {row["sha256"]: row["value"] for row in self.select("entry_inputs", text, entry=entry_id)}
+
     def with_key(self, env: str, keys: Sequence[str]) -> dict[str, str]:
         """Return the ids of entries by their dedupe keys."""
         text = "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
