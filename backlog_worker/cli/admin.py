@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import DryRun, kit
-from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, plain, say, shown, table, talk
 from backlog_worker.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:1
 
     found = auditing.at(kit()[0], operate.moment(moment))
     rows = list(found.counts.items())
-    shown("backlog-worker/past", found, lambda: table(f"{found.at}", ("status", "entries"), rows))
+    shown("backlog-worker/past", found, lambda: table(plain(found.at), ("status", "entries"), rows))
 
 
 @audit.command("diff")
