@@ -12,13 +12,14 @@ from backlog_worker import telemetry
 from backlog_worker.celery import SETTINGS, TASKS, app, ring
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
-from backlog_worker.executors import process
+from backlog_worker.executors import process, workspace
 from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage, triggers
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
 
 SEEN_EVERY = 10.0
+TIDY_ROUNDS = 30  # every five minutes
 _stopping = threading.Event()
 
 
@@ -110,18 +111,29 @@ def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, 
 
 
 def _seen(row: dict[str, Any]) -> None:
-    looked = False
+    rounds = 0
     while True:
         try:
-            if not looked:
+            if rounds % TIDY_ROUNDS == 0:
                 _kill_orphans(kit())
-                looked = True
+                _tidy(kit())
+            rounds += 1
             with kit().store.begin(actor=row["name"]) as unit:
                 unit.see_worker(row)
         except BacklogError as error:  # a worker that starts before its database waits for it
             emit("database_away", error=str(error))
         if _stopping.wait(SEEN_EVERY):
             return
+
+
+def _tidy(of: Kit) -> None:
+    """Remove the directories of runs that have ended; those of a run that is not known belong to somebody else."""
+    found = workspace.runs(of.gates.workspaces)
+    with of.store.read() as unit:
+        known = unit.runs_by_id(found)
+    for run_id in found:
+        if run_id in known and known[run_id]["ended_at"] is not None:
+            workspace.forget(of.gates.workspaces, run_id)
 
 
 def _kill_orphans(of: Kit) -> None:

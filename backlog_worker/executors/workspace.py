@@ -86,9 +86,11 @@ class Workspace:
             shutil.rmtree(run, ignore_errors=True)
 
 
-def swept(root: Path, live: Sequence[str]) -> list[str]:
-    """Remove the directories of runs that are not live; returns their names."""
-    gone = [path.name for path in root.glob("run_*") if path.is_dir() and path.name not in set(live)]
-    for name in gone:
-        shutil.rmtree(root / name, ignore_errors=True)
-    return gone
+def runs(root: Path) -> list[str]:
+    """Return the runs that have a directory on this machine."""
+    return sorted(path.name for path in root.glob("run_*") if path.is_dir())
+
+
+def forget(root: Path, run_id: str) -> None:
+    """Remove the directory of a run that has ended, with the place that its jobs shared."""
+    shutil.rmtree(root / run_id, ignore_errors=True)

@@ -96,20 +96,19 @@ def without_work(
     outputs: Mapping[str, tuple[Any, str]] | None = None,
 ) -> Start:
     """Write stages that end without being performed: skipped, canceled, failed, or completed by somebody else."""
-    stages = dict(start.stages)
+    stages, rows = dict(start.stages), []
     for job_id, (status, why) in decided.items():
         reason = {"kind": kind.value, "text": why} if status == StageStatus.FAILED else {"text": why}
         row: dict[str, Any] = {"status": status.value, "reason": reason, "ended_at": unit.now()}
-        unit.next([{**_key(start, job_id), **row, "run_id": start.run["id"]}])
+        rows.append({**_key(start, job_id), **row, "run_id": start.run["id"]})
         old = stages.get(job_id) or Stage(
             entry_id=start.entry.id, pipeline_hash=start.pipeline.hash, job_id=job_id, status=status
         )
         stages[job_id] = replace(old, status=status, run_id=start.run["id"], reason=reason, ended_at=unit.now())
-        if outputs and job_id in outputs:
-            output, sha256 = outputs[job_id]
-            entry_id = start.entry.id
-            unit.answered(entry_id, start.pipeline.hash, job_id, {"output": output, "sha256": sha256})
-            stages[job_id] = replace(stages[job_id], output=output, sha256=sha256)
+    unit.next(rows)
+    for job_id, (output, sha256) in (outputs or {}).items():
+        unit.answered(start.entry.id, start.pipeline.hash, job_id, {"output": output, "sha256": sha256})
+        stages[job_id] = replace(stages[job_id], output=output, sha256=sha256)
     said = {job_id: [str(status), why] for job_id, (status, why) in decided.items()}
     unit.note(start.entry.id, Note.DECIDED, {"jobs": said, "pipeline_hash": start.pipeline.hash})
     return replace(start, stages=stages)
@@ -151,7 +150,7 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
     if job.kind == "call":
         try:
-            child = call.made(kit, unit, start, job)
+            child = call.made(kit, unit, replace(start, stages=with_outputs(unit, start, job)), job)
         except InvalidInputError as error:
             without_work(unit, start, {job.id: (StageStatus.FAILED, str(error))})
         else:

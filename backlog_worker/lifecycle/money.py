@@ -26,11 +26,9 @@ def exceeded(unit: Unit, start: Start, job: Job) -> Over | None:
     A person who let the run go on granted the same sum again, as often as that happened.
     """
     entry, run = start.entry, start.run
-    raised = sum(list((each.approval or {}).get("kinds", ())).count("budget") for each in start.stages.values())
     hardest: Over | None = None
     for name, once, mode, spent in _budgets(unit, entry, start.pipeline, job, start.policy):
-        usd = once * (1 + raised)
-        if spent < usd:
+        if spent < once or spent < (usd := once * (1 + unit.approved(entry.id, "budget"))):
             continue
         words = f"{name}: {spent:.2f} of {usd:.2f} USD are spent"
         if mode == Mode.WARN:

@@ -14,14 +14,13 @@ from backlog_worker.conformance import Conformance
 from backlog_worker.domain import pipeline
 from backlog_worker.domain.budget import Usage, price
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Throttled
-from backlog_worker.executors import Report, Work, presets
+from backlog_worker.executors import Report, Work, presets, workspace
 from backlog_worker.executors.acp import AcpExecutor
 from backlog_worker.executors.choice import AgentExecutor
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.executors.openai import OpenAIExecutor
 from backlog_worker.executors.python import PythonExecutor
 from backlog_worker.executors.replay import ReplayExecutor
-from backlog_worker.executors.workspace import swept
 
 SCRIPT = Path(__file__).parent / "acp_agent.py"
 
@@ -137,7 +136,9 @@ def test_a_workspace_is_its_own_or_shared_by_the_run_and_artifacts_stay_inside(c
     assert isinstance(command.perform(two, work(two, take=2)), Done)
     own = job(body="    run: 'cat here.txt'\n    execution: { isolation: isolated }")
     assert isinstance(command.perform(own, work(own, take=3)), Faulted)
-    assert swept(tmp_path / "workspaces", ["run_other"]) == ["run_test"]
+    assert workspace.runs(tmp_path / "workspaces") == ["run_test"]
+    workspace.forget(tmp_path / "workspaces", "run_test")
+    assert workspace.runs(tmp_path / "workspaces") == []
 
 
 def test_setup_comes_first_and_its_failure_is_said(command):

@@ -60,6 +60,11 @@ class Reviews(Stages):
             self.unwait(entry_id)
         return closed
 
+    def approved(self, entry_id: str, kind: str) -> int:
+        """Count how often people approved what an entry asked for."""
+        text = "SELECT count(*) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"
+        return int(self.value(text, entry=entry_id, kind=kind))
+
     def reviews_of(self, entry_id: str) -> list[Review]:
         """Return every review of an entry, oldest first."""
         text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
