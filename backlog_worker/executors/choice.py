@@ -26,13 +26,7 @@ class AgentExecutor:
             return Refused(kind=FailureKind.POLICY, reason=f"the job {job.id} has no agent", role="operator")
         name = "openai" if job.execution.method == "api" and agent.executor == "auto" else self.chosen(agent)
         if name not in self._executors:
-            known = ", ".join(sorted(self._executors))
-            reason = (
-                f'agent "{agent.name}": no agent was found on this machine; install one, or set `executor`'
-                if not name
-                else f'agent "{agent.name}" wants executor {name}, this worker has: {known}'
-            )
-            return Refused(kind=FailureKind.POLICY, reason=reason, role="operator")
+            return Refused(kind=FailureKind.POLICY, reason=self._missing(agent, name), role="operator")
         driven = replace(job, target=agent.target) if name in {"python", "template"} else job
         return self._executors[name].perform(driven, work)
 
@@ -47,3 +41,10 @@ class AgentExecutor:
         if agent.endpoint or self._endpoint:
             return "openai"
         return "template" if agent.target == "specification" else "python" if agent.target else ""
+
+    def _missing(self, agent: Agent, name: str) -> str:
+        if not name:
+            return f'agent "{agent.name}": no agent was found on this machine; install one, or set `executor`'
+        if name == "acp":
+            return f'agent "{agent.name}" wants executor acp; python -m pip install "backlog-worker[acp]"'
+        return f'agent "{agent.name}" wants executor {name}, this worker has: {", ".join(sorted(self._executors))}'
