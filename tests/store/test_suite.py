@@ -274,3 +274,29 @@ def test_sweep_gives_back_nothing_that_is_renewed(table):
     table.tick()
     table.ring(most=1)
     assert claim.sweep(table.kit) is not None
+
+
+def test_a_backlog_of_the_first_revision_goes_on_after_the_upgrade(url):
+    from alembic import command
+
+    store = Store(url)
+    with store.connected() as connection:
+        config = migrate._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.commit()
+    with store.begin() as unit:
+        unit.run("INSERT INTO stages (entry_id, pipeline_hash, job_id, status) VALUES ('bl_1', 'h', 'a', 'completed')")
+        unit.run(
+            "INSERT INTO reviews (id, env, kind, entry_id, opened_at, due_at, seq) VALUES ('rev_1', 'prod', 'approval', 'bl_1', {now}, {now}, 1)"
+        )
+    assert migrate.upgrade(store) == (1, 2)
+    with store.begin() as unit:
+        assert unit.stages({"bl_1": "h"})["bl_1"]["a"].status == "completed"
+        assert unit.review("rev_1").on_timeout == "escalate"
+        unit.run("UPDATE stages SET status = 'skipped' WHERE entry_id = 'bl_1'")
+        unit.run("UPDATE reviews SET kind = 'question' WHERE id = 'rev_1'")
+        if unit.dialect.name == "sqlite":
+            assert unit.value("PRAGMA integrity_check") == "ok"
+    with pytest.raises(Exception, match=r"stages_status_known|CHECK"), store.begin() as unit:
+        unit.run("UPDATE stages SET status = 'unheard' WHERE entry_id = 'bl_1'")
