@@ -12,8 +12,11 @@ BacklogError
 └── MissingExtraError       a library of an optional group is not installed
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+_WORD = re.compile(r"[\w./-]+")
 
 
 class BacklogError(Exception):
@@ -72,7 +75,9 @@ class Finding:
     def __str__(self) -> str:
         rows = [f"{self.level}[{self.code}]: {self.text}", f"  --> {self.file}:{self.line}:{self.column}"]
         if self.source:
-            rows += [f"{self.line} | {self.source}", f"{' ' * len(str(self.line))} | {' ' * (self.column - 1)}^"]
+            word = _WORD.match(self.source, self.column - 1)
+            marks = "^" * (len(word.group()) if word else 1)
+            rows += [f"{self.line} | {self.source}", f"{' ' * len(str(self.line))} | {' ' * (self.column - 1)}{marks}"]
         if self.hint:
             rows.append(f"  = help: {self.hint}")
         return "\n".join(rows)
