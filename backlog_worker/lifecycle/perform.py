@@ -120,10 +120,10 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
     ended = _once()
     if job.retry.max_attempts > 1 and _again(taken, ended):
         ended = _tried_again(kit, taken, ended, _once, deadline)
-    if job.fallback is not None and isinstance(ended.result, Faulted) and not taken.stop.gone:
-        ended = _instead(kit, taken, ended, report)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
         cache.keep(kit, taken, given, ended)
+    if job.fallback is not None and isinstance(ended.result, Faulted) and not taken.stop.gone:
+        ended = _instead(kit, taken, ended, report)
     return replace(ended, tries=tuple(tries)) if tries else ended
 
 

@@ -30,6 +30,7 @@ class StageReport(Report):
         super().__init__()
         self._kit, self._taken, self._secrets = kit, taken, tuple(secrets)
         self._waiting: list[str] = []
+        self._unpaid: list[dict[str, object]] = []
         self._bytes = self._chunks = 0
         self._said: int | None = None
         self._flushed = time.monotonic()
@@ -60,11 +61,13 @@ class StageReport(Report):
         if usd is None:
             emit("price_unknown", model=usage.model, job=self._taken.job.id)
         row = ledger_row(self._taken.entry, self._taken, usage, usd)
-        with self._kit.store.begin(actor=self._kit.worker) as unit:
-            unit.spend([{**row, "id": self._kit.new_id("usd")}])
+        with self._lock:
+            self._unpaid.append({**row, "id": self._kit.new_id("usd")})
+        self._pay()
 
     def flush(self) -> None:
         """Write what waits; a store that is away loses a part of a log, and nothing else."""
+        self._pay()
         with self._lock:
             text, self._waiting, self._bytes = "\n".join(self._waiting), [], 0
             said, self._said = self.percent != self._said, self.percent
@@ -87,6 +90,21 @@ class StageReport(Report):
         """Write the rest."""
         self._closed.set()
         self.flush()
+
+    def _pay(self) -> None:
+        """Write what was spent into the ledger; while the store is away it is kept, and tried again with the log."""
+        with self._lock:
+            rows, self._unpaid = self._unpaid, []
+        if not rows:
+            return
+        try:
+            with self._kit.store.begin(actor=self._kit.worker) as unit:
+                unit.spend(rows)
+        except BacklogError as error:
+            emit("database_away", error=str(error))
+            with self._lock:
+                self._unpaid = rows + self._unpaid
+                self._begin()
 
     def _begin(self) -> None:
         if self._thread is None:

@@ -835,3 +835,31 @@ def test_a_worker_that_stops_keeps_the_run_of_the_others():
     table.clock.forward(3)
     table.sweep()
     assert [each.ids[1] for each in table.bells] == ["b"]
+
+
+def test_what_a_fallback_gives_is_not_stored_as_the_result_of_the_work():
+    table = tables(pipeline('  - { id: a, python: "f:a", cache: true, fallback: { value: late } }\n'))
+    assert stages(table, run(table, ("a", [FAULT])))["a"].output == "late"
+    assert stages(table, run(table, ("a", [Done(output="real")])))["a"].output == "real"
+    assert stages(table, run(table))["a"].output == "real"
+
+
+def test_what_was_spent_while_the_store_was_away_is_written_when_it_is_back(monkeypatch):
+    from backlog_worker.domain.errors import UnreachableError
+    from backlog_worker.store import Unit
+
+    table = tables(DIAMOND)
+    original = Unit.spend
+
+    def away(self, rows):
+        monkeypatch.setattr(Unit, "spend", original)
+        raise UnreachableError
+
+    def spending(job, work):
+        monkeypatch.setattr(Unit, "spend", away)
+        work.report.spend(Usage(model="m", usd=0.5))
+        return Done(output={})
+
+    found = run(table, ("a", [spending]))
+    with table.kit.store.read() as unit:
+        assert unit.spent("prod", "entry", found.id) == 0.5
