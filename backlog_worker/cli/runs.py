@@ -9,6 +9,7 @@ import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
 from backlog_worker.cli.output import as_json, following, plain, say, shown, table, talk
+from backlog_worker.domain.entry import FINAL
 from backlog_worker.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 run = typer.Typer(help="Attempts at entries.", no_args_is_help=True)
 Run = Annotated[str, typer.Argument(help="The id of a run, or of an entry: its last run.")]
-ENDS = ("completed", "failed", "canceled")
 WAITING, TIMED_OUT = 8, 124
 writeback = typer.Typer(help="What was written back, and where.", no_args_is_help=True)
 
@@ -255,10 +255,9 @@ def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
     """Wait for the end of an entry; a person who is asked ends the waiting, too."""
     deadline = time.monotonic() + timeout
     while True:
-        entry = engine.kit.store
-        with entry.read() as unit:
+        with engine.kit.store.read() as unit:
             found, asked = unit.entry(entry_id), unit.open_reviews(entry_id)
-        if found is not None and (found.status in ENDS or (asked and found.status in {"blocked", "escalated"})):
+        if found is not None and (found.status in FINAL or (asked and found.status in {"blocked", "escalated"})):
             _said(engine, entry_id)
             return
         if time.monotonic() > deadline:

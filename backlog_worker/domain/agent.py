@@ -15,7 +15,6 @@ from backlog_worker.domain.events import digest
 
 GROUP = "5"
 Word = Literal["allow", "ask", "deny"]
-PERMITTED: Mapping[str, str] = {"read": "allow", "write": "ask", "shell": "ask", "network": "deny"}
 
 
 class PermissionsFile(Model):

@@ -31,13 +31,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """One budget as it stands: its scope, the cap, and what was spent and reserved in it."""
+    """One budget as it stands: the cap, and what was spent and reserved in it."""
 
-    id: str
     usd: float
     spent: float
     reserved: float
-    mode: Mode
 
     @property
     def left(self) -> float:

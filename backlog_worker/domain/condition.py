@@ -12,7 +12,7 @@ from typing import Any
 
 from backlog_worker.domain import expression
 from backlog_worker.domain.document import suggestion
-from backlog_worker.domain.expression import Expression, ExpressionError
+from backlog_worker.domain.expression import LITERAL, Expression, ExpressionError
 from backlog_worker.domain.policy import ENTRY_NAMES
 
 ATTRIBUTES = ("attempts", "output", "reason", "status")
@@ -26,7 +26,6 @@ CONDITION_NAMES: expression.Names = (
 )
 _CALLS = {"always()": "true", "failure()": "upstream.failed", "success()": "upstream.completed"}
 _CALL = re.compile(r"\b(always|failure|success)\(\s*\)")
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 _ATTRIBUTE = re.compile(r"\.\s*([A-Za-z_]\w*)")
 _INDEXED = re.compile(r"\bjobs\[\s*[\"']([^\"']+)[\"']\s*\]\s*\.\s*(?:status|reason)")
 _ROOTS = frozenset(name.partition(".")[0] for name, _ in CONDITION_NAMES)
@@ -93,7 +92,7 @@ def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
     at = length = 0
     asks_all = False
     while at < len(source):
-        literal = _LITERAL.match(source, at)
+        literal = LITERAL.match(source, at)
         call = None if literal else _CALL.match(source, at) if _starts(source, at) else None
         head = None if literal or call else named(source[at:], jobs) if _starts(source, at) else None
         if literal:
@@ -115,7 +114,7 @@ def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
         if len(new) != len(old):
             moves.append((length, len(new) - len(old)))
     reads |= {match[1] for match in _INDEXED.finditer(source)}
-    anything = re.search(r"(?<![\w.])jobs\b", _LITERAL.sub("''", source))
+    anything = re.search(r"(?<![\w.])jobs\b", LITERAL.sub("''", source))
     named_jobs = None if anything else frozenset(mentions)
     return Rewritten("".join(out), frozenset(reads), named_jobs, asks_all, tuple(moves))
 
@@ -134,7 +133,7 @@ def named(text: str, jobs: Mapping[str, str]) -> str | None:
 def _misread(source: str, jobs: Mapping[str, str]) -> list[tuple[int, str]]:
     """Find attributes that no job has, and words that no status is, before CEL takes them for an empty value."""
     found: list[tuple[int, str]] = []
-    for match in re.finditer(r"[A-Za-z][A-Za-z0-9_-]*", _LITERAL.sub(lambda each: "\0" * len(each.group()), source)):
+    for match in re.finditer(r"[A-Za-z][A-Za-z0-9_-]*", LITERAL.sub(lambda each: "\0" * len(each.group()), source)):
         attribute = _ATTRIBUTE.match(source, match.end())
         if not _starts(source, match.start()):
             continue

@@ -30,7 +30,7 @@ _TYPES = {
 }
 _ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _NAME = re.compile(r"\bentry\.([a-z_]+)")
-_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
 
 
 class ExpressionError(InvalidInputError):
@@ -92,7 +92,7 @@ def compiled(source: str, names: Names, wants: str = "bool") -> Expression:
 
 def read_fields(source: str) -> frozenset[str]:
     """Return the entry's fields that *source* reads: `entry.X` outside of string literals."""
-    return frozenset(_NAME.findall(_LITERAL.sub("''", source)))
+    return frozenset(_NAME.findall(LITERAL.sub("''", source)))
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out

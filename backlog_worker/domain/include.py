@@ -39,9 +39,11 @@ def placed(
 ) -> list[Placed]:
     """Return every job of a pipeline and of what it includes, in the order in which they stand."""
     found = list(_placed(_Place(source, checked, "", checked.parameters, (source.file,), ""), reader, findings))
-    for index, each in enumerate(found):
-        if each.id in {other.id for other in found[:index]}:
+    seen: set[str] = set()
+    for each in found:
+        if each.id in seen:
             findings.append(each.finding(("id",), "05", f'the job "{each.id}" stands twice'))
+        seen.add(each.id)
     return found
 
 

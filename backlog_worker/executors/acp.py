@@ -33,7 +33,7 @@ from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Ref
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Work, presets, process
 from backlog_worker.executors.command import environment
-from backlog_worker.executors.workspace import Workspace
+from backlog_worker.executors.workspace import Workspace, unwrapped
 
 # How well-known agents are started to speak the protocol.
 COMMANDS = {
@@ -47,7 +47,6 @@ COMMANDS = {
 NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
     "fetch": "network"
 }
-TERM_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +223,7 @@ class _Session:
                 value = {"text": text[-64_000:]}
         if isinstance(value, dict) and value.get("success") is False:
             return Faulted(kind=FailureKind.EXECUTION, reason=masked(str(value.get("message") or "it gave up"))[:400])
-        wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
-        return Done(output=value["data"] if wrapped else value, artifacts=artifacts)
+        return Done(output=unwrapped(value), artifacts=artifacts)
 
     def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
         if usage is None and self.cost is None:
@@ -291,6 +289,6 @@ def _failed(error: Exception) -> Result:
 async def _ended(child: "asyncio.subprocess.Process") -> None:
     process.signal_group(child.pid, signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(child.wait(), TERM_SECONDS)
+        await asyncio.wait_for(child.wait(), process.TERM_SECONDS)
     process.signal_group(child.pid, signal.SIGKILL)
     await child.wait()

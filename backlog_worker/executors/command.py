@@ -15,7 +15,7 @@ from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, R
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Work, presets, process
 from backlog_worker.executors.process import Child, Ended, Limits
-from backlog_worker.executors.workspace import Workspace
+from backlog_worker.executors.workspace import Workspace, unwrapped
 
 # Statuses of sysexits.h that say more than "failed".
 REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
@@ -123,8 +123,7 @@ def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *,
     except ValueError as error:
         return Faulted(kind=FailureKind.VALIDATION, reason=f"its output is not usable: {error}")
     if ended.status == 0 and not (isinstance(value, dict) and value.get("success") is False):
-        wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
-        return Done(output=value["data"] if wrapped else value, artifacts=artifacts)
+        return Done(output=unwrapped(value), artifacts=artifacts)
     return _failed(ended.status, value, f"{what}: {said}" if what else said)
 
 

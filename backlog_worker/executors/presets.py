@@ -17,7 +17,7 @@ from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.executors import Work
 from backlog_worker.executors.process import Ended
-from backlog_worker.executors.workspace import Workspace
+from backlog_worker.executors.workspace import Workspace, unwrapped
 
 PROMPT = "{prompt}"
 _LIMITED = re.compile(
@@ -139,8 +139,7 @@ def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
         return Faulted(kind=FailureKind.EXECUTION, reason=str(value.get("message") or "the agent gave up")[:400])
     if isinstance(value, dict) and value.get("refused"):
         return Refused(kind=FailureKind.VALIDATION, reason=str(value["refused"])[:400])
-    wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
-    return Done(output=value["data"] if wrapped else value, artifacts=done.artifacts)
+    return Done(output=unwrapped(value), artifacts=done.artifacts)
 
 
 def _last_json(text: str) -> dict[str, Any]:

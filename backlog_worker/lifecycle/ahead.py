@@ -20,7 +20,7 @@ from backlog_worker.lifecycle.prepare import prompt, scope
 from backlog_worker.store import Unit
 
 LARGE = 60  # a pipeline with more jobs is planned from rows without outputs
-APPROVAL, BUDGET, ANSWER = "approval", "budget", "answer"
+APPROVAL, BUDGET = "approval", "budget"
 
 
 def stages_of(unit: Unit, entry: Entry, pipeline: Pipeline, run_id: str) -> dict[str, Stage]:

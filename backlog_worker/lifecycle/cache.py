@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.events import digest
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Ended, Taken
+from backlog_worker.lifecycle.money import line
 from backlog_worker.lifecycle.prepare import Prepared, public
 from backlog_worker.telemetry import emit
 
@@ -37,21 +39,9 @@ def found(kit: Kit, taken: Taken, given: Prepared) -> dict[str, Any] | None:
 def used(kit: Kit, taken: Taken, row: dict[str, Any]) -> None:
     """Say that a stored result was used, and what that saved."""
     emit("cache_used", entry=taken.entry.id, job=taken.job.id, run=row["run_id"], saved=row["usd"])
-    line = {
-        "id": kit.new_id("usd"),
-        "env": taken.entry.env,
-        "entry_id": taken.entry.id,
-        "run_id": taken.run["id"],
-        "job_id": taken.job.id,
-        "pipeline": taken.pipeline.name,
-        "team": taken.entry.team,
-        "agent": taken.job.agent.name if taken.job.agent else "",
-        "take": taken.take,
-        "usd": 0.0,
-        "saved_usd": row["usd"] or 0.0,
-    }
+    row_id, saved = kit.new_id("usd"), row["usd"] or 0.0
     with kit.store.begin(actor=kit.worker) as unit:
-        unit.spend([line])
+        unit.spend([{**line(taken, Usage(), 0.0), "id": row_id, "saved_usd": saved}])
 
 
 def keep(kit: Kit, taken: Taken, given: Prepared, ended: Ended) -> None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from backlog_worker.domain.budget import Cap, Mode
+from backlog_worker.domain.budget import Cap, Mode, Usage
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.policy import Policy
-from backlog_worker.lifecycle.held import Start
+from backlog_worker.lifecycle.held import Start, Taken
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -51,7 +52,7 @@ def caps(unit: Unit, env: str, policy: Policy, candidates: Sequence[Entry]) -> d
                 row["reserved_usd"] for row in held if rule.scope == "day" or name == row.get(_COLUMN[rule.scope])
             )
             spent = unit.spent(env, rule.scope, name)
-            found[rule.id, name] = Cap(id=rule.id, usd=rule.usd, spent=spent, reserved=reserved, mode=Mode.STOP)
+            found[rule.id, name] = Cap(usd=rule.usd, spent=spent, reserved=reserved)
     return found
 
 
@@ -65,6 +66,24 @@ def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipe
         usual = sum(mean for _, mean in past.values())
         found[name] = usual if past else pipeline.budget.usd if pipeline.budget else 0.0
     return found
+
+
+def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
+    """Return a line of the ledger without its id."""
+    return {
+        "env": taken.entry.env,
+        "entry_id": taken.entry.id,
+        "run_id": taken.run["id"],
+        "job_id": taken.job.id,
+        "pipeline": taken.pipeline.name,
+        "team": taken.entry.team,
+        "agent": taken.job.agent.name if taken.job.agent else "",
+        "model": usage.model,
+        "take": taken.take,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usd,
+    }
 
 
 _COLUMN = {"team": "team", "pipeline": "pipeline", "entry": "id"}

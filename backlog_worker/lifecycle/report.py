@@ -5,17 +5,17 @@ What a call cost is written at once and synced, for a worker that dies has spent
 """
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from backlog_worker.domain.budget import Usage, price
-from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
 from backlog_worker.executors import Report
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Taken
+from backlog_worker.lifecycle.money import line
 from backlog_worker.telemetry import emit
 
 FLUSH_SECONDS = 1.0
@@ -30,10 +30,9 @@ class StageReport(Report):
         super().__init__()
         self._kit, self._taken, self._secrets = kit, taken, tuple(secrets)
         self._waiting: list[str] = []
-        self._unpaid: list[dict[str, object]] = []
+        self._unpaid: list[dict[str, Any]] = []
         self._bytes = self._chunks = 0
         self._said: int | None = None
-        self._flushed = time.monotonic()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -60,9 +59,8 @@ class StageReport(Report):
         self.usages.append(replace(usage, usd=usd))
         if usd is None:
             emit("price_unknown", model=usage.model, job=self._taken.job.id)
-        row = ledger_row(self._taken.entry, self._taken, usage, usd)
         with self._lock:
-            self._unpaid.append({**row, "id": self._kit.new_id("usd")})
+            self._unpaid.append({**line(self._taken, usage, usd), "id": self._kit.new_id("usd")})
         self._pay()
 
     def flush(self) -> None:
@@ -114,21 +112,3 @@ class StageReport(Report):
     def _ticking(self) -> None:
         while not self._closed.wait(FLUSH_SECONDS):
             self.flush()
-
-
-def ledger_row(entry: Entry, taken: Taken, usage: Usage, usd: float | None) -> dict[str, object]:
-    """Return a line of the ledger without its id."""
-    return {
-        "env": entry.env,
-        "entry_id": entry.id,
-        "run_id": taken.run["id"],
-        "job_id": taken.job.id,
-        "pipeline": taken.pipeline.name,
-        "team": entry.team,
-        "agent": taken.job.agent.name if taken.job.agent else "",
-        "model": usage.model,
-        "take": taken.take,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "usd": usd,
-    }

@@ -14,7 +14,7 @@ from backlog_worker.domain.frontier import Stage, StageStatus, plan
 from backlog_worker.testing import bench
 from tests.acceptance.fleet import Fleet
 from tests.benchmarks.servers import Servers, until
-from tests.benchmarks.throughput import POLICY, peer_worker
+from tests.benchmarks.throughput import POLICY, flush, peer_worker
 
 SIZES = (10, 100, 1000)
 WIDE = 100
@@ -149,9 +149,3 @@ def exponent(times: dict[int, float]) -> float:
     """How the time grows from the second size to the last: 1 is linear."""
     (a, first), (b, last) = list(times.items())[1], list(times.items())[-1]
     return math.log(last / first) / math.log(b / a)
-
-
-def flush(servers: Servers) -> None:
-    client = redis.Redis(unix_socket_path=servers.valkey.removeprefix("redis+socket://"))
-    client.flushall()
-    client.close()

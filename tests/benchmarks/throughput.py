@@ -46,7 +46,7 @@ def ours(servers: Servers, entries: int, *, inline: bool, batch: int, database: 
     finally:
         made.stop()
         made.kit.store.close()
-        _flush(servers)
+        flush(servers)
     return {"rate": entries / seconds, "cpu_ms": 1000 * cpu / entries}
 
 
@@ -75,7 +75,7 @@ def celery_chain(servers: Servers, entries: int) -> dict[str, float]:
         os.killpg(worker.pid, 9)
         worker.wait()
         client.close()
-        _flush(servers)
+        flush(servers)
     return {"rate": entries / seconds, "cpu_ms": 1000 * cpu / entries}
 
 
@@ -164,7 +164,7 @@ def waiting_slot(servers: Servers) -> dict[str, object]:
         made.stop()
         os.killpg(peer.pid, 9)
         peer.wait()
-        _flush(servers)
+        flush(servers)
     return {
         "ours_mb_per_slot": round(sum(mine) / 2, 1),
         "peer_mb_per_slot": round(sum(theirs) / 2, 1),
@@ -173,7 +173,7 @@ def waiting_slot(servers: Servers) -> dict[str, object]:
     }
 
 
-def _flush(servers: Servers) -> None:
+def flush(servers: Servers) -> None:
     client = redis.Redis(unix_socket_path=servers.valkey.removeprefix("redis+socket://"))
     client.flushall()
     client.close()
