@@ -109,10 +109,11 @@ def run_recordings(
     recordings: Annotated[list[Path] | None, typer.Argument(help="Recordings; none: those of the project.")] = None,
 ) -> None:
     """Run pipelines on recorded sessions and compare statuses and gates: free, and the same every time."""
-    from backlog_worker import settings, wiring
+    from backlog_worker import settings, telemetry, wiring
     from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle.rehearse import rehearse
 
+    telemetry.configure(level="ERROR")  # what happens in a rehearsal is told by its result
     project = Project(settings.load().folder)
     wanted = recordings or sorted((project.folder / "recordings").glob("*.json"))
     if not wanted:

@@ -194,12 +194,13 @@ def fork(
 @run.command("replay")
 def replay(run_id: Run) -> None:
     """Run a run again in memory from what was recorded of it: no agent, no cost; status 1 where it ends otherwise."""
-    from backlog_worker import settings, wiring
+    from backlog_worker import settings, telemetry, wiring
     from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle.rehearse import recorded, rehearse
 
     project = Project(settings.load().folder)
     recording = recorded(kit()[0], run_id)
+    telemetry.configure(level="ERROR")  # what happens in a rehearsal is told by its result
     with_kit, forward = wiring.rehearsal(project, recording["answers"], root=project.root)
     found = rehearse(with_kit, recording, forward, name=run_id)
     shown("backlog-worker/rehearsal", found, lambda: say(f"{run_id}  {found.status}", *found.faults))
