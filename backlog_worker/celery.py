@@ -27,6 +27,7 @@ ROUTES = {
     Step.STAGE: "stages",
     Step.HUMAN_REVIEW: "dead_letter",
     Step.SEND: "writeback",
+    Step.JOB: "control",
 }
 # Redis takes 0 first, RabbitMQ 9: so bells carry a priority on Redis only. Runs that began go before new ones.
 PRIORITY = {
@@ -37,6 +38,7 @@ PRIORITY = {
     Step.CLAIM: 6,
     Step.HUMAN_REVIEW: 3,
     Step.SEND: 6,
+    Step.JOB: 6,
 }
 EXCHANGE = Exchange(
     "backlog", type="topic" if AMQP else "direct"

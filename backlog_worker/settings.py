@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_runtime_path
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backlog_worker.domain.errors import InvalidInputError
 
 PREFIX = "BACKLOG_"
 SOCKET_BYTES_MAX = 100  # a unix socket's path ends at 107 bytes
+# Names that go on: of tests, and of people and systems that are notified, such as BACKLOG_NOTIFY_ONCALL.
+FREE = ("BACKLOG_TEST_", "BACKLOG_NOTIFY_")
 # What jobs find in their environment; a command line that a job starts must not trip over it.
 FOR_JOBS = frozenset({"CONTEXT", "OUTPUT", "PROMPT", "WORKSPACE", "ENTRY_ID", "RUN_ID"})
 
@@ -33,6 +35,17 @@ class Settings(BaseSettings):
         description="postgresql://... or sqlite:///path; unset: SQLite in the project's state folder."
         " BACKLOG_POSTGRES_DSN is the same under the name of older runbooks.",
     )
+    backend: Literal["", "auto", "postgres", "sqlite", "jsonl", "memory"] = Field(
+        default="", description="Where the backlog is kept; unset: auto with a PostgreSQL address, else sqlite."
+    )
+    retry_seconds: float = Field(
+        default=300.0, gt=0, description="How long intake waits before it asks a database again that was away."
+    )
+    token_pepper: SecretStr = Field(
+        default=SecretStr(""), description="A secret that keys the hashes of tokens; unset: a file in the state folder."
+    )
+    url: str = Field(default="", description="A server of ours; commands that can go over it do.")
+    token: SecretStr = Field(default=SecretStr(""), description="The token with which commands go over BACKLOG_URL.")
     broker_url: str = Field(
         default="", description="redis://, rediss://, redis+socket://, valkey:// or amqp://; unset: the broker of `up`."
     )
@@ -56,9 +69,35 @@ class Settings(BaseSettings):
         return self.dir.absolute()
 
     @property
+    def keeps(self) -> str:
+        """Return the backend: auto, postgres, sqlite, jsonl or memory."""
+        return self.backend or ("auto" if self.database_url.startswith("postgres") else "sqlite")
+
+    @property
     def database(self) -> str:
-        """Return the address of the database."""
-        return self.database_url or f"sqlite:///{self.folder / 'state' / 'backlog.db'}"
+        """Return the address of the database; raises InvalidInputError where backend and address do not fit."""
+        embedded = {
+            "sqlite": f"sqlite:///{self.folder / 'state' / 'backlog.db'}",
+            "jsonl": f"jsonl://{self.folder / 'state' / 'backlog'}",
+            "memory": "memory://",
+        }
+        wants_postgres = self.keeps in {"auto", "postgres"}
+        if wants_postgres and not self.database_url.startswith("postgres"):
+            message = f"BACKLOG_BACKEND={self.keeps} needs a PostgreSQL address, BACKLOG_DATABASE_URL has none"
+            raise InvalidInputError(message, hint="BACKLOG_DATABASE_URL=postgresql://user@host/name")
+        if wants_postgres or (self.keeps == "sqlite" and self.database_url.startswith("sqlite")):
+            return self.database_url
+        return embedded[self.keeps]
+
+    @property
+    def journal(self) -> Path:
+        """Return the folder of the journal that takes in work while PostgreSQL is away."""
+        return self.folder / "state" / "journal" / self.env
+
+    @property
+    def reports(self) -> Path:
+        """Return the folder of digests, seals and merge reports."""
+        return self.folder / "reports"
 
     @property
     def broker(self) -> str:
@@ -102,7 +141,7 @@ def load() -> Settings:
     """Read the settings from the environment; raises InvalidInputError that names every wrong one."""
     known = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, "postgres_dsn", *FOR_JOBS)}
     for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known and not name.startswith("BACKLOG_TEST_"):
+        if name.startswith(PREFIX) and name not in known and not name.startswith(FREE):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             message = f"{name} is not a setting"

@@ -13,7 +13,7 @@ from backlog_worker.celery import SETTINGS, TASKS, app, ring
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process, workspace
-from backlog_worker.lifecycle import Kit, claim, dispatch, review, send, stage, triggers
+from backlog_worker.lifecycle import Kit, claim, dispatch, journal, review, send, stage, tools, triggers
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
@@ -37,8 +37,9 @@ def dispatch_tick() -> None:
 
 @app.task(name=TASKS[Step.SWEEP])
 def sweep() -> None:
-    """Take back what the dead held; ring again."""
+    """Take back what the dead held; ring again; bring in what a journal took while the database was away."""
     _do(lambda: claim.sweep(kit()))
+    _do(lambda: journal.merge(kit()))
 
 
 @app.task(name=TASKS[Step.TRIGGERS])
@@ -69,6 +70,20 @@ def human_review(entry_id: str) -> None:
 def send_writebacks() -> None:
     """Deliver what waits in the outbox."""
     _do(lambda: send.send(kit()))
+
+
+@app.task(name=TASKS[Step.JOB])
+def run_job(name: str) -> None:
+    """Do one governed job by its name."""
+
+    def _job() -> None:
+        try:
+            tools.job(kit(), name)
+        except BacklogError as error:
+            emit("job_failed", job=name, error=str(error))
+            raise
+
+    _do(_job)
 
 
 def _do(step: Callable[[], object]) -> None:

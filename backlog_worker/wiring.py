@@ -3,17 +3,25 @@
 import importlib.util
 import os
 import random
+import secrets as secrets_of_python
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from ulid import ULID
 
 from backlog_worker import settings as environment
-from backlog_worker.executors import Executor
+from backlog_worker import store as stores
+from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.masking import masked
+from backlog_worker.domain.outcome import Result
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Executor, Work
 from backlog_worker.executors.choice import AgentExecutor
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.executors.openai import OpenAIExecutor
@@ -23,14 +31,17 @@ from backlog_worker.executors.template import TemplateExecutor
 from backlog_worker.integrations import Definitions
 from backlog_worker.integrations.artifacts import FolderArtifacts
 from backlog_worker.integrations.folder import FolderTracker
+from backlog_worker.integrations.notify import Notifier
 from backlog_worker.integrations.project import Project
+from backlog_worker.integrations.reports import FolderReports
 from backlog_worker.integrations.secrets import Secrets
 from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.definitions import Book, reload
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.settings import Settings
-from backlog_worker.store import Store, migrate
+from backlog_worker.store import AutoStore, Store, migrate
+from backlog_worker.telemetry import emit
 
 NOTHING: Mapping[str, str] = {}
 NO_SECRETS: Callable[[str], str | None] = NOTHING.get
@@ -43,9 +54,23 @@ def new_id(prefix: str) -> str:
 
 def store_of(settings: Settings) -> Store:
     """Open the store, making the folder of an embedded one."""
+    if settings.keeps == "auto":
+        prepare = partial(_prepared, settings)
+        return AutoStore(settings.database, settings.journal, retry_seconds=settings.retry_seconds, prepare=prepare)
     if settings.database.startswith("sqlite:///"):
         Path(settings.database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return Store(settings.database)
+    return stores.opened(settings.database)
+
+
+def plain_store_of(settings: Settings) -> Store:
+    """Open the database itself, for migrations: `auto` looks at its schema before anything else."""
+    return Store(settings.database) if settings.keeps == "auto" else store_of(settings)
+
+
+def _prepared(settings: Settings, journal: Store) -> None:
+    """Give a journal its schema, and put the definitions of the project in force in it."""
+    migrate.upgrade(journal)
+    reload(journal, Book(env=settings.env), Project(settings.folder), author="file", first=True)
 
 
 def memory_kit(
@@ -62,7 +87,7 @@ def memory_kit(
 
     A worker with four slots is seen in it for ever; commands of gates run in *root*.
     """
-    store = Store(url, clock=clock)
+    store = stores.opened(url, clock=clock)
     migrate.upgrade(store)
     commands = CommandExecutor(project=root or folder, workspaces=folder / "workspaces")
     kit = Kit(
@@ -75,6 +100,8 @@ def memory_kit(
         gates=commands,
         artifacts=FolderArtifacts(folder / "artifacts"),
         tracker=FolderTracker(folder / "writebacks"),
+        reports=FolderReports(folder / "reports"),
+        notifier=Notifier({}, secrets),
         heart=Heart(store),
         report=StageReport,
         secrets=secrets,
@@ -85,7 +112,7 @@ def memory_kit(
     )
     reload(store, kit.book, definitions, author="file", first=True)
     with store.begin() as unit:
-        unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 2})
+        unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 3})
     return kit
 
 
@@ -121,6 +148,20 @@ def solo(given: Settings) -> Kit:
     return replace(kit, pause=time.sleep, artifacts=FolderArtifacts(project.state / "artifacts"))
 
 
+def pepper_of(given: Settings) -> bytes:
+    """Return the secret that keys the hashes of tokens: the one that is set, or one of this project's own."""
+    said = given.token_pepper.get_secret_value()
+    if said:
+        return said.encode()
+    path = given.folder / "state" / "token_pepper"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets_of_python.token_hex(32).encode())
+    return path.read_bytes()
+
+
 def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Executor]:
     """Return every executor that works in this installation, by name; `agent` hands on to the one that fits."""
     found: dict[str, Executor] = {
@@ -131,19 +172,38 @@ def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Execut
     }
     speaks: Callable[[], bool] = bool
     if importlib.util.find_spec("acp") is not None:  # an optional part: `backlog-worker[acp]`
+        found["acp"] = _Acp(commands)
+        speaks = _speaks
+    return {**found, "agent": AgentExecutor(found, endpoint=bool(given.openai_url), speaks=speaks)}
+
+
+class _Acp:
+    """The executor of the Agent Client Protocol, imported by the first job that wants it: that takes half a second."""
+
+    def __init__(self, commands: CommandExecutor) -> None:
+        self._commands = commands
+
+    def perform(self, job: Job, work: Work) -> Result:
+        """Perform *job* by an agent that speaks the protocol."""
         from backlog_worker.executors import acp
 
-        found["acp"] = acp.AcpExecutor(project=commands.project, workspaces=commands.workspaces)
-        speaks = acp.here
-    return {**found, "agent": AgentExecutor(found, endpoint=bool(given.openai_url), speaks=speaks)}
+        return acp.AcpExecutor(project=self._commands.project, workspaces=self._commands.workspaces).perform(job, work)
+
+
+def _speaks() -> bool:
+    from backlog_worker.executors import acp
+
+    return acp.here()
 
 
 def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store | None = None) -> Kit:
     """Build the kit of one process; the schema must fit, and the definitions of the project are read."""
     given = settings or environment.load()
     opened = store or store_of(given)
-    if store is None:
-        migrate.fitting(opened)
+    away = _away(opened) if store is None else False
+    using = "journal" if away else "postgres" if opened.dialect.name == "postgresql" else given.keeps
+    emit("store_opened", backend=given.keeps, using=using, address=masked(given.database))
+    secrets = Secrets(given.secrets_dir, given.secrets_command)
     project = Project(given.folder)
     commands = CommandExecutor(project=project.root, workspaces=project.state / "workspaces")
     kit = Kit(
@@ -156,13 +216,26 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
         gates=commands,
         artifacts=FolderArtifacts(project.state / "artifacts"),
         tracker=FolderTracker(project.state / "writebacks"),
+        reports=FolderReports(given.reports),
+        notifier=Notifier(dict(os.environ), secrets),
         heart=Heart(opened),
         report=StageReport,
-        secrets=Secrets(given.secrets_dir, given.secrets_command),
+        secrets=secrets,
         new_id=new_id,
         jitter=random.random,
         pause=time.sleep,
     )
-    if reload(kit.store, kit.book, kit.definitions, author="file", first=True):
+    if not away and reload(kit.store, kit.book, kit.definitions, author="file", first=True):
         intake.clear_all(kit, "a definition came into force")
     return kit
+
+
+def _away(store: Store) -> bool:
+    """Make sure that the schema fits; where the database is away, a store with a journal goes on without it."""
+    try:
+        migrate.fitting(store)
+    except UnreachableError:
+        if isinstance(store, AutoStore):
+            return True
+        raise
+    return False

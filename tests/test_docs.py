@@ -95,3 +95,32 @@ def test_the_commands_of_the_readme_are_those_of_ci():
     script = (DOCS.parent / ".ci" / "run").read_text()
     assert '-e ".[dev]"' in script
     assert script.rstrip().endswith("pytest")
+
+
+def test_every_metric_scope_and_role_is_documented():
+    from backlog_worker.domain.roles import ROLES, SCOPES
+    from backlog_worker.web.metrics import NAMES
+
+    assert not [name for name in (*NAMES, *SCOPES, *ROLES) if f"`{name}`" not in CONFIGURATION]
+
+
+def test_every_alert_and_every_job_stands_in_the_documents():
+    from backlog_worker.cli.schedules import document
+    from backlog_worker.domain.governing import ALERTS
+
+    runbook = (DOCS / "runbook.md").read_text()
+    assert not [
+        rule["id"] for rule in ALERTS if f"`{rule['id']}`" not in runbook or f"`{rule['id']}`" not in CONFIGURATION
+    ]
+    assert (DOCS / "schedule.md").read_text() == document(), "backlog-worker schedule registry > docs/schedule.md"
+
+
+def test_every_anchor_in_the_documents_is_a_heading():
+    for path in DOCS.rglob("*.md"):
+        for name, anchor in re.findall(r"\]\(([\w.-]*)#([\w-]+)\)", path.read_text()):
+            text = (path.parent / name).read_text() if name else path.read_text()
+            heads = {
+                re.sub(r"[^\w -]", "", head).strip().lower().replace(" ", "-")
+                for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            }
+            assert anchor in heads, f"{path.name}: #{anchor}"

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from backlog_worker.cli import admin, agents, definitions, entries, local, pipelines, reviews, runs
+from backlog_worker.cli import (
+    admin,
+    agents,
+    audits,
+    definitions,
+    entries,
+    governing,
+    local,
+    pipelines,
+    reviews,
+    runs,
+    schedules,
+)
 from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
 from backlog_worker.domain.errors import BacklogError
 
@@ -17,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (local, entries, runs, reviews, pipelines, definitions, agents, admin):
+for module in (local, entries, runs, reviews, pipelines, definitions, agents, governing, schedules, admin, audits):
     module.register(app)
 
 

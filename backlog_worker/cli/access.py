@@ -22,7 +22,11 @@ def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":
 
     given = settings.load()
     telemetry.configure(level="WARNING" if given.log_level == "INFO" else given.log_level)
-    if migrate or given.database.startswith("sqlite"):
+    if given.keeps == "memory":
+        store = wiring.store_of(given)
+        migrations.upgrade(store)
+        return wiring.kit_of(given, worker=given.who, store=store), given
+    if migrate or given.keeps in {"sqlite", "jsonl"}:
         store = wiring.store_of(given)
         migrations.upgrade(store)
         store.close()

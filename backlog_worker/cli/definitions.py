@@ -13,6 +13,8 @@ from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageE
 if TYPE_CHECKING:
     from backlog_worker.domain.errors import Finding
 
+SCHEMAS = Path(__file__).parent / "files" / "schemas"
+STORED = ("writeback", "event", "evidence", "seal")
 policy = typer.Typer(help="The rules of the backlog.", no_args_is_help=True)
 Files = Annotated[list[Path] | None, typer.Argument(help="Files; none: those of the project.")]
 
@@ -83,9 +85,34 @@ def run_examples(files: Files = None) -> None:
         raise SystemExit(1)
 
 
-def schema(kind: Annotated[str, typer.Argument(help="policy, pipeline, agent or entry.")]) -> None:
-    """Print a JSON Schema for editors."""
-    print(json.dumps(schema_of(kind), indent=1))  # noqa: T201 - the schema itself is the output
+def schema(
+    kind: Annotated[
+        str, typer.Argument(help="policy, pipeline, agent, entry, digest, writeback, event, evidence, seal.")
+    ],
+    version: Annotated[int, typer.Option("--version", min=0, help="Of a record; 0: the newest.")] = 0,
+) -> None:
+    """Print a JSON Schema, for editors and for whoever reads what we write."""
+    found = stored_schema(kind, version) if kind in STORED else schema_of(kind)
+    print(json.dumps(found, indent=1))  # noqa: T201 - the schema itself is the output
+
+
+def record_schema(version: int) -> dict[str, object]:
+    """Return the JSON Schema of one version of the accountability record."""
+    return stored_schema("writeback", version)
+
+
+def stored_schema(kind: str, version: int = 0) -> dict[str, object]:
+    """Return the JSON Schema of something that is stored or sent; of every version that was ever written there is one.
+
+    Raises NotFoundError for a version that never was.
+    """
+    found = {int(path.stem.partition(".v")[2]): path for path in SCHEMAS.glob(f"{kind}.v*.json")}
+    path = found.get(version or max(found))
+    if path is None:
+        message = f"there is no version {version} of {kind}"
+        raise NotFoundError(message, hint=f"one of: {', '.join(map(str, sorted(found)))}")
+    value: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    return value
 
 
 def schema_of(kind: str) -> dict[str, object]:
@@ -93,6 +120,7 @@ def schema_of(kind: str) -> dict[str, object]:
     from pydantic import BaseModel
 
     from backlog_worker.domain.agent import AgentFile
+    from backlog_worker.domain.digest import DigestFile
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.draft import Draft
     from backlog_worker.domain.language import PipelineFile
@@ -103,10 +131,12 @@ def schema_of(kind: str) -> dict[str, object]:
         "pipeline": PipelineFile,
         "agent": AgentFile,
         "entry": Draft,
+        "digest": DigestFile,
     }
     if kind not in models:
+        known = [*models, *STORED]
         message = f"there is no schema {kind!r}"
-        raise UsageError(message, hint=suggestion(kind, list(models)) or f"one of: {', '.join(models)}")
+        raise UsageError(message, hint=suggestion(kind, known) or f"one of: {', '.join(known)}")
     found = models[kind].model_json_schema(by_alias=True)
     if kind in {"policy", "pipeline"}:  # people write versions as numbers; we read them as they are written
         found["properties"]["version"] = {"type": ["string", "number"]}

@@ -102,6 +102,9 @@ def add(
     label: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
     pipeline: Annotated[str, typer.Option()] = "spec",
     key: Annotated[str, typer.Option(help="The dedupe key; unset: made from the title.")] = "",
+    service: Annotated[str, typer.Option(help="What it is about.")] = "",
+    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "",
+    due: Annotated[str, typer.Option(help="Such as 2026-12-24.")] = "",
     depends_on: Annotated[list[str] | None, typer.Option(help="Ids or dedupe keys of entries that come first.")] = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -118,6 +121,9 @@ def add(
         "priority": priority,
         "labels": label or [],
         "pipeline": pipeline,
+        "service": service,
+        "owner": owner,
+        "due_date": due or None,
         "depends_on": depends_on or [],
         "eligible_by": given.who,
         "created_at": datetime.now(UTC).isoformat(),
@@ -127,11 +133,8 @@ def add(
     (filed,) = intake.file(with_kit, [("--", record)], actor=given.who, channel="manual", dry_run=dry_run)
     if filed.error:
         raise UsageError(filed.error)
-    shown(
-        "backlog-worker/filed",
-        filed,
-        lambda: say(f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"),
-    )
+    words = f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"
+    shown("backlog-worker/filed", filed, lambda: say(words))
 
 
 @entry.command("list")
@@ -234,6 +237,15 @@ def edit(
         changes["input"] = read_json(new_input)
     edited = operate.edit(with_kit, found.id, changes, actor=given.who, reason=reason)
     _told(edited)
+
+
+@entry.command("comment")
+def comment(entry_id: EntryId, text: Annotated[str, typer.Argument(help="What to say about it.")]) -> None:
+    """Put words into the history of an entry."""
+    from backlog_worker.lifecycle import operate
+
+    with_kit, given = kit()
+    _told(operate.comment(with_kit, wanted(with_kit, entry_id).id, text, actor=given.who))
 
 
 @entry.command("hold")

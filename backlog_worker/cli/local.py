@@ -6,9 +6,10 @@ import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
-from backlog_worker.domain.errors import UsageError
+from backlog_worker.domain.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
+    from backlog_worker.lifecycle import Kit
     from backlog_worker.lifecycle.explain import Explained
     from backlog_worker.lifecycle.watch import Report
 
@@ -83,7 +84,11 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Again every seco
 
     with_kit, _ = kit()
     if not watch:
-        found = watching.report(with_kit)
+        try:
+            found = watching.report(with_kit)
+        except UnreachableError:
+            _away(with_kit)
+            raise
         shown("backlog-worker/status", found, lambda: _status(found))
         return
     from rich.live import Live
@@ -122,6 +127,16 @@ def doctor() -> None:
     shown("backlog-worker/doctor", findings, _human)
     if any(finding.bad for finding in findings):
         raise SystemExit(FINDINGS)
+
+
+def _away(of: "Kit") -> None:
+    """Say that a journal takes in work, and how much it holds."""
+    from backlog_worker.lifecycle import journal
+
+    held = journal.held(of)
+    if held is not None:
+        words = "nothing is dispatched, claimed, answered or settled until it is back"
+        talk(f"PostgreSQL is away; the journal holds {held} entries of new work, and {words}")
 
 
 def _status(found: "Report") -> None:

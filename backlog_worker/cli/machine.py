@@ -21,7 +21,7 @@ from backlog_worker.domain.errors import ConflictError, RefusedError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import files
-from backlog_worker.lifecycle import Kit, intake, watch
+from backlog_worker.lifecycle import Kit, audit, intake, watch
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.settings import Settings
 from backlog_worker.store import migrate
@@ -203,7 +203,7 @@ def _deliver(kit: Kit) -> None:
 def _tell(kit: Kit, report: Report, seconds: float) -> None:
     """Print the report of a demo; ends with status 1 where something ran twice or an invariant is broken."""
     counts, measures = report.counts, report.measures
-    violations = [*watch.verify(kit), *watch.audit(kit)]
+    violations = [*watch.verify(kit), *audit.verify(kit)]
     with kit.store.read() as unit:
         entries = unit.search(kit.env, parsed(""), most=1_000_000)
         twice = [e for e in entries if len(_comments(unit.input(e.id, e.input_sha256))) > 1]

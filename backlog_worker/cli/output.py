@@ -16,6 +16,8 @@ EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
     errors.UsageError: 2,
     errors.InvalidInputError: 2,
     errors.NotFoundError: 3,
+    errors.NotAllowedError: 4,
+    errors.UnauthenticatedError: 4,
     errors.ConflictError: 5,
     errors.RefusedError: 6,
     errors.UnreachableError: 9,
@@ -90,6 +92,21 @@ def shown(schema: str, data: object, human: Callable[[], None]) -> None:
         as_json(schema, data)
     else:
         human()
+
+
+def violations(found: Sequence[object], fine: str) -> None:
+    """Print what must never be, or *fine*; ends with status 7 where there is any."""
+
+    def _human() -> None:
+        if not found:
+            say(fine)
+        rows = [(getattr(v, "invariant", ""), getattr(v, "subject", ""), getattr(v, "text", "")) for v in found]
+        if rows:
+            table("", ("invariant", "subject", "why"), rows)
+
+    shown("backlog-worker/violations", found, _human)
+    if found:
+        raise SystemExit(FINDINGS)
 
 
 def plain(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
-from backlog_worker.cli.output import as_json, following, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.entry import FINAL
 from backlog_worker.domain.errors import NotFoundError
 
@@ -322,3 +322,24 @@ def send_now() -> None:
     with_kit, _ = kit()
     number = send.send(with_kit)
     shown("backlog-worker/sent", {"sent": number}, lambda: say(f"{number} delivered"))
+
+
+@writeback.command("verify")
+def verify_writebacks(
+    repair: Annotated[bool, typer.Option("--repair", help="Send again what is missing or was altered.")] = False,
+) -> None:
+    """Compare what sources show with the ledger; ends with status 7 where they differ."""
+    from backlog_worker.lifecycle import writebacks
+
+    found = writebacks.verify(kit()[0], repair=repair)
+    rows = [(each.topic, each.what, each.text) for each in found]
+
+    def _human() -> None:
+        if rows:
+            table("will be sent again" if repair else "", ("record", "what", "why"), rows)
+        else:
+            say("every source shows what the ledger has")
+
+    shown("backlog-worker/writeback-drift", found, _human)
+    if found and not repair:
+        raise SystemExit(FINDINGS)

@@ -14,6 +14,7 @@ class Step(StrEnum):
     STAGE = "stage"
     HUMAN_REVIEW = "human_review"
     SEND = "send"
+    JOB = "job"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,8 @@ class Draft(BaseModel):
     source: Text = ""
     external_ref: Text = ""
     pipeline: Text = "spec"
+    service: Text = ""
+    category: Text = ""
     team: Text = ""
     owner: Text = ""
     author: Text = ""
@@ -115,6 +117,8 @@ def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -
         "url": draft.url,
         "source": draft.source,
         "external_ref": draft.external_ref,
+        "service": draft.service,
+        "category": draft.category,
         "team": draft.team,
         "owner": draft.owner,
         "labels": list(dict.fromkeys(draft.labels)),
@@ -141,6 +145,8 @@ def rule_values(columns: Mapping[str, Any]) -> dict[str, Any]:
         "entry.title": columns["title"],
         "entry.source": columns["source"],
         "entry.url": columns["url"],
+        "entry.service": columns["service"],
+        "entry.category": columns["category"],
         "entry.team": columns["team"],
         "entry.owner": columns["owner"],
         "entry.labels": list(columns["labels"])[: expression.LIST_MAX],

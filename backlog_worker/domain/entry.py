@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from backlog_worker.domain.errors import ConflictError
+from backlog_worker.domain.events import WORDS, Event, is_redacted, upcast
 
 
 class Status(StrEnum):
@@ -45,18 +46,21 @@ class Change(StrEnum):
     ESCALATED = "escalated"
     REQUEUED = "requeued"
     CANCELED = "canceled"
+    RETIRED = "retired"
 
 
 class Note(StrEnum):
     """What happens to an entry without moving it."""
 
     EDITED = "edited"
+    COMMENTED = "commented"
     TAKEN = "taken"
     CHECKPOINTED = "checkpointed"
     DECIDED = "decided"
     ASKED = "asked"
     ANSWERED = "answered"
     RECORDED = "recorded"
+    REDACTED = "redacted"
 
 
 def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:
@@ -73,14 +77,15 @@ TRANSITIONS: Mapping[Change, Mapping[Status, Status]] = {
     Change.RETURNED: {_S.IN_PROGRESS: _S.QUEUED},
     Change.EXPIRED: _all((_S.READY, _S.IN_PROGRESS), _S.QUEUED),
     Change.RETRIED: {_S.IN_PROGRESS: _S.RETRYING},
-    Change.COMPLETED: _all((_S.IN_PROGRESS, _S.ESCALATED), _S.COMPLETED),
+    Change.COMPLETED: _all((_S.IN_PROGRESS, _S.ESCALATED, _S.BLOCKED, *WAITING), _S.COMPLETED),
     Change.FAILED: _all((_S.IN_PROGRESS, _S.ESCALATED), _S.FAILED),
     Change.ESCALATED: _all((_S.IN_PROGRESS, _S.BLOCKED, _S.QUEUED, _S.RETRYING), _S.ESCALATED),
     Change.REQUEUED: _all((_S.ESCALATED, _S.FAILED, _S.CANCELED), _S.QUEUED),
     Change.CANCELED: _all(OPEN, _S.CANCELED),
+    Change.RETIRED: {},  # from a final status to nothing: the row goes, the history stays
 }
 
-# Only a person leaves a dead letter or a final status, and says why.
+# Only a person leaves a dead letter or a final status, or completes what never ran, and says why.
 PERSONAL = frozenset({Change.REQUEUED, Change.CANCELED})
 
 
@@ -97,6 +102,8 @@ class Entry:
     url: str = ""
     source: str = ""
     external_ref: str = ""
+    service: str = ""
+    category: str = ""
     team: str = ""
     owner: str = ""
     labels: Sequence[str] = ()
@@ -130,10 +137,12 @@ class Entry:
     scored_by: str | None = None
     group_key: str | None = None
     reserved_usd: float | None = None
+    legal_hold: str = ""
 
 
 # What the clock and the bells write without an event; everything else follows from the history.
 UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "changed_at"})
+MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
 # A status that holds nothing holds no lease, no worker and no date to try again.
 UNHELD: Mapping[str, None] = {
@@ -167,7 +176,53 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
     if values is None:
         message = f"the history begins with {change}, not with filed"
         raise ConflictError(message)
+    if change == Change.RETIRED:
+        if values.get("status") not in FINAL:
+            message = (
+                f"an entry that is {values.get('status')} cannot be retired; only from: {', '.join(sorted(FINAL))}"
+            )
+            raise ConflictError(message)
+        return {}
     folded = {**values, **data.get("set", {})}
     if change in set(Change):
         folded["status"] = target(Change(change), Status(values["status"]))
     return folded
+
+
+def fold(events: Iterable[Event]) -> dict[str, Any]:
+    """Fold a history to the values of its entry, whatever version its events have; nothing for one that is retired."""
+    values: dict[str, Any] | None = None
+    for event in events:
+        values = after(values, event.change, upcast(event))
+    return values or {}
+
+
+def entry_of(values: Mapping[str, Any], **more: Any) -> Entry:
+    """Make the entry that folded *values* tell of; what was redacted says so."""
+    found = {name: WORDS if is_redacted(each) else each for name, each in values.items() if name in FOLDED}
+    moments = {name: datetime.fromisoformat(str(found[name])) for name in MOMENTS if found.get(name)}
+    return Entry(**{**found, **moments, "status": Status(values["status"]), **more})
+
+
+def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
+    """Return the columns of *row* that its history does not give.
+
+    Moments are compared to the millisecond, an empty list is as good as none, and what was redacted is not compared.
+    An event of version 1 that was redacted took its columns along: then the status alone is compared.
+    """
+    values = fold(events)
+    names = ("status",) if any(is_redacted(event.data) for event in events) else FOLDED
+    return [
+        name
+        for name in names
+        if not is_redacted(values.get(name)) and _same(name, values.get(name)) != _same(name, row.get(name))
+    ]
+
+
+def _same(name: str, value: Any) -> object:  # noqa: ANN401 - one value of any column
+    if isinstance(value, datetime) or (isinstance(value, str) and (name.endswith("_at") or name == "due_date")):
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        return round(moment.timestamp(), 3)
+    if isinstance(value, tuple):
+        return list(value) or None
+    return value or None

@@ -8,6 +8,8 @@ BacklogError
 ├── ConflictError           it changed since you looked
 │   └── LostClaimError      another run holds the entry now, or none
 ├── RefusedError            the policy says no
+├── NotAllowedError         whoever asks may not do that
+├── UnauthenticatedError    nobody knows who asks
 ├── UnreachableError        a service does not answer
 └── MissingExtraError       a library of an optional group is not installed
 """
@@ -49,6 +51,14 @@ class LostClaimError(ConflictError):
 
 class RefusedError(BacklogError):
     """The policy refuses this."""
+
+
+class NotAllowedError(BacklogError):
+    """You may not do that."""
+
+
+class UnauthenticatedError(BacklogError):
+    """A token is missing, unknown, expired or revoked."""
 
 
 class UnreachableError(BacklogError):

@@ -1,14 +1,25 @@
-"""What happened, one line each, and the hash chain that ties the lines of an entry together."""
+"""What happened, one line each, and the hash chain that ties the lines of an entry together.
+
+The canonical text of an event holds a digest of its data, never the data. Since version 2 that digest is taken over a
+skeleton in which every text and every list is replaced by its own digest: so one value can be redacted, and the chain
+still holds.
+"""
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-VERSION = 1
+VERSION = 2
+REDACTED = "$redacted"  # {"$redacted": digest} stands where a text or a list was
+WORDS = "[redacted]"  # what a column says whose text was redacted
+# What a later version added to events of `filed`, by the version before it.
+_ADDED: Mapping[int, Mapping[str, Any]] = {1: {"service": "", "category": "", "legal_hold": ""}}
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +41,7 @@ class Event:
 
 def digest(value: object) -> str:
     """Return the SHA-256 of *value* as compact JSON with sorted keys: equal values, equal digests."""
-    return hashlib.sha256(compact(value).encode()).hexdigest()
+    return _sha256(compact(value))
 
 
 def compact(value: object) -> str:
@@ -38,22 +49,28 @@ def compact(value: object) -> str:
     return _ENCODER.encode(value)
 
 
-def chained(event: Mapping[str, Any], prev: str) -> Event:
-    """Make the next event of a chain: its canonical text holds the digest of the data, never the data."""
+def chained(event: Mapping[str, Any], prev: str, *, version: int = VERSION) -> Event:
+    """Make the next event of a chain; *version* is given where an old one is made again, to be compared."""
     canonical = compact(
         [
-            VERSION,
+            version,
             event["entry_id"],
             event["seq"],
             event["change"],
             round(event["at"].timestamp(), 6),
             event["actor"],
             event["run_id"],
-            digest(event["data"]),
+            content(event["data"], version),
         ]
     )
-    value = hashlib.sha256((prev + canonical).encode()).hexdigest()
-    return Event(**event, canonical=canonical, prev=prev, hash=value)
+    return Event(**event, version=version, canonical=canonical, prev=prev, hash=_sha256(prev + canonical))
+
+
+def content(data: Mapping[str, Any], version: int) -> str:
+    """Return the digest of an event's data; what was redacted gives the digest that it had."""
+    if version == 1:
+        return str(data[REDACTED]) if is_redacted(data) else digest(data)
+    return digest(_skeleton(data))
 
 
 def broken(events: Iterable[Event]) -> tuple[int, str] | None:
@@ -63,8 +80,70 @@ def broken(events: Iterable[Event]) -> tuple[int, str] | None:
         if event.seq != expected:
             return event.seq, f"expected event {expected}, found {event.seq}"
         fields = {name: getattr(event, name) for name in ("entry_id", "seq", "at", "change", "actor", "run_id", "data")}
-        again = chained(fields, prev)
+        again = chained(fields, prev, version=event.version)
         if (again.canonical, again.prev, again.hash) != (event.canonical, event.prev, event.hash):
             return event.seq, f"event {event.seq} ({event.change}) does not match its hash"
         prev, expected = event.hash, expected + 1
     return None
+
+
+def upcast(event: Event) -> Mapping[str, Any]:
+    """Return the data of an event as this release would have written it; what is stored stays as it was."""
+    if event.version >= VERSION or event.change != "filed" or "set" not in event.data:
+        return event.data
+    added: dict[str, Any] = {}
+    for version in range(event.version, VERSION):
+        added |= _ADDED.get(version, {})
+    return {**event.data, "set": {**added, **event.data["set"]}}
+
+
+def redacted(event: Event, names: Iterable[str]) -> dict[str, Any]:
+    """Return the data of an event without the texts and lists under *names*, wherever they stand in it.
+
+    An event of version 1 was sealed as a whole, so it can only be redacted as a whole.
+    """
+    wanted = frozenset(names)
+    if event.version == 1:
+        return {REDACTED: content(event.data, 1)} if _holds(event.data, wanted) else dict(event.data)
+    return {key: _without(key, each, wanted) for key, each in event.data.items()}
+
+
+def is_redacted(value: object) -> bool:
+    """Return whether *value* stands where something was redacted."""
+    if not isinstance(value, Mapping) or len(value) != 1 or REDACTED not in value:
+        return False
+    return isinstance(value[REDACTED], str) and _DIGEST.fullmatch(value[REDACTED]) is not None
+
+
+def _without(key: str, value: Any, names: frozenset[str]) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
+    if is_redacted(value):
+        return value
+    if isinstance(value, Mapping):
+        inside = frozenset(value) if key in names else names
+        return {name: _without(name, each, inside) for name, each in value.items()}
+    if key in names and isinstance(value, str | list | tuple) and value:
+        return {REDACTED: _skeleton(value)}
+    return value
+
+
+def _holds(value: object, names: frozenset[str]) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return any((key in names and each) or _holds(each, names) for key, each in value.items())
+
+
+def _skeleton(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
+    """Replace every text and every list by its digest; a place that was redacted holds just that."""
+    if isinstance(value, str):
+        return _sha256(value)
+    if isinstance(value, Mapping):
+        if REDACTED in value and is_redacted(value):
+            return value[REDACTED]
+        return {key: _skeleton(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return digest(value)
+    return value
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

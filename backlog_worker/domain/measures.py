@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
-from backlog_worker.domain.entry import Status
+from backlog_worker.domain.entry import Change, Status, after
+from backlog_worker.domain.events import Event, upcast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,79 @@ def measured(counts: Counts) -> Measures:
         wait_p50={priority: quantile(waits, 0.5) for priority, waits in sorted(counts.waits.items())},
         wait_p90={priority: quantile(waits, 0.9) for priority, waits in sorted(counts.waits.items())},
     )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What histories tell of one moment, added up entry by entry."""
+
+    moment: datetime
+    statuses: dict[str, str] = field(default_factory=dict)
+    priorities: Counter[str] = field(default_factory=Counter)
+    bars: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    eligible: int = 0
+    escalated: int = 0
+    runs: int = 0
+    doubled: int = 0
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Count one entry as it stood; an entry that was not there yet, or had been retired, counts only as ended."""
+        values: dict[str, Any] | None = None
+        first: dict[str, datetime] = {}
+        completed = 0
+        for event in events:
+            if event.at > self.moment:
+                break
+            values = after(values, event.change, upcast(event))
+            first.setdefault(event.change, event.at)
+            completed += event.change == Change.COMPLETED
+            self._run(event)
+        self.eligible += Change.CLEARED in first
+        self.escalated += Change.ESCALATED in first
+        self.doubled += completed > 1
+        if not values:
+            return
+        self.statuses[events[0].entry_id] = str(values["status"])
+        self.priorities[str(values.get("priority", ""))] += 1
+        self.bars.update(values.get("bars") or () if values["status"] == Status.BLOCKED else ())
+        if Change.CLEARED in first and Change.CLAIMED in first:
+            seconds = (first[Change.CLAIMED] - first[Change.CLEARED]).total_seconds()
+            self.waits.setdefault(str(values.get("priority", "")), []).append(seconds)
+
+    def counts(self) -> Counts:
+        """Return what was counted; open reviews are not told of by events alone and stay 0."""
+        return Counts(
+            by_status=dict(sorted(Counter(self.statuses.values()).items())),
+            by_priority=dict(self.priorities),
+            bars=dict(self.bars),
+            eligible=self.eligible,
+            runs=self.runs,
+            ended=dict(self.ended),
+            failures=dict(self.failures),
+            escalated_ever=self.escalated,
+            waits=self.waits,
+            reviews_open=0,
+            doubled=self.doubled,
+        )
+
+    def _run(self, event: Event) -> None:
+        if event.change == Change.CLAIMED:
+            self.runs += 1
+        elif event.run_id is not None and event.change in _ENDS:
+            self.ended[event.change] += 1
+            if event.data.get("kind"):
+                self.failures[str(event.data["kind"])] += 1
+
+
+_ENDS = frozenset(
+    {
+        *(Change.BLOCKED, Change.RETURNED, Change.EXPIRED, Change.RETRIED, Change.COMPLETED, Change.FAILED),
+        *(Change.ESCALATED, Change.CANCELED),
+    }
+)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

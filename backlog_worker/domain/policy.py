@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -14,14 +14,28 @@ from backlog_worker.domain.document import Document, Model
 from backlog_worker.domain.duration import Duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.expression import Expression, ExpressionError
+from backlog_worker.domain.governing import (
+    ALERTS,
+    CATEGORIES,
+    ID,
+    PART,
+    AlertFile,
+    CategoryFile,
+    DedupeFile,
+    DefaultsFile,
+    GenerationFile,
+    OwnershipFile,
+    RetentionFile,
+)
 
 GROUP = "3"
-ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 
 ENTRY_NAMES: expression.Names = (
     ("entry.title", "string"),
     ("entry.source", "string"),
     ("entry.url", "string"),
+    ("entry.service", "string"),
+    ("entry.category", "string"),
     ("entry.team", "string"),
     ("entry.owner", "string"),
     ("entry.labels", "texts"),
@@ -30,9 +44,10 @@ ENTRY_NAMES: expression.Names = (
     ("entry.pipeline", "string"),
     ("entry.provenance", "any"),
 )
+ALERT_NAMES: expression.Names = (("dashboard", "any"),)
 # What a term of the priority may read besides the age: values that many entries share, so that the best of a million
 # are found without scoring a million.
-GROUP_FIELDS = ("labels", "pipeline", "priority", "signals", "source", "team")
+GROUP_FIELDS = ("category", "labels", "pipeline", "priority", "service", "signals", "source", "team")
 _KINDS = dict(ENTRY_NAMES)
 TERM_NAMES: expression.Names = (
     ("labels", "any"),
@@ -143,6 +158,11 @@ class PolicyFile(Model):
     """`.backlog-worker/policy.yml`."""
 
     version: str = Field(pattern=r"^[1-9][0-9]*$")
+    defaults: DefaultsFile = DefaultsFile()
+    dedupe: DedupeFile = DedupeFile()
+    categories: dict[PART, CategoryFile] = CATEGORIES
+    generation: GenerationFile = GenerationFile()
+    ownership: OwnershipFile = OwnershipFile()
     eligibility: list[RuleFile] = Field(min_length=1)
     priority: PriorityFile = PriorityFile()
     dispatch: DispatchFile = DispatchFile()
@@ -151,6 +171,8 @@ class PolicyFile(Model):
     budgets: list[BudgetRule] = []
     prices: dict[str, PriceFile] = {}
     dead_letter: DeadLetterFile = DeadLetterFile()
+    retention: RetentionFile = RetentionFile()
+    alerts: list[AlertFile] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +199,16 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert rule, compiled."""
+
+    id: str
+    when: Expression
+    lasts: timedelta
+    notify: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A checked policy; its stamp is put on every score, claim and record."""
 
@@ -194,6 +226,13 @@ class Policy:
     budgets: tuple[BudgetRule, ...]
     prices: Mapping[str, Mapping[str, float]]
     dead_letter: DeadLetterFile
+    defaults: DefaultsFile
+    dedupe: DedupeFile
+    categories: Mapping[str, CategoryFile]
+    generation: GenerationFile
+    ownership: OwnershipFile
+    retention: RetentionFile
+    alerts: tuple[Alert, ...]
 
     @property
     def stamp(self) -> str:
@@ -220,6 +259,8 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         for index, term in enumerate(checked.priority.terms)
         if (each := _compiled(source, ("priority", "terms", index, "value"), term.value, findings, "number"))
     ]
+    alerts = _alerts(source, checked, findings)
+    findings += _categories(source, checked)
     if findings:
         raise InvalidFileError(findings)
     read = set().union(*(expression.read_fields(term.value.source) for term in terms)) if terms else set()
@@ -232,16 +273,23 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         terms=tuple(terms),
         reads=tuple(sorted(read - {"age_days"})),
         tests=tuple(checked.priority.tests),
-        dispatch=checked.dispatch,
-        claims=checked.claims,
-        admission=checked.admission,
-        budgets=tuple(checked.budgets),
-        prices={model: each.model_dump() for model, each in checked.prices.items()},
-        dead_letter=checked.dead_letter,
+        **_sections(checked),
+        alerts=tuple(alerts),
     )
     if findings := list(_falling(source, policy)):
         raise InvalidFileError(findings)
     return policy
+
+
+def _sections(checked: PolicyFile) -> dict[str, Any]:
+    """Return the sections that are taken as they stand in the file."""
+    same = (
+        *("dispatch", "claims", "admission", "dead_letter", "defaults", "dedupe", "generation", "ownership"),
+        "retention",
+    )
+    found: dict[str, Any] = {name: getattr(checked, name) for name in same}
+    prices = {model: each.model_dump() for model, each in checked.prices.items()}
+    return {**found, "budgets": tuple(checked.budgets), "categories": dict(checked.categories), "prices": prices}
 
 
 def _said(rule: Rule, values: Mapping[str, Any]) -> bool:
@@ -251,10 +299,37 @@ def _said(rule: Rule, values: Mapping[str, Any]) -> bool:
         return False
 
 
+def _alerts(source: Document, checked: PolicyFile, findings: list[Finding]) -> list[Alert]:
+    """Compile the alerts of a policy, and the built-in ones that it does not replace."""
+    own = {each.id for each in checked.alerts}
+    built_in = [each for given in ALERTS if (each := AlertFile.model_validate(given)).id not in own]
+    found = []
+    for index, each in enumerate([*checked.alerts, *built_in]):
+        path: document.Path = ("alerts", index, "when")
+        when = _compiled(source, path, each.when, findings, "bool", ALERT_NAMES)
+        if when:
+            found.append(Alert(each.id, when, each.for_, tuple(each.notify)))
+    return found
+
+
+def _categories(source: Document, checked: PolicyFile) -> Iterator[Finding]:
+    for name, category in checked.categories.items():
+        if category.priority not in checked.priority.labels and "categories" in (source.value or {}):
+            known = ", ".join(checked.priority.labels)
+            hint = f"one of: {known}, or add it to `priority.labels`"
+            text = f'the category "{name}" has the priority "{category.priority}", which does not exist here'
+            yield source.finding(("categories", name, "priority"), "03", text, hint=hint)
+
+
 def _compiled(
-    source: Document, path: document.Path, text: str, findings: list[Finding], wants: str
+    source: Document,
+    path: document.Path,
+    text: str,
+    findings: list[Finding],
+    wants: str,
+    names: expression.Names | None = None,
 ) -> Expression | None:
-    names = ENTRY_NAMES if wants == "bool" else TERM_NAMES
+    names = names or (ENTRY_NAMES if wants == "bool" else TERM_NAMES)
     try:
         return expression.compiled(text, names, wants)
     except ExpressionError as error:
@@ -268,6 +343,7 @@ def _doubled(source: Document, checked: PolicyFile) -> Iterator[Finding]:
     lists: tuple[tuple[document.Path, list[str]], ...] = (
         (("eligibility",), [rule.id for rule in checked.eligibility]),
         (("priority", "terms"), [term.id for term in checked.priority.terms]),
+        (("alerts",), [alert.id for alert in checked.alerts]),
     )
     for path, ids in lists:
         for index, each in enumerate(ids):
@@ -285,7 +361,7 @@ _AGES = (
 
 def _falling(source: Document, policy: Policy) -> Iterator[Finding]:
     """Find terms that fall with age: inside a group of equal entries the oldest must be the best."""
-    base = {"entry.labels": [], "entry.pipeline": "", "entry.signals": {}, "entry.source": "", "entry.team": ""}
+    base: dict[str, Any] = {f"entry.{name}": "" for name in GROUP_FIELDS} | {"entry.labels": [], "entry.signals": {}}
     for index, term in enumerate(policy.terms):
         if "age_days" not in expression.read_fields(term.value.source):
             continue

@@ -22,6 +22,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "pipeline": (),
     "priority": (),
     "source": (),
+    "service": (),
+    "category": (),
     "team": (),
     "rule": (),
     "age": (),

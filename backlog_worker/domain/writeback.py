@@ -1,18 +1,23 @@
-"""The accountability record of a run: versioned JSON from which a person can rebuild the run, and its Markdown."""
+"""The accountability record of a run: versioned JSON from which a person can rebuild the run, and its Markdown.
+
+Within a version fields are only added. A record is stored as it was written, for good; who reads an older one reads it
+through `newest`.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.entry import Change, Entry
+from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import Pipeline
 
-SCHEMA = "backlog-worker/writeback@1"
+SCHEMA = "backlog-worker/writeback@2"
 NEVER = frozenset({StageStatus.PENDING, StageStatus.CANCELED})
 
 
@@ -23,7 +28,7 @@ class RunFacts:
     run_id: str
     attempt: int
     worker: str
-    policy: str
+    policy_version: int
     policy_sha256: str
     claimed_at: datetime
     ended_at: datetime
@@ -110,8 +115,21 @@ _STATUS = {
 }
 
 
-def markdown(value: Mapping[str, Any]) -> str:
+def newest(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record of any version in the words of this one; raises InvalidInputError for a version not known."""
+    found = dict(value)
+    while found.get("schema") != SCHEMA:
+        step = _UPCASTS.get(str(found.get("schema")))
+        if step is None:
+            message = f"a record of schema {found.get('schema')!r} cannot be read here; the newest is {SCHEMA}"
+            raise InvalidInputError(message, hint="install a newer backlog-worker")
+        found = step(found)
+    return found
+
+
+def markdown(given: Mapping[str, Any]) -> str:
     """Render a record for people; text from entries and models is escaped and cannot mention or link."""
+    value = newest(given)
     run, entry, reason = value["run"] or {}, value["entry"], value["reason"]
     lines = [
         f"<!-- backlog-worker:v1 entry={entry['id']} pipeline={run.get('pipeline')} -->",
@@ -129,10 +147,10 @@ def markdown(value: Mapping[str, Any]) -> str:
         f"**Output:** {_output(value)}",
         *(f"**{p['answer'].capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}" for p in value["people"]),
         "",
-        f"<details><summary>Record: {value['schema']}</summary>",
+        f"<details><summary>Record: {given['schema']}</summary>",
         "",
         "~~~~json",
-        json.dumps(value, indent=1, ensure_ascii=True).replace("~~~~", "~ ~ ~ ~"),
+        json.dumps(given, indent=1, ensure_ascii=True).replace("~~~~", "~ ~ ~ ~"),
         "~~~~",
         "</details>",
         "",
@@ -147,7 +165,9 @@ def _head(value: Mapping[str, Any]) -> str:
         parts.append(f"run `{value['run']['id']}`, attempt {value['run']['attempt']}")
     if value["decision"]:
         score = value["decision"]["score"]
-        parts.append(f"policy {value['decision']['policy']}" + (f", score {score:.2f}" if score is not None else ""))
+        parts.append(
+            f"policy {value['decision']['policy_version']}" + (f", score {score:.2f}" if score is not None else "")
+        )
     return " · ".join(parts)
 
 
@@ -168,6 +188,9 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "source": entry.url or entry.source,
         "priority": entry.priority,
         "owner": entry.owner,
+        "service": entry.service,
+        "category": entry.category,
+        "due_date": _moment(entry.due_date),
         "input_sha256": entry.input_sha256,
         "constraints": dict(entry.constraints),
         "provenance": dict(entry.provenance),
@@ -176,7 +199,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 def _decision(run: RunFacts) -> dict[str, Any]:
     return {
-        "policy": run.policy,
+        "policy_version": run.policy_version,
         "policy_sha256": run.policy_sha256,
         "tick": _moment(run.tick),
         "score": run.score,
@@ -265,3 +288,16 @@ def _output(value: Mapping[str, Any]) -> str:
 
 def _moment(value: datetime | None) -> str | None:
     return value.isoformat(timespec="milliseconds").replace("+00:00", "Z") if value else None
+
+
+def _second(value: dict[str, Any]) -> dict[str, Any]:
+    """From version 1: the stamp of the policy becomes its number, and the entry tells what generation knows of it."""
+    decision = value["decision"]
+    if decision is not None:
+        named = {name: each for name, each in decision.items() if name != "policy"}
+        decision = {"policy_version": int(str(decision["policy"]).partition(" ")[0]), **named}
+    entry = {**value["entry"], "service": "", "category": "", "due_date": None}
+    return {**value, "schema": "backlog-worker/writeback@2", "entry": entry, "decision": decision}
+
+
+_UPCASTS: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"backlog-worker/writeback@1": _second}

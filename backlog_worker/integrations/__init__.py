@@ -38,10 +38,50 @@ class Artifacts(Protocol):
         """Return what was kept under a digest, or None where it is gone."""
         ...
 
+    def older(self, seconds: float) -> list[str]:
+        """Return the digests of what was kept longer ago than *seconds*."""
+        ...
+
+    def forget(self, sha256: str) -> None:
+        """Remove what was kept under a digest, if it is there."""
+        ...
+
 
 class Tracker(Protocol):
     """A place that is told how runs ended."""
 
     def write(self, topic: str, body: Mapping[str, Any], markdown: str) -> str:
         """Put the record of *topic* in place of an older one, and return where it stands; raises OSError."""
+        ...
+
+    def read(self, topic: str) -> Mapping[str, Any] | None:
+        """Return the record that stands for *topic*, or None where there is none; raises OSError."""
+        ...
+
+    def topics(self) -> list[str]:
+        """Return the topics that have a record here; raises OSError."""
+        ...
+
+
+class Reports(Protocol):
+    """Where digests, seals and merge reports are kept for people and other programs."""
+
+    def write(self, kind: str, period: str, value: Mapping[str, Any], markdown: str = "") -> list[str]:
+        """Write a report whole, in place of an older one of the same period; returns where it stands."""
+        ...
+
+    def read(self, kind: str, period: str = "") -> tuple[str, Any] | None:
+        """Return the place and value of a report, the newest where no period is named; None where there is none."""
+        ...
+
+
+class Teller(Protocol):
+    """Who tells people."""
+
+    def route(self, name: str) -> str:
+        """Return where a name is told, without passwords."""
+        ...
+
+    def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
+        """Tell one name, and return how; raises OSError where nobody took it."""
         ...

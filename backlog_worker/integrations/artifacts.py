@@ -1,8 +1,10 @@
 """Artifacts by digest in a directory: written aside, synced, renamed; the same content is kept once."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,9 @@ class FolderArtifacts:
         """Store *content* whole or not at all; returns its address, relative to the folder's parent, and its digest."""
         digest = hashlib.sha256(content).hexdigest()
         path = self.folder / digest[:2] / digest
-        if not path.exists():
+        if path.exists():
+            os.utime(path)  # kept again: retention counts from now
+        else:
             write_whole(path, content)
         return f"{self.folder.name}/{digest[:2]}/{digest}", digest
 
@@ -27,6 +31,20 @@ class FolderArtifacts:
             return (self.folder / sha256[:2] / sha256).read_bytes()
         except OSError:
             return None
+
+    def older(self, seconds: float) -> list[str]:
+        """Return the digests of what was kept longer ago than *seconds*."""
+        before = time.time() - seconds
+        found = []
+        for path in sorted(self.folder.glob("??/*")):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < before and not path.name.startswith("."):
+                    found.append(path.name)
+        return found
+
+    def forget(self, sha256: str) -> None:
+        """Remove what was kept under a digest, if it is there."""
+        (self.folder / sha256[:2] / sha256).unlink(missing_ok=True)
 
 
 def write_whole(path: Path, content: bytes) -> None:

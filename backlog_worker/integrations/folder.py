@@ -24,3 +24,17 @@ class FolderTracker:
         write_whole(self.folder / f"{name}.json", json.dumps(body, indent=1, ensure_ascii=False).encode())
         write_whole(self.folder / f"{name}.md", markdown.encode())
         return f"{self.folder.name}/{name}.md"
+
+    def read(self, topic: str) -> Mapping[str, Any] | None:
+        """Return the record that stands for *topic*; None where there is none, or it is no JSON object any more."""
+        try:
+            found = json.loads((self.folder / f"{_SAFE.sub('_', topic)}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def topics(self) -> list[str]:
+        """Return the topics that have a record here."""
+        return sorted(path.stem for path in self.folder.glob("*.json"))

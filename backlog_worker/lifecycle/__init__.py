@@ -7,7 +7,7 @@ from datetime import timedelta
 from backlog_worker.domain.bell import Bell
 from backlog_worker.executors import Executor, Report
 from backlog_worker.executors.command import CommandExecutor
-from backlog_worker.integrations import Artifacts, Definitions, Tracker
+from backlog_worker.integrations import Artifacts, Definitions, Reports, Teller, Tracker
 from backlog_worker.lifecycle.definitions import Book
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.store import Store
@@ -26,6 +26,8 @@ class Kit:
     gates: CommandExecutor
     artifacts: Artifacts
     tracker: Tracker
+    reports: Reports
+    notifier: Teller
     heart: Heart
     report: Callable[..., Report]
     secrets: Callable[[str], str | None] = field(repr=False)

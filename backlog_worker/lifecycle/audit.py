@@ -1,72 +1,102 @@
-"""History and evidence: one entry's bundle, the backlog as it stood at a moment, and what changed between two."""
+"""The history is the truth: verify its chains, fold it against the tables, rebuild them from it, look at a past moment.
 
-import base64
-from collections import Counter
-from collections.abc import Mapping
+Everything here reads page by page, each page in a transaction of its own: no long transaction holds up the fleet.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain import evidence, policy
-from backlog_worker.domain.entry import FOLDED, after
-from backlog_worker.domain.errors import InvalidFileError, NotFoundError
-from backlog_worker.domain.events import Event
-from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
+from backlog_worker.domain.errors import BacklogError, UsageError
+from backlog_worker.domain.events import Event, broken
+from backlog_worker.domain.measures import Measures, Tally, measured
 from backlog_worker.lifecycle import Kit
-from backlog_worker.lifecycle.definitions import parsed
-from backlog_worker.store import PIPELINE, POLICY, Unit
+from backlog_worker.store import Violation
+
+PAGE = 500
+_HELD = (Status.READY, Status.IN_PROGRESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """The backlog as the history tells of one moment: how many entries stood where, and each entry's status."""
+    """The backlog as the history tells of one moment: how many entries stood where, each one's status, the measures."""
 
     at: datetime
     counts: Mapping[str, int]
     statuses: Mapping[str, str]
+    measures: Measures
 
 
-def export(kit: Kit, entry_id: str) -> dict[str, Any]:
-    """Make the bundle of one entry, which `verify` checks without any database; raises NotFoundError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One history, with the row that it must give; a retired entry has what is left of it instead."""
+
+    entry_id: str
+    events: Sequence[Event]
+    row: Mapping[str, Any] | None
+    left: Mapping[str, Any] | None
+
+
+def told(kit: Kit) -> Iterator[Told]:
+    """Yield every entry of the environment with its history, retired ones too; rows are read before their events."""
+    after = ""
+    while True:
+        with kit.store.read() as unit:
+            page = unit.page(kit.env, after, PAGE)
+            rows, left = unit.rows(page), unit.retired_rows(page)
+            histories = unit.histories(page)
+        if not page:
+            return
+        for entry_id in page:
+            events = histories.get(entry_id, [])
+            yield Told(entry_id=entry_id, events=events, row=rows.get(entry_id), left=left.get(entry_id))
+        after = page[-1]
+
+
+def verify(kit: Kit) -> Iterator[Violation]:
+    """Verify every chain and fold every history: it must give its row, column by column."""
+    for each in told(kit):
+        yield from _violations(each)
     with kit.store.read() as unit:
-        entry = unit.entry(entry_id)
-        if entry is None:
-            message = f"there is no entry {entry_id}"
-            raise NotFoundError(message, hint="backlog-worker entry list")
-        events = unit.history(entry.id)
-        runs = unit.runs(entry.id, most=1000)
-        hashes = dict.fromkeys(str(run["pipeline_hash"]) for run in runs)
-        stages = [each for found in hashes for each in unit.stages({entry.id: found})[entry.id].values()]
-        parts = {
-            "entry": {name: _json(getattr(entry, name)) for name in ("id", *FOLDED)},
-            "events": [_row(event) for event in events],
-            "inputs": unit.input_versions(entry.id),
-            "runs": [{name: _json(value) for name, value in run.items()} for run in runs],
-            "stages": [_stage(stage) for stage in stages],
-            "reviews": [_fields(each) for each in unit.reviews_of(entry.id)],
-            "receipts": [
-                {name: _json(value) for name, value in row.items()} for row in unit.receipts_of(entry.id, 1000)
-            ],
-            "definitions": _definitions(kit, unit, runs),
-            "lineage": {kind: unit.linked(entry.id, kind) for kind in ("depends_on", "calls", "fork_of")},
-        }
-    return evidence.bundle({**parts, "artifacts": _artifacts(kit, stages)})
+        orphans = unit.orphans(20)
+    for entry_id in orphans:
+        yield Violation(invariant="I8", subject=entry_id, text="a history without its entry: somebody removed the row")
 
 
-def verify(value: Mapping[str, Any]) -> list[str]:
-    """Check a bundle by itself: chain, fold, inputs, outputs, records, definitions, artifacts; says what is wrong."""
-    return evidence.faults(value, _pinned)
+def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[str, list[str]]]:
+    """Say which rows are not what their histories give, and with *apply* write them as they must be.
+
+    A history whose chain is broken is no truth to rebuild from: it is left alone, and `verify` names it. Raises
+    UsageError without a reason.
+    """
+    if apply and not reason.strip():
+        message = "this needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    found = []
+    for each in told(kit):
+        wrong = _wrong(each)
+        if wrong and not broken(each.events):
+            found.append((each.entry_id, wrong))
+            if apply:
+                _restore(kit, each.entry_id, reason)
+    with kit.store.read() as unit:
+        orphans = unit.orphans(1000)
+    for entry_id in orphans:
+        found.append((entry_id, ["the whole row"]))
+        if apply:
+            _restore(kit, entry_id, reason)
+    return found
 
 
 def at(kit: Kit, moment: datetime) -> Past:
-    """Fold every history up to a moment: the backlog as it stood then."""
-    statuses: dict[str, str] = {}
-    with kit.store.read() as unit:
-        for events in unit.histories(kit.env):
-            status = _status(events, moment)
-            if status:
-                statuses[events[0].entry_id] = status
-    return Past(at=moment, counts=dict(sorted(Counter(statuses.values()).items())), statuses=statuses)
+    """Fold every history up to a moment: the backlog as it stood then, and its measures."""
+    tally = Tally(moment)
+    for each in told(kit):
+        tally.add(each.events)
+    counts = tally.counts()
+    return Past(at=moment, counts=counts.by_status, statuses=tally.statuses, measures=measured(counts))
 
 
 def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, str]]:
@@ -79,61 +109,42 @@ def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, st
     ]
 
 
-def _status(events: list[Event], moment: datetime) -> str:
-    folded: dict[str, Any] | None = None
-    for event in events:
-        if event.at > moment:
-            break
-        folded = after(folded, event.change, event.data)
-    return str(folded["status"]) if folded else ""
+def _violations(each: Told) -> Iterator[Violation]:
+    if each.left is not None and not each.events and each.row is None:
+        return  # past its time: `db verify` and the seals tell whether it was
+    if fault := broken(each.events):
+        yield Violation(invariant="I8", subject=each.entry_id, text=fault[1])
+    if each.left is not None and each.row is None:
+        last = each.events[-1]
+        if (last.seq, last.hash, last.change) != (each.left["seq"], each.left["hash"], Change.RETIRED):
+            yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
+        return
+    wrong = _wrong(each)
+    if wrong:
+        text = f"the history does not give: {', '.join(wrong)}"
+        yield Violation(invariant="I7", subject=each.entry_id, text=text)
 
 
-def _definitions(kit: Kit, unit: Unit, runs: list[dict[str, Any]]) -> dict[str, Any]:
-    wanted = [(kind, str(run[f"{kind}_hash"])) for run in runs for kind in (PIPELINE, POLICY)]
-    found = {}
-    for kind, name in dict.fromkeys(wanted):
-        row = unit.definition(kit.env, kind, name)
-        if row is not None:
-            found[name] = {key: row[key] for key in ("kind", "name", "version", "body", "contracts")}
-    return found
-
-
-def _pinned(definition: Mapping[str, Any]) -> str:
+def _wrong(each: Told) -> list[str]:
+    """Return the columns that differ; what was written after the row was read does not count."""
+    if each.row is None:
+        return []
+    known = [event for event in each.events if event.seq <= each.row["seq"]]
+    if len(known) != each.row["seq"]:
+        return ["seq"]
     try:
-        if definition["kind"] == POLICY:
-            return policy.load(definition["body"]).hash
-        return parsed(PIPELINE, definition["body"], definition["name"], dict(definition["contracts"])).hash
-    except InvalidFileError:
-        return ""
+        return differing(known, each.row)
+    except BacklogError as error:
+        return [str(error)]
 
 
-def _artifacts(kit: Kit, stages: list[Stage]) -> dict[str, Any]:
-    found = {}
-    for stage in stages:
-        for each in stage.artifacts:
-            content = kit.artifacts.read(each["sha256"])
-            small = content is not None and len(content) <= evidence.ARTIFACT_BYTES_MAX
-            encoded = base64.b64encode(content).decode() if small and content is not None else None
-            found[each["sha256"]] = {"name": each["name"], "size": each["size"], "base64": encoded}
-    return found
-
-
-def _stage(stage: Stage) -> dict[str, Any]:
-    answered = bool(stage.approval and not stage.tries and not stage.worker)
-    return {**_fields(stage), "answered": answered}
-
-
-def _row(event: Event) -> dict[str, Any]:
-    return {**_fields(event), "at": event.at.isoformat()}
-
-
-def _fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - one of our frozen dataclasses
-    return {name: _json(getattr(value, name)) for name in value.__dataclass_fields__}
-
-
-def _json(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, tuple):
-        return list(value)
-    return str(value) if hasattr(value, "value") and isinstance(value, str) else value
+def _restore(kit: Kit, entry_id: str, reason: str) -> None:
+    with kit.store.begin(actor=kit.worker) as unit:
+        row = unit.rows([entry_id]).get(entry_id)
+        events = unit.histories([entry_id])[entry_id]
+        entry = entry_of(fold(events), seq=events[-1].seq, changed_at=events[-1].at)
+        until = row["leased_until"] if row and row["leased_until"] else unit.now()  # the sweep takes it back
+        columns = {name: getattr(entry, name) for name in (*FOLDED, "seq", "changed_at")}
+        unit.restore({**columns, "leased_until": until if entry.status in _HELD else None}, missing=row is None)
+        act = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": "audit.rebuild"}
+        unit.act({**act, "subject": entry_id, "reason": reason, "result": "done", "detail": {}})

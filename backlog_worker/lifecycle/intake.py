@@ -10,14 +10,14 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import not_before
 from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
-from backlog_worker.domain.errors import ConflictError, InvalidInputError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, UnreachableError
 from backlog_worker.domain.events import Event, chained
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import group_of, scored
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit
-from backlog_worker.store import Unit
+from backlog_worker.store import AutoStore, Unit
 
 BATCH = 500
 ASKED_AGAIN = (Bar.NOT_ELIGIBLE, Bar.DEFINITION_MISSING, Bar.WAITS_ON_ENTRY)
@@ -61,7 +61,7 @@ def file(
     """File records, each with the place that it came from, in batches of one transaction each.
 
     With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; within a batch
-    refusals come first.
+    refusals come first. While the database is away a store with a journal takes the records in.
     """
     batch: list[tuple[str, Draft]] = []
     for place, record in records:
@@ -74,10 +74,10 @@ def file(
             yield Filed(place=place, title=title, error=str(error))
             continue
         if len(batch) >= BATCH:
-            yield from _batch(kit, batch, actor, channel, dry_run=dry_run)
+            yield from _taken_in(kit, batch, actor, channel, dry_run=dry_run)
             batch = []
     if batch:
-        yield from _batch(kit, batch, actor, channel, dry_run=dry_run)
+        yield from _taken_in(kit, batch, actor, channel, dry_run=dry_run)
 
 
 def file_within(kit: Kit, unit: Unit, draft: Draft, *, channel: str, extra: Mapping[str, Any], **pinned: Any) -> str:
@@ -152,8 +152,21 @@ def queued(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
     return {"cleared_at": now, "rank_group": group_of(fields, policy.reads), "wake_at": asleep}
 
 
+def _taken_in(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
+    """File a batch; where the database went away in the middle of it, once more, which a journal then takes in.
+
+    A batch that was committed all the same is there twice then, and the merge finds its keys taken.
+    """
+    try:
+        return _batch(kit, batch, actor, channel, dry_run=dry_run)
+    except UnreachableError:
+        if dry_run or not isinstance(kit.store, AutoStore):
+            raise
+    return _batch(kit, batch, actor, channel, dry_run=False)
+
+
 def _batch(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
-    with kit.store.read() if dry_run else kit.store.begin(actor=actor) as unit:
+    with kit.store.read() if dry_run else kit.store.intake(actor=actor) as unit:
         judge = _judge(kit, unit, actor, channel)
         keys = [each.dedupe_key for _, each in batch]
         known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
@@ -258,8 +271,21 @@ def _first_events(unit: Unit, made: _Made) -> list[Event]:
 
 
 _WRITTEN = (
-    *("id", "env", "schema_version", "title", "dedupe_key", "pipeline", "url", "source", "external_ref", "team"),
-    *("owner", "labels", "priority", "signals", "constraints", "provenance", "input_sha256", "created_at", "due_date"),
+    *("id", "env", "schema_version", "title", "dedupe_key", "pipeline", "url", "source", "external_ref"),
+    *(
+        "service",
+        "category",
+        "team",
+        "owner",
+        "labels",
+        "priority",
+        "signals",
+        "constraints",
+        "provenance",
+        "input_sha256",
+        "created_at",
+        "due_date",
+    ),
     *("status", "bars", "cleared_at", "rank_group", "wake_at", "pipeline_hash"),
 )
 

@@ -16,7 +16,11 @@ from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit, claim, intake, settle
 from backlog_worker.store import Unit
 
-EDITABLE = ("title", "priority", "team", "owner", "labels", "pipeline", "due_date", "constraints", "signals")
+COMMENT_MAX = 4000
+EDITABLE = (
+    *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
+    "signals",
+)
 
 
 def hold(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
@@ -59,6 +63,32 @@ def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
     if entry.run_id:
         unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
     return settle.conclude(kit, unit, [(ending, Verdict(change=Change.CANCELED, reason=words))])
+
+
+def complete(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, list[Bell]]:
+    """Complete by hand what is not under way, with a record: a person did the work, and says so."""
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, reason)
+        if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
+            message = f"{entry.id} is {entry.status} and cannot be completed by hand"
+            raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
+        ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
+        words = f"completed by {actor}: {reason}"
+        settle.withdraw(unit, entry.id, actor, words)
+        unit.flush()  # the record counts what was withdrawn, which must be in the history first
+        bells = settle.conclude(kit, unit, [(ending, Verdict(change=Change.COMPLETED, reason=words))])
+        return unit.held[entry.id].entry, bells
+
+
+def comment(kit: Kit, entry_id: str, text: str, *, actor: str) -> Entry:
+    """Put a person's words into the history of an entry."""
+    words = text.strip()
+    if not words or len(words) > COMMENT_MAX:
+        message = f"a comment has 1 to {COMMENT_MAX} characters, this one has {len(words)}"
+        raise InvalidInputError(message)
+    with kit.store.begin(actor=actor) as unit:
+        entry = _held(unit, entry_id, words)
+        return unit.note(entry.id, Note.COMMENTED, {"comment": words})
 
 
 def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapping[str, Any] | None = None) -> Entry:

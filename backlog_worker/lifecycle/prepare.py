@@ -75,8 +75,9 @@ def scope(
 
 def public(entry: Entry) -> dict[str, Any]:
     """Return what jobs, gates and prompts may see of an entry."""
-    names = ("id", "env", "title", "url", "source", "external_ref", "team", "owner", "labels", "priority", "signals")
-    values = {name: getattr(entry, name) for name in (*names, "pipeline", "provenance", "constraints", "attempt")}
+    names = ("id", "env", "title", "url", "source", "external_ref", "service", "category", "team", "owner", "labels")
+    more = ("priority", "signals", "pipeline", "provenance", "constraints", "attempt")
+    values = {name: getattr(entry, name) for name in (*names, *more)}
     return values | {"created_at": entry.created_at.isoformat()}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from backlog_worker.domain.writeback import markdown
 from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.alerts import NOTIFY
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -34,6 +35,10 @@ def send(kit: Kit) -> int:
 
 def _write(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
     try:
+        if wish["target"].startswith(NOTIFY):
+            name, body = wish["target"].removeprefix(NOTIFY), wish["body"]
+            title = f"{body['kind'].replace('.', ' ')}: {body['rule']} ({body['env']})"
+            return kit.notifier.tell(name, title, body["words"], body), ""
         return kit.tracker.write(wish["topic"], wish["body"], markdown(wish["body"])), ""
     except OSError as error:
         return "", str(error) or type(error).__name__

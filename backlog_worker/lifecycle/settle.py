@@ -138,7 +138,7 @@ def _run_facts(ending: Ending, facts: Mapping[str, Any], now: datetime) -> RunFa
         run_id=run["id"],
         attempt=run["attempt"],
         worker=run["worker"],
-        policy=str(claimed.get("policy", ending.policy.stamp)),
+        policy_version=int(str(claimed.get("policy", ending.policy.stamp)).partition(" ")[0]),
         policy_sha256=run["policy_hash"],
         claimed_at=run["claimed_at"],
         ended_at=run.get("ended_at") or now,

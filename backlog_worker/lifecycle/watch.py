@@ -52,9 +52,3 @@ def verify(kit: Kit) -> list[Violation]:
         policy = kit.book.policy(unit)
         limits = {"I11": policy.claims.max_attempts, "I16": policy.admission.max_in_progress}
         return unit.violations(limits=limits)
-
-
-def audit(kit: Kit) -> list[Violation]:
-    """Verify every chain, and fold every history against its row."""
-    with kit.store.read() as unit:
-        return list(unit.audit(kit.env))

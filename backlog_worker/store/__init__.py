@@ -1,11 +1,43 @@
 """Durable truth: a Store opens Units, and a Unit's verbs say what they guarantee.
 
-PostgreSQL and SQLite run the same statements, and a store in memory is SQLite in memory: the conformance suite in
-`tests/store` defines what they must do alike.
+PostgreSQL and SQLite run the same statements, a store in memory is SQLite in memory, and one in files is that, kept in
+two files: the conformance suite in `tests/store` defines what they must do alike.
 """
 
+import tempfile
+from pathlib import Path
+
+from backlog_worker.store.auto import AutoStore
+from backlog_worker.store.jsonl import JsonlStore
+from backlog_worker.store.sql.connection import Clock
+from backlog_worker.store.sql.retired import BULK
+from backlog_worker.store.sql.seals import seal_hash
 from backlog_worker.store.sql.unit import Store, Unit
 from backlog_worker.store.sql.verify import INVARIANTS, Violation
 from backlog_worker.store.sql.versions import PIPELINE, POLICY
 
-__all__ = ["INVARIANTS", "PIPELINE", "POLICY", "Store", "Unit", "Violation"]
+__all__ = [
+    "BULK",
+    "INVARIANTS",
+    "PIPELINE",
+    "POLICY",
+    "AutoStore",
+    "JsonlStore",
+    "Store",
+    "Unit",
+    "Violation",
+    "opened",
+    "seal_hash",
+]
+
+
+def opened(url: str, *, clock: Clock | None = None) -> Store:
+    """Open the store at an address: postgresql://, sqlite:///, memory://, or jsonl:// and a folder.
+
+    `auto+postgresql://` keeps its journal in a folder of its own, for tests; `wiring` makes the real ones.
+    """
+    if url.startswith("auto+"):
+        return AutoStore(url.removeprefix("auto+"), Path(tempfile.mkdtemp(prefix="journal-")))
+    if url.startswith("jsonl://"):
+        return JsonlStore(Path(url.removeprefix("jsonl://")), clock=clock)
+    return Store(url, clock=clock)

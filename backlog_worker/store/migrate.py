@@ -16,8 +16,8 @@ from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
 # The range of revisions that this release works with; workers outside of it neither start nor claim.
-SCHEMA_MIN = 2
-SCHEMA_MAX = 2
+SCHEMA_MIN = 3
+SCHEMA_MAX = 3
 
 
 def revision(store: Store) -> int:
@@ -44,6 +44,14 @@ def upgrade(store: Store) -> tuple[int, int]:
     return before, revision(store)
 
 
+def build(connection: sa.Connection, number: int) -> None:
+    """Make the tables of revision *number* in an empty database."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, f"{number:04d}")
+    connection.commit()
+
+
 def dry_run(store: Store) -> str:
     """Return the SQL that `upgrade` would run; nothing is changed."""
     text = io.StringIO()
@@ -57,12 +65,26 @@ def dry_run(store: Store) -> str:
 
 
 def fitting(store: Store) -> None:
-    """Make sure that this release knows the schema; raises ConflictError that says what to do."""
+    """Make sure that this release can work on the schema; raises ConflictError that says what to do.
+
+    A newer schema is served where it says that releases of our newest revision still can: so a fleet is upgraded
+    worker by worker.
+    """
     found = revision(store)
-    if not SCHEMA_MIN <= found <= SCHEMA_MAX:
+    if found < SCHEMA_MIN or (found > SCHEMA_MAX and works_from(store, found) > SCHEMA_MAX):
         message = f"the database is at revision {found}, this release works with {SCHEMA_MIN} to {SCHEMA_MAX}"
         older = found < SCHEMA_MIN
         raise ConflictError(message, hint="backlog-worker db migrate" if older else "install a newer backlog-worker")
+
+
+def works_from(store: Store, number: int) -> int:
+    """Return the oldest revision whose release can still work on revision *number*; that itself where nothing is said.
+
+    The revision before it must be known here, or nothing could be read.
+    """
+    with store.read() as unit:
+        found = unit.value("SELECT works_from FROM schema_revisions WHERE number = :number", number=number)
+    return int(found) if found is not None else number
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backlog_worker.lifecycle import intake, watch
+from backlog_worker.lifecycle import audit, intake, watch
 from backlog_worker.settings import Settings
 from backlog_worker.store import migrate
 from backlog_worker.testing import draft
@@ -120,7 +120,7 @@ class Fleet:
     def sound(self) -> None:
         """Nothing that must never be is seen."""
         assert watch.verify(self.kit) == []
-        assert watch.audit(self.kit) == []
+        assert list(audit.verify(self.kit)) == []
 
     def stop(self) -> None:
         for name in list(self.processes):

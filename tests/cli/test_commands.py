@@ -119,8 +119,8 @@ def test_migrations_show_what_they_would_do(run, tmp_path):
     url = {"BACKLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}"}
     assert "CREATE TABLE entries" in run("db", "migrate", "--dry-run", **url).stdout
     run("db", "status", code=7, **url)
-    assert "0 -> 2" in run("db", "migrate", **url).stdout
-    assert "2 -> 2" in run("db", "migrate", **url).stdout
+    assert "0 -> 3" in run("db", "migrate", **url).stdout
+    assert "3 -> 3" in run("db", "migrate", **url).stdout
 
 
 def read(path: Path):

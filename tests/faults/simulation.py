@@ -19,7 +19,7 @@ from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.review import ANSWERS, Decided
 from backlog_worker.executors import Work
 from backlog_worker.integrations import DefinitionFile
-from backlog_worker.lifecycle import review, send, watch
+from backlog_worker.lifecycle import audit, review, send, watch
 from backlog_worker.testing import POLICY, Bench, bench
 
 LEASE = 120.0
@@ -310,7 +310,7 @@ class World:
         self.send()
 
     def judge(self) -> None:
-        broken = [*watch.verify(self.table.kit), *watch.audit(self.table.kit)]
+        broken = [*watch.verify(self.table.kit), *audit.verify(self.table.kit)]
         if broken:
             raise ViolationError(str(broken[:3]))
         moving = {s: n for s, n in self.table.statuses().items() if s in {"queued", "ready", "in_progress", "retrying"}}

@@ -3,7 +3,7 @@
 import pytest
 
 from backlog_worker.domain.outcome import FailureKind, Refused
-from backlog_worker.lifecycle import watch
+from backlog_worker.lifecycle import audit, watch
 from backlog_worker.testing import bench
 
 LIGHT = """\
@@ -21,7 +21,7 @@ def light():
     made = bench(pipelines=[LIGHT])
     yield made
     assert watch.verify(made.kit) == []
-    assert watch.audit(made.kit) == []
+    assert list(audit.verify(made.kit)) == []
 
 
 def test_twenty_entries_share_a_bell_and_four_commits(light):

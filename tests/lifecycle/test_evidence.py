@@ -3,12 +3,23 @@
 import copy
 import json
 import random
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
+from backlog_worker.domain.entry import fold
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
+from backlog_worker.domain.events import broken, chained, redacted
+from backlog_worker.domain.measures import measured
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted
 from backlog_worker.domain.review import Answer, Decided
-from backlog_worker.lifecycle import audit, operate, review
+from backlog_worker.domain.writeback import SCHEMA, markdown, newest
+from backlog_worker.lifecycle import audit, evidence, operate, retire, review, send, writebacks
+from backlog_worker.store import seal_hash
+from backlog_worker.store.sql.dialect import METADATA
 from backlog_worker.testing import bench
 
 GRAPH = """\
@@ -41,12 +52,12 @@ def story():
 
 
 def exported(story):
-    return json.loads(json.dumps(audit.export(story[0].kit, story[1])))
+    return json.loads(json.dumps(evidence.export(story[0].kit, story[1])))
 
 
 def test_a_bundle_is_whole_and_tells_the_story(story):
     value = exported(story)
-    assert audit.verify(value) == []
+    assert evidence.verify(value) == []
     assert value["entry"]["status"] == "completed"
     assert len(value["inputs"]) == 2, "the input that was replaced stays readable"
     assert {each["answered_by"] for each in value["reviews"]} == {"li"}
@@ -65,19 +76,19 @@ def test_every_altered_leaf_of_a_bundle_is_found(story):
         for step in path[:-1]:
             spot = spot[step]
         spot[path[-1]] = _other(spot[path[-1]])
-        assert audit.verify(broken), path
+        assert evidence.verify(broken), path
 
 
 def test_a_forger_who_closes_the_bundle_again_is_found_by_the_chain(story):
-    from backlog_worker.domain import evidence
+    from backlog_worker.domain import evidence as bundles
 
     value = exported(story)
 
     def closed(change):
         forged = copy.deepcopy(value)
         change(forged)
-        return audit.verify(
-            evidence.bundle({name: part for name, part in forged.items() if name not in {"schema", "sha256"}})
+        return evidence.verify(
+            bundles.bundle({name: part for name, part in forged.items() if name not in {"schema", "sha256"}})
         )
 
     assert closed(lambda forged: None) == []
@@ -103,8 +114,8 @@ def test_a_forger_who_closes_the_bundle_again_is_found_by_the_chain(story):
 
 
 def test_what_is_no_bundle_is_said_so():
-    assert "not a bundle" in audit.verify({})[0]
-    assert audit.verify({"schema": "backlog-worker/evidence@1"})
+    assert "not a bundle" in evidence.verify({})[0]
+    assert evidence.verify({"schema": "backlog-worker/evidence@1"})
 
 
 def test_the_backlog_stands_again_as_it_stood(story):
@@ -136,3 +147,213 @@ def _other(value):
     if isinstance(value, int | float):
         return value + 1
     return f"{value or ''}x"
+
+
+TEXT = "a secret that a customer wrote"
+
+
+def secretive():
+    table = bench(pipelines=[GRAPH])
+    (filed,) = table.file({"title": TEXT, "input": {"body": TEXT}})
+    table.executor.results = {"a": [Faulted(kind=FailureKind.EXECUTION, reason=TEXT)] * 9}
+    table.run(30)
+    review.decide(table.kit, filed.entry_id, Decided(answer=Answer.DISCARD, actor="li", reason=f"no: {TEXT}"))
+    table.run(1)
+    return table, filed.entry_id
+
+
+def dump(table):
+    """Everything that the store and the tracker hold, as one text."""
+    found = []
+    with table.kit.store.read() as unit:
+        for name in METADATA.tables:
+            found += [str(row) for row in unit.run(f"SELECT * FROM {name}")]
+    folder = table.kit.tracker.folder
+    return "\n".join([*found, *(path.read_text() for path in sorted(folder.glob("*")))])
+
+
+def test_redaction_takes_texts_out_of_everything_and_leaves_the_chain_and_the_seals_whole():
+    table, entry_id = secretive()
+    table.clock.forward(3600)
+    sealed = evidence.seal(table.kit)
+    assert sealed["events"] > 5
+    assert TEXT in dump(table)
+    with pytest.raises(UsageError, match="reason"):
+        evidence.redact(table.kit, entry_id, actor="ana", reason=" ")
+    assert evidence.redact(table.kit, entry_id, actor="ana", reason="the customer asked") > 3
+    send.send(table.kit)
+    assert TEXT not in dump(table)
+    assert list(audit.verify(table.kit)) == []
+    assert list(evidence.verify_seals(table.kit, sealed)) == []
+    bundle = json.loads(json.dumps(evidence.export(table.kit, entry_id)))
+    assert evidence.verify(bundle) == []
+    assert TEXT not in json.dumps(bundle)
+    record = next(event for event in bundle["events"] if event["change"] == "recorded")["data"]["record"]
+    assert record["status"] == "escalated", "what happened stays readable"
+    retire.cleanup(table.kit)
+    table.clock.forward(86_400 * 200)
+    retire.cleanup(table.kit)
+    assert evidence.verify(json.loads(json.dumps(evidence.export(table.kit, entry_id)))) == []
+
+
+def test_a_forged_redaction_is_found():
+    table, entry_id = secretive()
+    evidence.redact(table.kit, entry_id, actor="ana", reason="asked")
+    with table.kit.store.begin() as unit:
+        forged = json.dumps({"set": {"title": {"$redacted": "0" * 64}}})
+        unit.run("UPDATE events SET data = :data WHERE entry_id = :entry AND seq = 1", data=forged, entry=entry_id)
+    assert next(audit.verify(table.kit)).invariant == "I8"
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.run("UPDATE events SET actor = 'eve' WHERE entry_id = :entry", entry=entry_id)
+
+
+def test_what_is_under_way_or_under_a_legal_hold_is_not_redacted():
+    table = bench()
+    (filed,) = table.file({})
+    with pytest.raises(ConflictError, match="is queued"):
+        evidence.redact(table.kit, filed.entry_id, actor="ana", reason="asked")
+    table.run(3)
+    evidence.legal_hold(table.kit, filed.entry_id, actor="ana", reason="a lawsuit", on=True)
+    with pytest.raises(ConflictError, match="a lawsuit"):
+        evidence.redact(table.kit, filed.entry_id, actor="ana", reason="asked")
+    evidence.legal_hold(table.kit, filed.entry_id, actor="ana", reason="settled", on=False)
+    assert evidence.redact(table.kit, filed.entry_id, actor="ana", reason="asked")
+
+
+def test_a_seal_that_is_kept_elsewhere_finds_what_a_chain_alone_does_not():
+    """Whoever owns the database may cut the end of a history off and make everything fit again; not unseen."""
+    table = bench()
+    (one, two) = (each.entry_id for each in table.file({}, {}))
+    table.run(3)
+    table.clock.forward(3600)
+    kept = evidence.seal(table.kit)
+    assert list(evidence.verify_seals(table.kit, kept)) == []
+    table.file({})
+    table.clock.forward(3600)
+    second = evidence.seal(table.kit)
+    assert second["prev"] == kept["hash"]
+    with table.kit.store.begin() as unit:
+        for name in ("events_no_delete", "seals_no_delete", "seals_no_update", "seal_heads_no_update"):
+            unit.run(f"DROP TRIGGER {name}")
+        unit.run("DELETE FROM events WHERE entry_id = :entry AND seq > 2", entry=one)
+        unit.run("UPDATE entries SET status = 'queued', seq = 2 WHERE id = :entry", entry=one)
+    assert {each.subject for each in evidence.verify_seals(table.kit)} == {one}
+    with table.kit.store.begin() as unit:
+        unit.run(
+            "UPDATE seal_heads SET seq = 2, hash = (SELECT hash FROM events v WHERE v.entry_id = :entry AND seq = 2)"
+            " WHERE entry_id = :entry",
+            entry=one,
+        )
+        root = unit.root(kept["id"])
+        row = {**unit.seals()[0], "root": root}
+        unit.run(
+            "UPDATE seals SET root = :root, hash = :hash WHERE id = :id", root=root, hash=seal_hash(row), id=kept["id"]
+        )
+    texts = [each.text for each in evidence.verify_seals(table.kit, kept)]
+    assert any("kept elsewhere" in text for text in texts), "the forger cannot reach the seal that others hold"
+    assert two
+
+
+def test_an_operation_that_was_altered_is_found_by_its_seal():
+    table = bench()
+    (filed,) = table.file({})
+    table.run(3)
+    evidence.legal_hold(table.kit, filed.entry_id, actor="ana", reason="a lawsuit", on=True)
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.run("UPDATE operations SET actor = 'eve'")
+    table.clock.forward(3600)
+    evidence.seal(table.kit)
+    with table.kit.store.begin() as unit:
+        unit.run("DROP TRIGGER operations_no_update")
+        unit.run("UPDATE operations SET actor = 'eve'")
+    assert [each.subject for each in evidence.verify_seals(table.kit)] == ["operations"]
+
+
+def test_rows_that_somebody_changed_or_removed_are_rebuilt_from_their_histories():
+    table = bench()
+    (one, two, three) = (each.entry_id for each in table.file({}, {"owner": "ana"}, {"labels": []}))
+    table.run(3)
+    with table.kit.store.begin() as unit:
+        unit.run("DROP TRIGGER entries_leave_retired")
+        unit.run("UPDATE entries SET owner = 'eve', status = 'queued' WHERE id = :id", id=two)
+        unit.run("DELETE FROM entries WHERE id = :id", id=three)
+    assert {each.subject for each in audit.verify(table.kit)} == {two, three}
+    assert sorted(audit.rebuild(table.kit)) == sorted([(two, ["owner", "status"]), (three, ["the whole row"])])
+    with pytest.raises(UsageError, match="reason"):
+        audit.rebuild(table.kit, apply=True)
+    audit.rebuild(table.kit, apply=True, reason="somebody wrote into the tables")
+    assert list(audit.verify(table.kit)) == []
+    assert table.statuses() == {"completed": 2, "blocked": 1}
+    with table.kit.store.read() as unit:
+        assert unit.entry(two).owner == "ana"
+        assert {row["subject"] for row in unit.acts("prod", action="audit.rebuild")} == {two, three}
+    assert one
+
+
+def test_a_history_of_the_first_version_folds_and_verifies_as_it_was_written():
+    """Events are stored for good as they were; what later releases added is filled in while they are read."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    common = {"entry_id": "bl_1", "at": at, "actor": "ana", "run_id": None}
+    born = {"set": {"id": "bl_1", "env": "prod", "title": "old", "bars": ["NOT_ELIGIBLE"]}}
+    first = chained({**common, "seq": 1, "change": "filed", "data": born}, "", version=1)
+    second = chained({**common, "seq": 2, "change": "canceled", "data": {"set": {"reason": "x"}}}, first.hash)
+    assert broken([first, second]) is None
+    values = fold([first, second])
+    assert (values["service"], values["category"], values["status"]) == ("", "", "canceled")
+    assert first.data == born, "what is stored is not touched"
+    whole = redacted(first, ["title"])
+    assert set(whole) == {"$redacted"}
+    assert broken([replace(first, data=whole), second]) is None
+    assert broken([replace(first, data={"set": {}}), second]) is not None
+
+
+def test_records_of_every_version_stay_readable_and_their_schemas_are_shipped():
+    import jsonschema
+
+    from backlog_worker.cli.definitions import record_schema
+
+    golden = Path(__file__).parents[1] / "golden" / "writeback"
+    versions = sorted(golden.glob("v*.json"))
+    assert [path.stem for path in versions] == ["v1", "v2"]
+    for path in versions:
+        value = json.loads(path.read_text())
+        jsonschema.validate(value, record_schema(int(path.stem[1:])))
+        assert newest(value)["schema"] == SCHEMA
+        assert markdown(value) == path.with_suffix(".md").read_text(), f"{path.stem} reads as it did"
+    with pytest.raises(InvalidInputError, match="writeback@99"):
+        newest({"schema": "backlog-worker/writeback@99"})
+
+
+def test_a_record_of_today_fits_its_schema(story):
+    import jsonschema
+
+    from backlog_worker.cli.definitions import record_schema
+
+    found = [event["data"]["record"] for event in exported(story)["events"] if event["change"] == "recorded"]
+    assert found
+    for record in found:
+        jsonschema.validate(record, record_schema(2))
+
+
+def test_what_sources_show_is_compared_with_the_ledger_and_repaired(story):
+    table, entry_id = story
+    send.send(table.kit)
+    assert writebacks.verify(table.kit) == []
+    path = table.kit.tracker.folder / f"{entry_id}.json"
+    shown = json.loads(path.read_text())
+    path.write_text(json.dumps({**shown, "status": "failed"}))
+    (table.kit.tracker.folder / "bl_stranger.json").write_text("{}")
+    found = writebacks.verify(table.kit)
+    assert [(each.topic, each.what) for each in found] == [(entry_id, "altered"), ("bl_stranger", "unknown")]
+    path.unlink()
+    assert writebacks.verify(table.kit, repair=True)[0].what == "missing"
+    send.send(table.kit)
+    assert [each.what for each in writebacks.verify(table.kit)] == ["unknown"], "what is not ours is left alone"
+
+
+def test_measures_of_a_past_moment_are_those_of_then(story):
+    table, _ = story
+    with table.kit.store.read() as unit:
+        now, counts = unit.now(), unit.counts("prod")
+    past = audit.at(table.kit, now)
+    assert past.measures == measured(replace(counts, reviews_open=0))

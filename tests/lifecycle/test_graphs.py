@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import ConflictError, InvalidInputError, Refus
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Throttled
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.integrations import DefinitionFile
-from backlog_worker.lifecycle import again, operate, review, watch
+from backlog_worker.lifecycle import again, audit, operate, review, watch
 from backlog_worker.testing import POLICY, bench
 
 AGENTS = {"agents/writer.md": "---\nexecutor: template\nmodel: claude-sonnet-4-5\n---\nYou write about {{topic}}.\n"}
@@ -28,7 +28,7 @@ def pipeline(jobs: str, **top) -> str:
 
 def sound(table):
     assert watch.verify(table.kit) == []
-    assert watch.audit(table.kit) == []
+    assert list(audit.verify(table.kit)) == []
 
 
 def run(table, *results, **fields):

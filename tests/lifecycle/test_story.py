@@ -10,7 +10,7 @@ from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, T
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import DefinitionFile
-from backlog_worker.lifecycle import claim, explain, operate, review, watch
+from backlog_worker.lifecycle import audit, claim, explain, operate, review, watch
 from backlog_worker.testing import PIPELINE, POLICY, bench
 
 GATED = """\
@@ -33,7 +33,7 @@ def table():
     made = bench()
     yield made
     assert watch.verify(made.kit) == []
-    assert watch.audit(made.kit) == []
+    assert list(audit.verify(made.kit)) == []
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def gated():
     made = bench(pipelines=[GATED])
     yield made
     assert watch.verify(made.kit) == []
-    assert watch.audit(made.kit) == []
+    assert list(audit.verify(made.kit)) == []
 
 
 def history(table, entry_id):
@@ -67,7 +67,7 @@ def test_the_nominal_path_is_a_history_that_reads_like_the_story(table):
         "taken", "checkpointed", "taken", "checkpointed", "taken", "checkpointed", "completed", "recorded",
     ]  # fmt: skip
     body = record(table, filed.entry_id)
-    assert body["schema"] == "backlog-worker/writeback@1"
+    assert body["schema"] == "backlog-worker/writeback@2"
     assert [stage["status"] for stage in body["stages"]] == ["completed"] * 3
     assert body["decision"]["eligibility"] == {"ELIG-LABEL": True}
     assert body["decision"]["terms"].keys() == {"label", "age"}

@@ -13,7 +13,7 @@ from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.outcome import Done
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import claim, dispatch, intake, review, stage, watch
+from backlog_worker.lifecycle import audit, claim, dispatch, intake, review, stage, watch
 from backlog_worker.testing import POLICY, bench, draft
 from tests.faults.mutants import mutated
 
@@ -49,7 +49,7 @@ def table(postgres_url):
     made = bench(url=postgres_url, policy=POLICY.replace("top: 20, ahead: 10", "top: 500, ahead: 100"), slots=100)
     yield made
     assert watch.verify(made.kit) == []
-    assert watch.audit(made.kit) == []
+    assert list(audit.verify(made.kit)) == []
 
 
 def test_of_many_claimers_one_gets_each_entry(table, postgres_url):

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from backlog_worker.store.sql.tables import METADATA
+from backlog_worker.store.sql.dialect import METADATA
 
 connection = context.config.attributes.get("connection")
 if connection is None:

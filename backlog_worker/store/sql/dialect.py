@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from backlog_worker.store.sql.tables import METADATA
+from backlog_worker.store.sql import columns, ledgers, tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Dialect:
 
     def rows(self, table: str, columns: Sequence[str]) -> str:
         """Return the FROM clause `r` that reads :rows as rows of *columns*; a name may carry a suffix after `__`."""
-        kinds = [(column, _kind(table, column.partition("__")[0])) for column in columns]
+        kinds = [(column, kind_of(table, column.partition("__")[0])) for column in columns]
         if self.name == "postgresql":
             typed = ", ".join(f'"{column}" {_POSTGRES[kind]}' for column, kind in kinds)
             return f"jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({typed})"
@@ -50,7 +50,7 @@ class Dialect:
 
     def value(self, table: str, column: str) -> str:
         """Return how a column of `r` is written into *table*."""
-        moment = _kind(table, column) == "moment" and self.name == "postgresql"
+        moment = kind_of(table, column) == "moment" and self.name == "postgresql"
         return f'to_timestamp(r."{column}")' if moment else f'r."{column}"'
 
 
@@ -105,20 +105,25 @@ def moment(value: object) -> datetime:
     return datetime.fromtimestamp(float(str(value)), UTC)
 
 
-@lru_cache(maxsize=1024)
-def _statement(dialect: Dialect, text: str) -> str:
-    for word in ("now", "lock", "skip_locked", "ids", "later"):
-        text = text.replace("{" + word + "}", str(getattr(dialect, word)))
-    return _BOUND.sub(r"%(\1)s", text.replace("%", "%%")) if dialect.name == "postgresql" else text
+METADATA = columns.METADATA
+MODULES = (tables, ledgers)  # both are read before the first statement, or METADATA would not know their tables
 
 
 @lru_cache(maxsize=512)
-def _kind(table: str, column: str) -> str:
+def kind_of(table: str, column: str) -> str:
+    """Return what a column holds: text, int, number, moment, data or bool."""
     kind = METADATA.tables[table].c[column].type
     if isinstance(kind, JSONB):
         return "data"
     pairs = ((sa.TIMESTAMP, "moment"), (sa.Boolean, "bool"), (sa.Integer, "int"), (sa.Double, "number"))
     return next((word for each, word in pairs if isinstance(kind, each)), "text")
+
+
+@lru_cache(maxsize=1024)
+def _statement(dialect: Dialect, text: str) -> str:
+    for word in ("now", "lock", "skip_locked", "ids", "later"):
+        text = text.replace("{" + word + "}", str(getattr(dialect, word)))
+    return _BOUND.sub(r"%(\1)s", text.replace("%", "%%")) if dialect.name == "postgresql" else text
 
 
 def _packed(value: object) -> object:
@@ -133,7 +138,7 @@ def _packed(value: object) -> object:
 
 @lru_cache(maxsize=512)
 def _special(table: str, columns: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    kinds = ((column, _kind(table, column)) for column in columns)
+    kinds = ((column, kind_of(table, column)) for column in columns)
     return tuple((column, kind) for column, kind in kinds if kind in {"moment", "data", "bool"})
 
 

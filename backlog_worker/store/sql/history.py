@@ -1,6 +1,6 @@
 """The history: append, read, and the head of each chain; insert only."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from backlog_worker.domain.events import Event
@@ -23,19 +23,13 @@ class History(Statements):
         text = f"SELECT {_LISTED} FROM events WHERE entry_id = :entry ORDER BY seq"
         return [Event(**row) for row in self.select("events", text, entry=entry_id)]
 
-    def histories(self, env: str) -> Iterator[list[Event]]:
-        """Return the events of every entry of *env*, entry by entry, in short reads."""
-        text = (
-            f"SELECT {_LISTED} FROM events WHERE entry_id IN (SELECT id FROM entries WHERE env = :env AND id > :after"
-            " ORDER BY id LIMIT 500) ORDER BY entry_id, seq"
-        )
-        after = ""
-        while rows := self.select("events", text, env=env, after=after):
-            per_entry: dict[str, list[Event]] = {}
-            for row in rows:
-                per_entry.setdefault(row["entry_id"], []).append(Event(**row))
-            yield from per_entry.values()
-            after = max(per_entry)
+    def histories(self, entry_ids: Sequence[str]) -> dict[str, list[Event]]:
+        """Return the events of entries, each oldest first; an entry without any is left out."""
+        text = f"SELECT {_LISTED} FROM events WHERE entry_id {{ids}} ORDER BY entry_id, seq"
+        found: dict[str, list[Event]] = {}
+        for row in self.select("events", text, ids=self.dialect.bind(entry_ids)):
+            found.setdefault(row["entry_id"], []).append(Event(**row))
+        return found
 
     def facts(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return, by entry, the data of its last dispatch and claim and of every answer, each with moment and actor."""

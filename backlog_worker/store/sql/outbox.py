@@ -1,6 +1,6 @@
 """The outbox: what must be told to other systems, stored with the change that caused it; the newest wish wins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backlog_worker.store.sql.reviews import Reviews
@@ -56,6 +56,18 @@ class Outbox(Reviews):
             " WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
         )
         return self.select("outbox", text, entry=entry_id, most=most)
+
+    def send_again(self, wish_ids: Sequence[str]) -> int:
+        """Let wishes be sent once more, whatever was sent before."""
+        text = (
+            "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, error = NULL"
+            " WHERE id {ids}"
+        )
+        return self.count(text, ids=self.dialect.bind(wish_ids))
+
+    def wishes_given_up(self) -> int:
+        """Count what was given up."""
+        return int(self.value("SELECT count(*) FROM outbox WHERE status = 'given_up'"))
 
     def wishes_due(self) -> int:
         """Count what waits to be sent."""

@@ -60,6 +60,11 @@ class Reviews(Stages):
             self.unwait(entry_id)
         return closed
 
+    def dead_letters_open(self, env: str) -> int:
+        """Count the dead letters that nobody answered."""
+        text = "SELECT count(*) FROM reviews WHERE env = :env AND kind = 'dead_letter' AND answer IS NULL"
+        return int(self.value(text, env=env))
+
     def approved(self, entry_id: str, kind: str) -> int:
         """Count how often people approved what an entry asked for."""
         text = "SELECT count(*) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"

@@ -16,7 +16,7 @@ from backlog_worker.store.sql.entries import COLUMNS, entry
 from backlog_worker.store.sql.logs import Logs
 
 _E = tables.entries.c
-_PLAIN = ("owner", "pipeline", "priority", "source", "status", "team")
+_PLAIN = ("category", "owner", "pipeline", "priority", "service", "source", "status", "team")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +66,11 @@ class Search(Logs):
         return {row["sha256"]: row["value"] for row in self.select("entry_inputs", text, entry=entry_id)}
 
     def with_key(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        """Return the ids of entries by their dedupe keys."""
-        text = "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
+        """Return the ids of entries by their dedupe keys; the key of one that was retired stays taken."""
+        text = (
+            "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
+            " UNION ALL SELECT dedupe_key, entry_id FROM retired WHERE env = :env AND dedupe_key {ids}"
+        )
         return {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
 
     def link(self, rows: Sequence[tuple[str, str]], kind: str = "depends_on") -> None:

@@ -3,9 +3,11 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from sqlalchemy.engine import Connection
 
+from backlog_worker.domain.errors import UsageError
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.verify import Verify
@@ -38,6 +40,12 @@ class Store:
             self._counted(unit)
 
     @contextmanager
+    def intake(self, *, actor: str = "system") -> Iterator[Unit]:
+        """Open a transaction that takes in new work; a store with a journal does so while its database is away."""
+        with self.begin(actor=actor) as unit:
+            yield unit
+
+    @contextmanager
     def connected(self) -> Iterator[Connection]:
         """Open a bare connection, for migrations; raises UnreachableError."""
         with self._alone, connection.reached(self.engine) as opened:
@@ -51,9 +59,38 @@ class Store:
             yield unit
             self._counted(unit)
 
+    def backup(self, path: Path) -> None:
+        """Copy the whole database into a new file while it is in use.
+
+        Raises UsageError for PostgreSQL, whose own tools do that, and where something stands at *path*.
+        """
+        if path.exists():
+            message = f"{path} is there already"
+            raise UsageError(message, hint="name a new file")
+        if self.dialect.name == "postgresql":
+            message = "PostgreSQL is backed up by its own tools"
+            raise UsageError(message, hint=f'pg_dump --format=custom --file={path} "$BACKLOG_DATABASE_URL"')
+        with self.connected() as opened:
+            opened.exec_driver_sql("VACUUM INTO :path", {"path": str(path)})
+
+    def compact(self) -> tuple[int, int]:
+        """Give space back to the disk; returns the size before and after, in bytes. PostgreSQL does that by itself."""
+        if self.dialect.name == "postgresql":
+            message = "PostgreSQL is vacuumed by its own autovacuum"
+            raise UsageError(message)
+        with self.connected() as opened:
+            before = self._pages(opened)
+            opened.exec_driver_sql("VACUUM")
+            return before, self._pages(opened)
+
     def close(self) -> None:
         """Give every connection back."""
         self.engine.dispose()
+
+    def _pages(self, opened: Connection) -> int:
+        sizes = [opened.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("page_count", "page_size")]
+        opened.commit()
+        return int(sizes[0] or 0) * int(sizes[1] or 0)
 
     def _counted(self, unit: Unit) -> None:
         self.transactions += 1

@@ -1,14 +1,10 @@
 """The invariants: each has a query that finds a violation, and no row means that it holds."""
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
-from backlog_worker.domain.entry import FOLDED, Change, after
-from backlog_worker.domain.events import Event, broken
-from backlog_worker.store.sql.entries import LISTED
-from backlog_worker.store.sql.search import Search
+from backlog_worker.domain.entry import Change
+from backlog_worker.store.sql.access import Access
 
 _CHANGES = ", ".join(f"'{change}'" for change in Change)
 _RUN_CHANGES = "'taken', 'checkpointed', 'returned', 'retried', 'completed', 'failed', 'escalated', 'blocked'"
@@ -105,7 +101,7 @@ class Violation:
     text: str
 
 
-class Verify(Search):
+class Verify(Access):
     """Verbs that look for what must never be."""
 
     def violations(self, *, grace: float = 10.0, limits: Mapping[str, int] | None = None) -> list[Violation]:
@@ -121,25 +117,6 @@ class Verify(Search):
             found += [Violation(invariant=name, subject=str(row[0]), text=text) for row in rows]
         return found
 
-    def audit(self, env: str) -> Iterator[Violation]:
-        """Verify every chain, and fold every history: it must give the row, column by column."""
-        for events in self.histories(env):
-            entry_id = events[0].entry_id
-            if fault := broken(events):
-                yield Violation(invariant="I8", subject=entry_id, text=fault[1])
-            if differing := self._differing(entry_id, events):
-                text = f"the history does not give: {', '.join(differing)}"
-                yield Violation(invariant="I7", subject=entry_id, text=text)
-
-    def _differing(self, entry_id: str, events: list[Event]) -> list[str]:
-        folded: dict[str, object] | None = None
-        for event in events:
-            folded = after(folded, event.change, event.data)
-        text = "SELECT " + LISTED + " FROM entries WHERE id = :id"
-        row = self.select("entries", text, id=entry_id)[0]
-        values = folded or {}
-        return [name for name in FOLDED if _same(name, row[name]) != _same(name, values.get(name))]
-
 
 def _capped(limits: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     known = {
@@ -154,13 +131,3 @@ def _capped(limits: Mapping[str, int]) -> dict[str, tuple[str, str]]:
         ),
     }
     return {name: known[name] for name in limits}
-
-
-def _same(name: str, value: object) -> object:
-    """Two values are the same when their JSON is; moments are compared to the millisecond."""
-    if value is not None and (name.endswith("_at") or name == "due_date"):
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return round(moment.timestamp(), 3) if isinstance(moment, datetime) else str(moment)
-    if name == "status":
-        return str(value)
-    return json.loads(json.dumps(value)) or None

@@ -1,0 +1,180 @@
+"""audit: history and evidence."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from backlog_worker.cli.access import Reason, kit
+from backlog_worker.cli.output import FINDINGS, plain, say, shown, table, violations
+from backlog_worker.domain.errors import UsageError
+
+audit = typer.Typer(help="History and evidence.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(audit, name="audit")
+
+
+@audit.command("verify")
+def audit_verify(
+    bundle: Annotated[Path | None, typer.Argument(help="A bundle of `audit export`; none: the whole history.")] = None,
+    seal: Annotated[Path | None, typer.Option("--seal", help="A seal that was kept elsewhere.")] = None,
+) -> None:
+    """Verify every chain and seal of the history, and fold it: it must give the tables. A bundle needs no database."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import evidence
+
+    if bundle is None:
+        with_kit, _ = kit()
+        outside = _read(seal) if seal else None
+        found = [*auditing.verify(with_kit), *evidence.verify_seals(with_kit, outside)]
+        violations(found, "every history is whole and gives its row")
+        return
+    faults = evidence.verify(_read(bundle))
+    shown("backlog-worker/evidence-faults", faults, lambda: say(*faults or [f"{bundle} is whole"]))
+    if faults:
+        raise SystemExit(FINDINGS)
+
+
+@audit.command("export")
+def audit_export(
+    entry: Annotated[str, typer.Argument(help="The id of an entry.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
+) -> None:
+    """Write the evidence of one entry as one file that `audit verify FILE` checks without the database."""
+    from backlog_worker.lifecycle import evidence
+
+    text = json.dumps(evidence.export(kit()[0], entry), ensure_ascii=False, indent=1)
+    if out is None:
+        print(text)  # noqa: T201 - the bundle is the output
+    else:
+        out.write_text(text + "\n", encoding="utf-8")
+        say(f"wrote {out}")
+
+
+@audit.command("rebuild")
+def audit_rebuild(
+    apply: Annotated[bool, typer.Option("--apply", help="Write the rows; without it they are only named.")] = False,
+    reason: Reason = "",
+) -> None:
+    """Compare the tables with the history, row by row, and with --apply write them as it says."""
+    from backlog_worker.lifecycle import audit as auditing
+
+    found = auditing.rebuild(kit()[0], reason=reason, apply=apply)
+
+    def _human() -> None:
+        if found:
+            table("", ("entry", "written" if apply else "differs"), found)
+        else:
+            say("every row is what its history gives")
+
+    shown("backlog-worker/rebuild", [{"entry": entry, "columns": names} for entry, names in found], _human)
+    if found and not apply:
+        raise SystemExit(FINDINGS)
+
+
+@audit.command("seal")
+def audit_seal(
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write it too; keep it elsewhere.")] = None,
+) -> None:
+    """Seal every history up to five minutes ago; a seal that others hold proves everything before it."""
+    from backlog_worker.domain.roles import everything
+    from backlog_worker.lifecycle import tools
+
+    with_kit, given = kit()
+    value = tools.execute(with_kit, everything(given.who), "audit_tool", "seal", {})
+    if out is not None:
+        out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    words = f"{value['id']}: {value['events']} events of {value['entries']} entries" if value else "nothing to seal yet"
+    shown("backlog-worker/seal", value, lambda: say(words))
+
+
+@audit.command("redact")
+def audit_redact(
+    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")],
+    reason: Reason,
+    field: Annotated[list[str] | None, typer.Option("--field", help="Only these; may be repeated.")] = None,
+) -> None:
+    """Take what people and models wrote out of an entry, for good; chain, seals and verdicts stay verifiable."""
+    from backlog_worker.lifecycle import evidence
+
+    with_kit, given = kit()
+    names = tuple(field) if field else evidence.TEXTS
+    number = evidence.redact(with_kit, entry, actor=given.who, reason=reason, names=names)
+    say(f"{number} events of {entry} lost their texts")
+
+
+@audit.command("hold")
+def audit_hold(
+    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")], reason: Reason
+) -> None:
+    """Put a legal hold on an entry: nothing of it is removed or redacted, whatever retention says."""
+    _legal_hold(entry, reason, on=True)
+
+
+@audit.command("release")
+def audit_release(
+    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")], reason: Reason
+) -> None:
+    """Take a legal hold off an entry."""
+    _legal_hold(entry, reason, on=False)
+
+
+@audit.command("operations")
+def audit_operations(
+    action: Annotated[str, typer.Option("--action", help="Such as backlog_tool.cleanup.")] = "",
+    result: Annotated[str, typer.Option("--result", help="done, failed or denied.")] = "",
+) -> None:
+    """List what people and jobs did beside changing entries, and what they were not allowed to do."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        found = unit.acts(with_kit.env, action=action, result=result)
+    names = ("at", "actor", "action", "subject", "result", "reason")
+    rows = [tuple(row[name] for name in names) for row in found]
+    shown("backlog-worker/operations", found, lambda: table("", names, rows))
+
+
+@audit.command("at")
+def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:14:00Z.")]) -> None:
+    """Say how the backlog stood at a moment, from the history alone."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import operate
+
+    found = auditing.at(kit()[0], operate.moment(moment))
+    rows = list(found.counts.items())
+    shown("backlog-worker/past", found, lambda: table(plain(found.at), ("status", "entries"), rows))
+
+
+@audit.command("diff")
+def audit_diff(
+    first: Annotated[str, typer.Argument(help="A moment.")], second: Annotated[str, typer.Argument(help="A later one.")]
+) -> None:
+    """Say which entries stood elsewhere at two moments."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import operate
+
+    found = auditing.diff(kit()[0], operate.moment(first), operate.moment(second))
+    shown("backlog-worker/past-diff", found, lambda: table("", ("entry", "then", "later"), found))
+
+
+def _legal_hold(entry: str, reason: str, *, on: bool) -> None:
+    from backlog_worker.lifecycle import evidence
+
+    with_kit, given = kit()
+    evidence.legal_hold(with_kit, entry, actor=given.who, reason=reason, on=on)
+    say(f"{entry} is {'kept whatever retention says' if on else 'kept as long as retention says'}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise UsageError(message) from None
+    if not isinstance(value, dict):
+        message = f"{path} is no JSON object"
+        raise UsageError(message)
+    return value

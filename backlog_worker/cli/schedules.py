@@ -1,0 +1,213 @@
+"""schedule: what the clock runs, made from beat_schedule.py alone; as a cron file for those who schedule elsewhere."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backlog_worker.cli.access import DryRun, kit
+from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
+from backlog_worker.domain.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+schedule = typer.Typer(help="The beat schedule.", no_args_is_help=True)
+_CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
+_LINE = re.compile(r"^(\S+\s+\S+\s+\S+\s+\S+\s+\S+)\s+(.*)$")
+_NAMED = re.compile(r"--tool (\S+) --action (\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One entry of the schedule: when, what it runs, under which scope, and what a dry run of it does."""
+
+    name: str
+    task: str
+    cron: str
+    every: str
+    tool: str
+    action: str
+    scope: str
+    inputs: tuple[str, ...]
+    dry_run: str
+    does: str
+
+    @property
+    def when(self) -> str:
+        """Return the cadence as a person reads it, in UTC."""
+        return self.cron or self.every
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.add_typer(schedule, name="schedule")
+
+
+def registry() -> list[Job]:
+    """Return every entry of beat_schedule.py with what is known of the job behind it."""
+    from backlog_worker.lifecycle import tools
+    from beat_schedule import BEAT_SCHEDULE
+
+    found = []
+    for name, entry in BEAT_SCHEDULE.items():
+        match = _CRONTAB.search(str(entry["schedule"]))
+        tool = tools.wanted(*tools.JOBS[name]) if name in tools.JOBS else None
+        found.append(
+            Job(
+                name=name,
+                task=str(entry["task"]),
+                cron=match[1] if match else "",
+                every="" if match else f"every {_seconds(entry['schedule']):g} s",
+                tool=tool.tool if tool else "",
+                action=tool.action if tool else "",
+                scope=tool.scope if tool else "",
+                inputs=tuple(tool.params.model_fields) if tool else (),
+                dry_run=tool.dry if tool else "",
+                does=tool.words if tool else "the fleet's own",
+            )
+        )
+    return found
+
+
+@schedule.command("list")
+def list_schedule() -> None:
+    """List the schedule: when each job ran last, how it ended, and when it is due next."""
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        now = unit.now()
+        taken = {lease["name"]: lease["until"] for lease in unit.leases()}
+        acts = {f"{row['action']}": row["result"] for row in reversed(unit.acts(with_kit.env, most=1000))}
+    data = [
+        {
+            "name": job.name,
+            "schedule": job.when,
+            "runs": f"{job.tool}.{job.action}" if job.tool else job.task,
+            "last_slot": taken.get(f"beat:{job.name}"),
+            "last_result": acts.get(f"{job.tool}.{job.action}"),
+            "next": _next(job, now),
+        }
+        for job in registry()
+    ]
+    names = ("name", "schedule", "runs", "last slot", "result", "next")
+    shown("backlog-worker/schedule", data, lambda: table("", names, [tuple(each.values()) for each in data]))
+
+
+@schedule.command("run")
+def run_job(name: Annotated[str, typer.Argument(help="The name of a governed job.")], dry_run: DryRun = False) -> None:
+    """Run one job of the clock now, as a person."""
+    from backlog_worker.cli.governing import run_action
+    from backlog_worker.lifecycle import tools
+
+    if name not in tools.JOBS:
+        message = f"there is no governed job {name!r}"
+        raise NotFoundError(message, hint=f"one of: {', '.join(tools.JOBS)}")
+    run_action(*tools.JOBS[name], {}, dry_run=dry_run)
+
+
+@schedule.command("export")
+def export(
+    user: Annotated[str, typer.Option("--user", help="For /etc/cron.d, whose lines name one.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
+) -> None:
+    """Print the jobs that have a time of day as a cron file, for those who run no beat."""
+    from backlog_worker import settings
+
+    given = settings.load()
+    text = "\n".join(_cron(registry(), root=given.folder.parent, env=given.env, user=user)) + "\n"
+    if out is None:
+        print(text, end="")  # noqa: T201 - the file is the output
+    else:
+        out.write_text(text, encoding="utf-8")
+        say(f"wrote {out}")
+
+
+@schedule.command("registry")
+def print_registry() -> None:
+    """Print the registry of jobs as a document: what exists, when, its inputs, scope and dry run."""
+    shown("backlog-worker/registry", registry(), lambda: print(document(), end=""))  # noqa: T201 - the document is the output
+
+
+def document() -> str:
+    """Return docs/schedule.md."""
+    lines = [
+        "# Schedule",
+        "",
+        "Made by `backlog-worker schedule registry` from `beat_schedule.py`, where alone a cadence is written;",
+        "a test holds both together. Times are UTC. Each job is a tool: `backlog-worker schedule run NAME --dry-run`.",
+        "",
+        "| job | when | runs | scope | inputs | dry run | what it does |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for job in registry():
+        runs = f"`{job.tool}.{job.action}`" if job.tool else f"`{job.task}`"
+        inputs = ", ".join(f"`{each}`" for each in job.inputs) or "-"
+        scope = f"`{job.scope}`" if job.scope else "-"
+        row = (f"`{job.name}`", f"`{job.when}`", runs, scope, inputs, job.dry_run or "-", job.does)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+@schedule.command("check")
+def check(path: Annotated[Path, typer.Argument(help="A cron file of `schedule export`.")]) -> None:
+    """Compare a cron file with beat_schedule.py; ends with status 7 where they have drifted apart."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"{path} cannot be read: {error}"
+        raise UsageError(message) from None
+    found = drift(text)
+    shown("backlog-worker/drift", found, lambda: say(*found or [f"{path} is what beat_schedule.py says"]))
+    if found:
+        talk("help: backlog-worker schedule export --out FILE")
+        raise SystemExit(FINDINGS)
+
+
+def drift(text: str) -> list[str]:
+    """Return how a cron file differs from the schedule: jobs that are missing, moved, doubled, or not ours."""
+    wanted = {(job.tool, job.action): job for job in registry() if job.cron}
+    seen: dict[tuple[str, str], str] = {}
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        match, named = _LINE.match(line), _NAMED.search(line)
+        if line.startswith("#") or not match or not named:
+            continue
+        key = (named[1], named[2])
+        when = " ".join(match[1].split())
+        if key in seen:
+            found.append(f"line {number}: {key[0]}.{key[1]} stands twice")
+        elif key not in wanted:
+            found.append(f"line {number}: {key[0]}.{key[1]} is no job of beat_schedule.py")
+        elif when != wanted[key].cron:
+            found.append(f"line {number}: {wanted[key].name} runs at {when}, beat_schedule.py says {wanted[key].cron}")
+        seen[key] = when
+    found += [f"{job.name} ({job.cron}) is missing" for key, job in wanted.items() if key not in seen]
+    return found
+
+
+def _cron(jobs: list[Job], *, root: Path, env: str, user: str) -> Iterator[str]:
+    yield "# Made by `backlog-worker schedule export` from beat_schedule.py; `schedule check` finds drift."
+    yield "CRON_TZ=UTC"
+    yield "SHELL=/bin/sh"
+    who = f"{user} " if user else ""
+    for job in jobs:
+        if job.cron:
+            params = shlex.quote(f'{{"env":"{env}"}}')
+            command = f"backlog-worker tool run --tool {job.tool} --action {job.action} --params-json {params}"
+            yield f"{job.cron} {who}cd {shlex.quote(str(root))} && {command}  # {job.name}"
+
+
+def _seconds(interval: object) -> float:
+    length: timedelta = getattr(interval, "run_every", timedelta(0))
+    return length.total_seconds()
+
+
+def _next(job: Job, now: "datetime") -> "datetime | None":
+    from cronsim import CronSim
+
+    return next(CronSim(job.cron, now)) if job.cron else None

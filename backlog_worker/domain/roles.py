@@ -1,0 +1,54 @@
+"""Who may do what: scopes, and the roles that hold them; whatever is not named here is refused."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backlog_worker.domain.errors import NotAllowedError
+
+SCOPES: Mapping[str, str] = {
+    "entries.read": "see entries, runs, reviews and the dashboard",
+    "entries.write": "file entries, edit, hold, release, comment",
+    "runs.operate": "start, cancel, requeue, resume",
+    "reviews.decide": "answer reviews and dead letters",
+    "payload.read": "see inputs, outputs and logs",
+    "policy.govern": "change policies",
+    "audit.read": "verify and export history and evidence",
+    "tools.backlog.admin": "generate and clean up the backlog",
+    "tools.pressure.write": "write platform digests",
+    "tools.risk.write": "write risk snapshots and digests",
+    "admin": "tokens, redaction, legal holds",
+}
+_VIEWER = frozenset({"entries.read"})
+_OPERATOR = _VIEWER | {"entries.write", "runs.operate"}
+_REVIEWER = _VIEWER | {"reviews.decide", "payload.read"}
+_GOVERNOR = _OPERATOR | _REVIEWER | {"policy.govern", "audit.read", "tools.backlog.admin"}
+ROLES: Mapping[str, frozenset[str]] = {
+    "viewer": _VIEWER,
+    "operator": _OPERATOR,
+    "reviewer": _REVIEWER,
+    "governor": _GOVERNOR,
+    "admin": frozenset(SCOPES),
+    "scheduler": frozenset(
+        {"entries.read", "audit.read", "tools.backlog.admin", "tools.pressure.write", "tools.risk.write"}
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who asks: a name for the history, and what it may do."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def must(self, scope: str, what: str) -> None:
+        """Make sure that the caller holds *scope*; raises NotAllowedError."""
+        if scope not in self.scopes:
+            message = f"{self.name} may not {what}: it has no scope {scope}"
+            roles = ", ".join(name for name, scopes in ROLES.items() if scope in scopes)
+            raise NotAllowedError(message, hint=f"ask for a token of a role that has it: {roles}")
+
+
+def everything(name: str) -> Caller:
+    """Return a person at the terminal of this machine, who holds the database already."""
+    return Caller(name=name, scopes=frozenset(SCOPES))

@@ -1,0 +1,90 @@
+"""Tell people: a log line, a signed webhook, or chat and mail through apprise.
+
+`BACKLOG_NOTIFY_ONCALL` is where `oncall` is told: `log:`, `https://...` for a webhook, or an address of apprise such as
+`mailto://...` or `slack://...`. A webhook is CloudEvents JSON, signed by Standard Webhooks where the secret
+`NOTIFY_ONCALL_SECRET` is set. A name without an address is told by the log.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import httpx2
+from standardwebhooks import Webhook
+
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.masking import masked
+from backlog_worker.telemetry import emit
+
+PREFIX = "BACKLOG_NOTIFY_"
+SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notifier:
+    """The addresses of people and systems, by name."""
+
+    environment: Mapping[str, str] = field(repr=False)
+    secrets: Callable[[str], str | None] = field(repr=False)
+
+    def route(self, name: str) -> str:
+        """Return where a name is told, without passwords."""
+        return masked(self._address(name)).partition("?")[0]
+
+    def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
+        """Tell one name, and return how; raises OSError where nobody took it."""
+        address = self._address(name)
+        if address.startswith("log:"):
+            emit("notified", to=name, title=title, text=text)
+            return "logged"
+        if address.startswith(("https://", "http://")):
+            return self._posted(name, address, body)
+        return _sent(address, title, text)
+
+    def _address(self, name: str) -> str:
+        return self.environment.get(PREFIX + name.upper().replace("-", "_"), "") or "log:"
+
+    def _posted(self, name: str, address: str, body: Mapping[str, Any]) -> str:
+        now, delivery = datetime.now(UTC), digest(body)[:32]
+        event = {
+            "specversion": "1.0",
+            "id": delivery,
+            "source": f"backlog-worker/{body.get('env', '')}",
+            "type": f"dev.backlog-worker.{body.get('kind', 'notice')}",
+            "time": now.isoformat(),
+            "datacontenttype": "application/json",
+            "data": dict(body),
+        }
+        text = json.dumps(event)
+        headers = {"content-type": "application/cloudevents+json", "webhook-id": delivery}
+        headers["webhook-timestamp"] = str(int(now.timestamp()))
+        secret = self.secrets(f"NOTIFY_{name.upper().replace('-', '_')}_SECRET")
+        if secret:
+            headers["webhook-signature"] = Webhook(secret.encode()).sign(delivery, now, text)
+        try:
+            with httpx2.Client(timeout=SECONDS, trust_env=False, follow_redirects=False) as client:
+                answer = client.post(address, content=text.encode(), headers=headers)
+        except httpx2.HTTPError as error:
+            raise OSError(masked(f"{type(error).__name__}: {error}")) from None
+        if not answer.is_success:
+            message = f"{self.route(name)} answered {answer.status_code}"
+            raise OSError(message)
+        return f"posted, {answer.status_code}"
+
+
+def _sent(address: str, title: str, text: str) -> str:
+    if find_spec("apprise") is None:
+        message = 'chat and mail need apprise: python -m pip install "backlog-worker[notify]"'
+        raise OSError(message)
+    sender = import_module("apprise").Apprise()
+    if not sender.add(address):
+        message = f"apprise does not know the address {masked(address).partition('?')[0]}"
+        raise OSError(message)
+    if not sender.notify(title=title, body=text):
+        message = "apprise could not deliver it"
+        raise OSError(message)
+    return "sent"

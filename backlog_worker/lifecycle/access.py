@@ -1,0 +1,125 @@
+"""Who asks over the network: tokens of people and service accounts; of a token only a keyed hash is ever stored."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from backlog_worker.domain.document import suggestion
+from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError
+from backlog_worker.domain.roles import ROLES, SCOPES, Caller
+from backlog_worker.lifecycle import Kit
+from backlog_worker.telemetry import emit
+
+PREFIX = "bw"
+SECRET_BYTES = 32  # 43 characters
+QUIET = timedelta(minutes=1)
+_TOKEN = re.compile(r"bw_([A-Za-z0-9]{10,40})_([A-Za-z0-9_-]{43})")
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a new token shall be: its name and role, scopes beside those of the role, and how long it works."""
+
+    name: str
+    role: str
+    scopes: tuple[str, ...] = ()
+    lasts: timedelta | None = None
+
+
+def create(kit: Kit, pepper: bytes, asked: Asked, *, actor: str) -> str:
+    """Make a token and return it, the only time that anybody sees it; raises InvalidInputError."""
+    if not _NAME.fullmatch(asked.name):
+        message = f"{asked.name!r} is no name of an account; write small letters, digits, and . _ -"
+        raise InvalidInputError(message)
+    _known(asked.role, list(ROLES), "role")
+    for scope in asked.scopes:
+        _known(scope, list(SCOPES), "scope")
+    token_id, secret = kit.new_id("t").partition("_")[2], secrets.token_urlsafe(SECRET_BYTES)
+    token = f"{PREFIX}_{token_id}_{secret}"
+    with kit.store.begin(actor=actor) as unit:
+        row = {
+            "id": token_id,
+            "env": kit.env,
+            "name": asked.name,
+            "role": asked.role,
+            "hash": _hash(pepper, token),
+            "created_by": actor,
+            "scopes": sorted(ROLES[asked.role] | set(asked.scopes)),
+            "expires_at": unit.now() + asked.lasts if asked.lasts else None,
+        }
+        unit.add_token(row)
+        unit.act(_act(kit, actor, "token.create", token_id, {"name": asked.name, "role": asked.role}))
+    return token
+
+
+def revoke(kit: Kit, token_id: str, *, actor: str, reason: str) -> None:
+    """Let a token never work again; raises NotFoundError for one that is not there or is revoked already."""
+    with kit.store.begin(actor=actor) as unit:
+        if not unit.revoke_token(kit.env, token_id, actor):
+            message = f"there is no token {token_id} that works"
+            raise NotFoundError(message, hint="backlog-worker token list")
+        unit.act({**_act(kit, actor, "token.revoke", token_id, {}), "reason": reason})
+
+
+def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
+    """Return who holds a token; raises UnauthenticatedError where it is unknown, over, or of another environment.
+
+    The comparison takes the same time whatever is wrong. A refused token that is known is on record.
+    """
+    match = _TOKEN.fullmatch(token)
+    found: dict[str, Any] | None = None
+    if match:
+        with kit.store.read() as unit:
+            found, now = unit.token(match[1]), unit.now()
+    held = str(found["hash"]) if found else "0" * 64
+    fits = hmac.compare_digest(held, _hash(pepper, token))
+    if found is None or not fits:
+        emit("denied", actor="unknown", action="authenticate", error="no such token")
+        message = "the token is not known here"
+        raise UnauthenticatedError(message, hint="backlog-worker token create NAME --role ROLE")
+    why = _over(kit, found, now)
+    if why:
+        _denied(kit, found, why)
+        message = f"the token of {found['name']} {why}"
+        raise UnauthenticatedError(message)
+    with kit.store.begin(actor=str(found["name"])) as unit:
+        unit.use_token(str(found["id"]))
+    return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]))
+
+
+def _over(kit: Kit, found: dict[str, Any], now: datetime) -> str:
+    if found["revoked_at"] is not None:
+        return "was revoked"
+    if found["expires_at"] is not None and found["expires_at"] < now:
+        return "has expired"
+    return "" if found["env"] == kit.env else f"is one of environment {found['env']}"
+
+
+def _denied(kit: Kit, found: dict[str, Any], why: str) -> None:
+    """Put a refused token on record, once a minute at most: a client that tries for ever must not fill the table."""
+    with kit.store.begin(actor=str(found["name"])) as unit:
+        last = next(iter(unit.acts(kit.env, action="authenticate", most=1)), None)
+        if last is None or unit.now() - last["at"] > QUIET or last["subject"] != found["id"]:
+            row = _act(kit, str(found["name"]), "authenticate", str(found["id"]), {"error": why})
+            unit.act({**row, "result": "denied"})
+    emit("denied", actor=found["name"], action="authenticate", error=why)
+
+
+def _hash(pepper: bytes, token: str) -> str:
+    return hmac.new(pepper, token.encode(), hashlib.sha256).hexdigest()
+
+
+def _known(word: str, words: list[str], kind: str) -> None:
+    if word not in words:
+        message = f"there is no {kind} {word!r}"
+        raise InvalidInputError(message, hint=suggestion(word, words) or f"one of: {', '.join(words)}")
+
+
+def _act(kit: Kit, actor: str, action: str, subject: str, detail: dict[str, Any]) -> dict[str, Any]:
+    row = {"id": kit.new_id("op"), "env": kit.env, "actor": actor, "action": action, "subject": subject}
+    return {**row, "reason": "", "result": "done", "detail": detail}

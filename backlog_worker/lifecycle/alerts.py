@@ -1,0 +1,149 @@
+"""Alert rules over the dashboard: each fires once when it has held long enough, is told to people, and ends once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain import expression
+from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.events import digest
+from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.policy import Alert
+from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.dashboard import MEASURES, dashboard
+from backlog_worker.store import Unit
+from backlog_worker.telemetry import emit
+
+NOTIFY = "notify:"
+LEASE_SECONDS = 20.0
+
+
+def evaluate(kit: Kit) -> dict[str, Any]:
+    """Ask every rule once; whoever comes second while it is done does nothing. Returns what fired and what ended."""
+    shown = _seen(kit)
+    values = {"dashboard": expression.plain(shown)}
+    fired, ended = [], []
+    with kit.store.begin(actor="alerts") as unit:
+        if not unit.take_lease(f"alerts:{kit.env}", kit.new_id("tick"), LEASE_SECONDS):
+            return {"fired": [], "resolved": []}
+        rules, now = kit.book.policy(unit).alerts, unit.now()
+        standing = unit.open_alerts(kit.env)
+        for rule in rules:
+            holds, words = _asked(rule, values, shown)
+            row = standing.pop(rule.id, None)
+            if holds and _fires(kit, unit, rule, row, words, now):
+                fired.append(rule.id)
+            elif not holds and row is not None and _ends(kit, unit, row):
+                ended.append(rule.id)
+        for row in standing.values():  # its rule is gone
+            unit.resolve_alert(row["id"])
+    for rule_id in fired:
+        emit("alert_fired", rule=rule_id, env=kit.env)
+    for rule_id in ended:
+        emit("alert_resolved", rule=rule_id, env=kit.env)
+    return {"fired": fired, "resolved": ended}
+
+
+def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:
+    """Say who looks after an alert, by its rule or id; raises NotFoundError where none is open and unowned."""
+    if not reason.strip():
+        message = "this needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    with kit.store.begin(actor=actor) as unit:
+        if not unit.ack_alert(kit.env, name, actor, reason):
+            message = f"no alert {name} is open and unacknowledged"
+            raise NotFoundError(message, hint="backlog-worker alert list")
+        unit.act(_act(kit, actor, "alert.ack", name, reason))
+
+
+def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
+    """Say of every rule whether it holds now and who would be told; nothing is stored or sent."""
+    shown = _seen(kit)
+    values = {"dashboard": expression.plain(shown)}
+    with kit.store.read() as unit:
+        rules = kit.book.policy(unit).alerts
+    chosen = [rule for rule in rules if rule_id in {"", rule.id}]
+    if not chosen:
+        message = f"there is no alert rule {rule_id}"
+        raise NotFoundError(message, hint=f"one of: {', '.join(rule.id for rule in rules)}")
+    found = []
+    for rule in chosen:
+        holds, words = _asked(rule, values, shown)
+        routes = {name: kit.notifier.route(name) for name in rule.notify}
+        found.append({"rule": rule.id, "when": rule.when.source, "holds": holds, "words": words, "routes": routes})
+    return found
+
+
+def told(kit: Kit, rule_id: str) -> dict[str, str]:
+    """Send a message that says it is a test over every route of a rule; returns what came of each."""
+    (rule,) = rehearse(kit, rule_id)
+    body = {"kind": "alert.test", "env": kit.env, "rule": rule_id, "words": "this is a test; nothing is wrong"}
+    said = {}
+    for name in rule["routes"]:
+        try:
+            said[name] = kit.notifier.tell(name, f"test of alert {rule_id}", body["words"], body)
+        except OSError as error:
+            said[name] = f"failed: {error}"
+    return said
+
+
+def _seen(kit: Kit) -> dict[str, Any]:
+    """Return the dashboard; the measures, which read whole tables, only where a rule looks at one."""
+    with kit.store.read() as unit:
+        sources = " ".join(rule.when.source for rule in kit.book.policy(unit).alerts)
+    return dashboard(kit, measures=any(f"dashboard.{name}" in sources for name in MEASURES))
+
+
+def _asked(rule: Alert, values: Mapping[str, Any], shown: Mapping[str, Any]) -> tuple[bool, str]:
+    try:
+        holds = rule.when.truth(values)
+    except ExpressionError as error:  # a rule that cannot be asked must not look quiet
+        return True, f"the rule cannot be evaluated: {error}"
+    read = re.findall(r"dashboard\.(\w+)", rule.when.source)
+    numbers = ", ".join(
+        f"{name} {shown[name]}" for name in dict.fromkeys(read) if isinstance(shown.get(name), int | float)
+    )
+    return holds, f"{rule.when.source} ({numbers})"[:500]
+
+
+def _fires(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, words: str, now: datetime) -> bool:
+    if row is None:
+        alert = {"id": kit.new_id("alert"), "env": kit.env, "rule": rule.id, "notify": list(rule.notify)}
+        unit.begin_alert({**alert, "words": words})
+        row = unit.open_alerts(kit.env)[rule.id]
+    if row["fired_at"] is not None or now - row["since"] < rule.lasts:
+        return False
+    if not unit.fire_alert(row["id"], words):
+        return False
+    _told(kit, unit, row, "alert.fired", words, rule.notify)
+    return True
+
+
+def _ends(kit: Kit, unit: Unit, row: Mapping[str, Any]) -> bool:
+    unit.resolve_alert(row["id"])
+    if row["fired_at"] is None:
+        return False
+    _told(kit, unit, row, "alert.resolved", row["words"], row["notify"])
+    return True
+
+
+def _told(kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, names: Sequence[str]) -> None:
+    """Put a message for each who is to be told into the outbox, from which it is sent until it arrives."""
+    body = {"kind": kind, "env": kit.env, "alert": row["id"], "rule": row["rule"], "words": words}
+    for name in names:
+        wish = {"id": kit.new_id("wb"), "target": f"{NOTIFY}{name}", "topic": f"{row['id']}:{kind}", "entry_id": ""}
+        unit.put({**wish, "run_id": None, "seq": 1, "body": body, "sha256": digest(body), "put_at": unit.now()})
+
+
+def _act(kit: Kit, actor: str, action: str, subject: str, reason: str) -> dict[str, Any]:
+    return {
+        "id": kit.new_id("op"),
+        "env": kit.env,
+        "actor": actor,
+        "action": action,
+        "subject": subject,
+        "reason": reason,
+        "result": "done",
+        "detail": {},
+    }

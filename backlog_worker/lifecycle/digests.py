@@ -1,0 +1,63 @@
+"""Digests of our own history: what presses on each service, and how its risk moved; so the loop closes by itself."""
+
+from datetime import timedelta
+from typing import Any
+
+from backlog_worker.domain import digest as digests
+from backlog_worker.domain.digest import DigestFile, ServiceFile
+from backlog_worker.lifecycle import Kit
+
+DAYS = 7.0
+RISK = "risk"
+
+
+def platform(kit: Kit, *, days: float = DAYS, dry_run: bool = False) -> dict[str, Any]:
+    """Write the platform digest of this week from what the backlog knows of each service."""
+    with kit.store.read() as unit:
+        now = unit.now()
+        services = digests.pressure(unit.pressure(kit.env, days), now)
+    digest = DigestFile(kind="platform", env=kit.env, period=digests.week_of(now), generated_at=now, services=services)
+    return _written(kit, digest, dry_run=dry_run)
+
+
+def snapshot(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
+    """Store the score of each service as it is now; the hourly memory of which the daily digest is made."""
+    with kit.store.begin(actor=kit.worker) as unit:
+        now = unit.now().replace(microsecond=0)
+        services = digests.pressure(unit.pressure(kit.env, DAYS), unit.now())
+        scores = {each.service: each.score for each in services}
+        if not dry_run:
+            unit.keep_snapshot(kit.env, RISK, now, {"scores": scores})
+    return {"at": now.isoformat(), "services": len(scores), "scores": scores, "dry_run": dry_run}
+
+
+def risk(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
+    """Write the risk digest of today from the snapshots of the last day."""
+    with kit.store.read() as unit:
+        now = unit.now()
+        services: list[ServiceFile] = digests.risen(unit.snapshots(kit.env, RISK, now - timedelta(days=1)))
+    digest = DigestFile(kind="risk", env=kit.env, period=f"{now:%Y-%m-%d}", generated_at=now, services=services)
+    return _written(kit, digest, dry_run=dry_run)
+
+
+def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]:
+    """Remove snapshots older than *days*, or than `retention.snapshots` of the policy; digests stay."""
+    with kit.store.begin(actor=kit.worker) as unit:
+        length = timedelta(days=days) if days else kit.book.policy(unit).retention.snapshots
+        seconds = length.total_seconds()
+        old = unit.old_bulk("snapshots", kit.env, seconds)
+        removed = 0 if dry_run else unit.forget_bulk("snapshots", kit.env, seconds)
+    return {"found": old, "removed": removed, "dry_run": dry_run}
+
+
+def _written(kit: Kit, digest: DigestFile, *, dry_run: bool) -> dict[str, Any]:
+    value = digest.model_dump(mode="json", by_alias=True)
+    paths = [] if dry_run else kit.reports.write(digest.kind, digest.period, value, digests.markdown(digest))
+    findings = sum(len(each.findings) for each in digest.services)
+    return {
+        "period": digest.period,
+        "services": len(digest.services),
+        "findings": findings,
+        "files": paths,
+        "dry_run": dry_run,
+    }

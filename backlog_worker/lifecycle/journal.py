@@ -1,0 +1,110 @@
+"""Merge what a journal took in while PostgreSQL was away: by dedupe key and event id, once, with a report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from backlog_worker.integrations.artifacts import write_whole
+from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.store import AutoStore, JsonlStore
+from backlog_worker.telemetry import emit
+
+PAGE = 500
+
+
+@dataclass(slots=True, kw_only=True)
+class Merged:
+    """What became of a journal: entries that are new, and those whose key somebody else had filed, with the winner."""
+
+    at: str
+    added: list[str] = field(default_factory=list)
+    known: dict[str, str] = field(default_factory=dict)
+    waiting: int = 0
+    report: str = ""
+
+
+def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
+    """Bring the journal into the backlog; None where there is nothing to bring. Raises UnreachableError.
+
+    The journal is locked meanwhile and put aside whole at the end. A crash in between is harmless: whatever was brought
+    is known by its key and its event ids when it is tried again. The live policy then judges everything once more.
+    """
+    store = kit.store
+    if not isinstance(store, AutoStore) or not store.journaled():
+        return None
+    journal = store.journal()
+    with journal.lock:
+        with store.read() as unit:
+            merged = Merged(at=unit.now().isoformat())
+        after = ""
+        while page := _page(journal, kit.env, after):
+            _brought(kit, page, merged)
+            after = page[-1].row["id"]
+        if merged.waiting:
+            return merged
+        stamp = merged.at[:19].replace(":", "")
+        aside = journal.folder.parent / "merged" / f"{kit.env}-{stamp}"
+        journal.move_to(aside)
+    folder = reports or aside
+    merged.report = str(folder / f"merge-{stamp}.json")
+    write_whole(Path(merged.report), json.dumps(asdict(merged), indent=1).encode())
+    emit("store_merged", added=len(merged.added), known=len(merged.known), report=merged.report)
+    return merged
+
+
+def held(kit: Kit) -> int | None:
+    """Return how many entries wait in the journal; None where the store has none."""
+    if not isinstance(kit.store, AutoStore):
+        return None
+    if not kit.store.journaled():
+        return 0
+    with kit.store.journal().read() as unit:
+        return sum(unit.statuses(kit.env).values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Journaled:
+    row: Mapping[str, Any]
+    events: Sequence[Any]
+    inputs: Mapping[str, Any]
+    needs: Sequence[str]
+
+
+def _page(journal: JsonlStore, env: str, after: str) -> list[_Journaled]:
+    with journal.read() as unit:
+        ids = unit.page(env, after, PAGE)
+        rows, histories = unit.rows(ids), unit.histories(ids)
+        return [
+            _Journaled(
+                row=rows[each],
+                events=histories[each],
+                inputs=unit.input_versions(each),
+                needs=unit.linked(each, "depends_on"),
+            )
+            for each in ids
+        ]
+
+
+def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
+    """Bring one page in one transaction; what our clock says is of the future waits, or times would run backwards."""
+    with kit.store.begin(actor="merge") as unit:
+        due = [each for each in page if each.events[-1].at <= unit.now()]
+        merged.waiting += len(page) - len(due)
+        keys = {each.row["dedupe_key"]: each.row["id"] for each in due}
+        known = unit.with_key(kit.env, list(keys))
+        merged.known |= {keys[key]: winner for key, winner in known.items() if winner != keys[key]}
+        new = [each for each in due if each.row["dedupe_key"] not in known]
+        unit.adopt(
+            [each.row for each in new],
+            [event for each in new for event in each.events],
+            {each.row["id"]: each.inputs for each in new},
+        )
+        unit.link([(each.row["id"], other) for each in new for other in each.needs])
+        ids = [each.row["id"] for each in new]
+        act = {"id": kit.new_id("op"), "env": kit.env, "actor": "merge", "action": "db.merge", "result": "done"}
+        if ids:
+            unit.act({**act, "subject": "", "reason": "PostgreSQL is back", "detail": {"entries": ids}})
+        intake.clear(kit, unit, list(unit.hold(ids).values()), "PostgreSQL is back")
+    merged.added += ids

@@ -1,0 +1,124 @@
+"""`auto`: PostgreSQL; while it is away, a journal that takes in new work and nothing else, until it is back.
+
+There is no second truth: nothing is dispatched, claimed, answered or settled from the journal. What it holds is merged
+by dedupe key and event id as soon as PostgreSQL answers again.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.masking import masked
+from backlog_worker.store import migrate
+from backlog_worker.store.jsonl import JsonlStore
+from backlog_worker.store.sql.connection import Clock
+from backlog_worker.store.sql.unit import Store, Unit
+from backlog_worker.telemetry import emit
+
+
+class AutoStore(Store):
+    """A PostgreSQL store with a journal beside it; `away_since` says since when the database has not answered."""
+
+    def __init__(
+        self,
+        url: str,
+        journal: Path,
+        *,
+        retry_seconds: float = 300.0,
+        prepare: Callable[[Store], object] = migrate.upgrade,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(url, clock=clock)
+        self.away_since: datetime | None = None
+        self._journal = JsonlStore(journal)
+        self._prepare = prepare
+        self._retry_seconds = retry_seconds
+        self._retry_at = 0.0
+        self._fits = self._prepared = False
+
+    @contextmanager
+    def begin(self, *, actor: str = "system") -> Iterator[Unit]:
+        """Open a transaction on PostgreSQL; raises UnreachableError while it is away."""
+        with self._reached(), super().begin(actor=actor) as unit:
+            yield unit
+
+    @contextmanager
+    def read(self) -> Iterator[Unit]:
+        """Open a transaction on PostgreSQL that only reads; raises UnreachableError while it is away."""
+        with self._reached(), super().read() as unit:
+            yield unit
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a bare connection to PostgreSQL; raises UnreachableError while it is away."""
+        try:
+            with super().connected() as opened:
+                yield opened
+        except UnreachableError as error:
+            self._lost(error)
+            raise
+
+    @contextmanager
+    def intake(self, *, actor: str = "system") -> Iterator[Unit]:
+        """Open a transaction for new work: on PostgreSQL, or on the journal while that is away.
+
+        Whoever only takes in work asks PostgreSQL again every five minutes; a worker finds out by its next tick.
+        """
+        with ExitStack() as stack:
+            unit = None
+            if self.away_since is None or time.monotonic() >= self._retry_at:
+                with suppress(UnreachableError):
+                    unit = stack.enter_context(self.begin(actor=actor))
+            yield unit or stack.enter_context(self.journal().begin(actor=actor))
+
+    def journal(self) -> JsonlStore:
+        """Return the journal, with its schema and the definitions of the project in force in it."""
+        if not self._prepared or self._journal.empty():
+            self._prepare(self._journal)
+            self._prepared = True
+        return self._journal
+
+    def journaled(self) -> bool:
+        """Return whether the journal holds work that is not merged yet; opens nothing where nothing was written."""
+        if self._journal.empty():
+            return False
+        with self._journal.read() as unit:
+            return bool(unit.value("SELECT count(*) FROM entries"))
+
+    def close(self) -> None:
+        """Give every connection back."""
+        super().close()
+        self._journal.close()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            if not self._fits:
+                self._check()
+            yield
+        except UnreachableError as error:
+            self._lost(error)
+            raise
+        if self.away_since is not None:
+            emit("store_returned", seconds=round((datetime.now(UTC) - self.away_since).total_seconds(), 1))
+            self.away_since = None
+
+    def _check(self) -> None:
+        """Make sure that this release knows the schema, before the first word to a database that was away."""
+        plain = Store(self.url)
+        try:
+            migrate.fitting(plain)
+        finally:
+            plain.close()
+        self._fits = True
+
+    def _lost(self, error: UnreachableError) -> None:
+        if self.away_since is None:
+            self.away_since = datetime.now(UTC)
+            emit("store_fallback", database=masked(self.url), journal=str(self._journal.folder), error=str(error))
+        self._retry_at = time.monotonic() + self._retry_seconds

@@ -1,0 +1,382 @@
+"""A backlog in two files that a person can read: `items.jsonl` and `events.jsonl`, both only ever added to.
+
+The same SQL as everywhere runs on SQLite in memory, which is what the files say. A transaction appends its events, then
+a line for every row that it changed, then a line that commits both; without that line nothing of it counts. One file
+lock lets one process write at a time, and each reads first what others wrote. The last line of an id is the one that
+counts. `compact` writes the files anew, and a redo note makes the two renames one.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock
+from sqlalchemy.engine import Connection
+
+from backlog_worker.domain.errors import Finding, InvalidFileError, UsageError
+from backlog_worker.store import migrate
+from backlog_worker.store.sql import connection
+from backlog_worker.store.sql.connection import Clock
+from backlog_worker.store.sql.dialect import METADATA, kind_of
+from backlog_worker.store.sql.unit import Store, Unit
+from backlog_worker.telemetry import emit
+
+FORMAT = "backlog-worker/jsonl@1"
+ITEMS, EVENTS, REDO = "items.jsonl", "events.jsonl", "compaction.json"
+LOCK_SECONDS = 60
+_TABLES = tuple(METADATA.tables)
+_KEYS = {name: tuple(column.name for column in table.primary_key) for name, table in METADATA.tables.items()}
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+class JsonlStore(Store):
+    """A store in a folder; safe for several processes of one machine, not for a network file system."""
+
+    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
+        super().__init__("memory://", clock=clock)
+        self.url = f"jsonl://{folder}"
+        self.folder = folder
+        self._alone = connection.FORKING
+        self._generation = -1
+        self._items = self._events = 0  # how much of each file is in memory
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.lock = FileLock(folder / "lock", timeout=LOCK_SECONDS)
+
+    @contextmanager
+    def begin(self, *, actor: str = "system") -> Iterator[Unit]:
+        """Open a transaction that writes; it is in the files, synced, before it counts in memory."""
+        with self._alone, self.lock:
+            self._catch_up(writes=True)
+            with connection.opened(self.engine, writes=True) as opened:
+                unit = Unit(opened, self.dialect)
+                unit.actor = actor
+                yield unit
+                unit.flush()
+                self._append(opened)
+                self._counted(unit)
+
+    @contextmanager
+    def read(self) -> Iterator[Unit]:
+        """Open a transaction that only reads, over everything that was committed before."""
+        with self._alone:
+            with self.lock:
+                self._catch_up(writes=False)
+            with super().read() as unit:
+                yield unit
+
+    @contextmanager
+    def connected(self) -> Iterator[Connection]:
+        """Open a bare connection, for migrations; a schema that changed is written to the files."""
+        with self._alone, self.lock:
+            self._catch_up(writes=True)
+            with super().connected() as opened:
+                before = _revision(opened)
+                yield opened
+                changed = _revision(opened) != before
+            if changed:
+                self._watch()
+                self._rewrite()
+
+    def compact(self) -> tuple[int, int]:
+        """Write the files anew with the last line of every id; returns their size before and after, in bytes."""
+        with self._alone, self.lock:
+            self._catch_up(writes=True)
+            before = self._items + self._events
+            self._rewrite()
+            return before, self._items + self._events
+
+    def backup(self, path: Path) -> None:
+        """Copy both files into a new folder, as they stand after a whole transaction."""
+        if path.exists():
+            message = f"{path} is there already"
+            raise UsageError(message, hint="name a new folder")
+        with self._alone, self.lock:
+            self._catch_up(writes=True)
+            path.mkdir(parents=True)
+            for name in (EVENTS, ITEMS):
+                if (self.folder / name).exists():
+                    shutil.copyfile(self.folder / name, path / name)
+
+    def empty(self) -> bool:
+        """Return whether nothing was ever written here, without opening it."""
+        return not (self.folder / ITEMS).exists()
+
+    def move_to(self, folder: Path) -> None:
+        """Put the files aside whole, and begin anew; the caller holds the lock."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (EVENTS, ITEMS):
+            (self.folder / name).replace(folder / name)
+        self._reset()
+
+    def _catch_up(self, *, writes: bool) -> None:
+        """Read what others have committed since; a writer cuts off what nobody committed, and says so."""
+        self._finish_compaction()
+        path = self.folder / ITEMS
+        if not path.exists():
+            if self._generation >= 0:
+                self._reset()
+            return
+        with path.open("rb") as items:
+            header = self._header(items)
+            if header["generation"] != self._generation:
+                self._reset()
+                self._build(header)
+                self._items = items.tell()
+            items.seek(self._items)
+            self._apply(items)
+        if writes:
+            self._cut(ITEMS, self._items)
+            self._cut(EVENTS, self._events)
+
+    def _header(self, items: BinaryIO) -> dict[str, Any]:
+        line = items.readline()
+        try:
+            header = json.loads(line)
+        except ValueError:
+            header = None
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise self._wrong(1, "the first line is no header of a backlog", "restore the file from a backup")
+        return header
+
+    def _build(self, header: Mapping[str, Any]) -> None:
+        with super().connected() as opened:
+            memory: Any = opened.connection.driver_connection
+            memory.deserialize(_schema(int(header["revision"])))
+        self._watch()
+        self._generation = int(header["generation"])
+
+    def _watch(self) -> None:
+        """Let every change of a row be noticed, whatever statement makes it."""
+        with super().connected() as opened:
+            raw = opened.connection.cursor()
+            raw.execute("CREATE TEMP TABLE IF NOT EXISTS capturing (live INTEGER)")
+            raw.execute("CREATE TEMP TABLE IF NOT EXISTS changed (name TEXT, place INTEGER)")
+            raw.execute("CREATE TEMP TABLE IF NOT EXISTS gone (name TEXT, id TEXT)")
+            raw.execute("DELETE FROM capturing")
+            raw.execute("INSERT INTO capturing VALUES (1)")
+            there = {row[0] for row in raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
+            for table in (name for name in _TABLES if name in there):
+                for statement in _triggers(table):
+                    raw.execute(statement)
+
+    def _apply(self, items: BinaryIO) -> None:
+        """Read whole transactions from where we are; what comes after the last commit is not ours to believe."""
+        waiting: list[dict[str, Any]] = []
+        at = items.tell()
+        with super().connected() as opened:
+            raw = opened.connection.cursor()
+            for line in items:
+                at += len(line)
+                value = self._line(line, last=not line.endswith(b"\n"))
+                if value is None:
+                    break
+                if "commit" not in value:
+                    waiting.append(value)
+                    continue
+                self._transaction(raw, waiting, int(value["events"]))
+                waiting = []
+                self._items = at
+
+    def _line(self, line: bytes, *, last: bool) -> dict[str, Any] | None:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            if last:
+                return None  # torn: whoever wrote it died before the commit
+            number = (self.folder / ITEMS).read_bytes().count(b"\n", 0, self._items) + 1
+            hint = "restore the file from a backup, or remove what was written into it by hand"
+            raise self._wrong(number, "a line at or after this one is no JSON", hint) from None
+        return value if isinstance(value, dict) else None
+
+    def _transaction(self, raw: Any, lines: Sequence[Mapping[str, Any]], events: int) -> None:  # noqa: ANN401 - the driver's cursor
+        raw.execute("BEGIN IMMEDIATE")
+        raw.execute("UPDATE capturing SET live = 0")
+        with (self.folder / EVENTS).open("rb") as file:
+            file.seek(self._events)
+            for line in file.read(events - self._events).splitlines():
+                _put(raw, "events", json.loads(line))
+        known = [each for each in lines if each.get("table") in _KEYS]
+        for each in known:
+            if "put" in each:
+                _put(raw, each["table"], each["put"])
+        for each in known:
+            if "gone" in each:
+                key = _KEYS[each["table"]]
+                values = [_stored(each["table"], name, each["gone"][name]) for name in key]
+                raw.execute(f"DELETE FROM {each['table']} WHERE {' AND '.join(f'{n} IS ?' for n in key)}", values)
+        raw.execute("UPDATE capturing SET live = 1")
+        raw.execute("COMMIT")
+        self._events = events
+
+    def _append(self, opened: Connection) -> None:
+        raw = opened.connection.cursor()
+        events, rows = [], []
+        for table, place in raw.execute("SELECT DISTINCT name, place FROM changed ORDER BY name, place").fetchall():
+            found = _row(raw, table, place)
+            if found is not None and table == "events":
+                events.append(found)
+            elif found is not None:
+                rows.append({"table": table, "put": found})
+        for table, key in raw.execute("SELECT DISTINCT name, id FROM gone").fetchall():
+            names = json.loads(key)
+            where = " AND ".join(f"{name} IS ?" for name in names)
+            if not raw.execute(f"SELECT 1 FROM {table} WHERE {where}", list(names.values())).fetchone():
+                rows.append({"table": table, "gone": {name: _shown(table, name, v) for name, v in names.items()}})
+        raw.execute("DELETE FROM changed")
+        raw.execute("DELETE FROM gone")
+        if not events and not rows:
+            return
+        if events:
+            self._events += self._written(EVENTS, [_line_of(event) for event in events])
+        rows.append({"commit": datetime.now(UTC).isoformat(timespec="milliseconds"), "events": self._events})
+        self._items += self._written(ITEMS, [_line_of(row) for row in rows])
+
+    def _written(self, name: str, lines: Sequence[bytes]) -> int:
+        content = b"".join(lines)
+        with (self.folder / name).open("ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        return len(content)
+
+    def _cut(self, name: str, size: int) -> None:
+        path = self.folder / name
+        over = path.stat().st_size - size if path.exists() else 0
+        if over > 0:
+            emit("journal_torn", file=str(path), bytes=over)
+            os.truncate(path, size)
+
+    def _rewrite(self) -> None:
+        """Write both files aside, note that, rename them; a crash at any point leaves the old pair or the new one."""
+        with super().connected() as opened:
+            raw = opened.connection.cursor()
+            header = {"format": FORMAT, "revision": _revision(opened), "generation": max(self._generation, 0) + 1}
+            events = self._aside(EVENTS, (_line_of(row) for row in _rows(raw, "events")))
+            lines = [_line_of(header)]
+            for table in _TABLES:
+                if table != "events":
+                    lines += [_line_of({"table": table, "put": row}) for row in _rows(raw, table)]
+            lines.append(_line_of({"commit": datetime.now(UTC).isoformat(timespec="milliseconds"), "events": events}))
+            items = self._aside(ITEMS, iter(lines))
+        self._written(REDO, [_line_of({"items": items, "events": events})])
+        self._finish_compaction()
+        self._generation, self._items, self._events = int(str(header["generation"])), items, events
+
+    def _aside(self, name: str, lines: Iterator[bytes]) -> int:
+        with (self.folder / f"{name}.new").open("wb") as file:
+            size = sum(file.write(line) for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        return size
+
+    def _finish_compaction(self) -> None:
+        redo = self.folder / REDO
+        if not redo.exists():
+            return
+        try:
+            json.loads(redo.read_bytes())
+        except ValueError:  # the note itself is torn: nothing was renamed yet
+            redo.unlink()
+            return
+        for name in (EVENTS, ITEMS):
+            aside = self.folder / f"{name}.new"
+            if aside.exists():
+                aside.replace(self.folder / name)
+        folder = os.open(self.folder, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+        redo.unlink()
+
+    def _reset(self) -> None:
+        self.engine.dispose()
+        self._generation, self._items, self._events = -1, 0, 0
+
+    def _wrong(self, line: int, text: str, hint: str) -> InvalidFileError:
+        return InvalidFileError([Finding(code="BW601", text=text, file=str(self.folder / ITEMS), line=line, hint=hint)])
+
+
+@lru_cache(maxsize=8)
+def _schema(revision: int) -> bytes:
+    """Return an empty database of a revision, made once in a process."""
+    store = Store("memory://")
+    with store.connected() as opened:
+        migrate.build(opened, revision)
+        memory: Any = opened.connection.driver_connection
+        made: bytes = memory.serialize()
+    store.close()
+    return made
+
+
+def _revision(opened: Connection) -> int:
+    raw = opened.connection.cursor()
+    if not raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+        return 0
+    found = raw.execute("SELECT version_num FROM alembic_version").fetchone()
+    return int(found[0]) if found else 0
+
+
+def _triggers(table: str) -> Iterator[str]:
+    key = ", ".join(f"'{name}', OLD.{name}" for name in _KEYS[table])
+    live = "WHEN (SELECT live FROM capturing) = 1"
+    for verb in ("INSERT", "UPDATE"):
+        yield (
+            f"CREATE TEMP TRIGGER IF NOT EXISTS {verb}_{table} AFTER {verb} ON main.{table} {live}"
+            f" BEGIN INSERT INTO changed VALUES ('{table}', NEW.rowid); END"
+        )
+    yield (
+        f"CREATE TEMP TRIGGER IF NOT EXISTS delete_{table} AFTER DELETE ON main.{table} {live}"
+        f" BEGIN INSERT INTO gone VALUES ('{table}', json_object({key})); END"
+    )
+
+
+def _put(raw: Any, table: str, row: Mapping[str, Any]) -> None:  # noqa: ANN401 - the driver's cursor
+    """Insert a row, or put it in place of an older one; columns that this release does not know are left out."""
+    known = [name for name in row if name in METADATA.tables[table].c]
+    marks = ", ".join("?" for _ in known)
+    values = [_stored(table, name, row[name]) for name in known]
+    raw.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(known)}) VALUES ({marks})", values)
+
+
+def _row(raw: Any, table: str, place: int) -> dict[str, Any] | None:  # noqa: ANN401 - the driver's cursor
+    found = raw.execute(f"SELECT * FROM {table} WHERE rowid = ?", (place,)).fetchone()
+    return None if found is None else _named(raw, table, found)
+
+
+def _rows(raw: Any, table: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - the driver's cursor
+    if raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone():
+        order = ", ".join(_KEYS[table])
+        for row in raw.execute(f"SELECT * FROM {table} ORDER BY {order}"):
+            yield _named(raw, table, row)
+
+
+def _named(raw: Any, table: str, row: Sequence[Any]) -> dict[str, Any]:  # noqa: ANN401 - the driver's cursor
+    return {
+        head[0]: _shown(table, head[0], value)
+        for head, value in zip(raw.description, row, strict=True)
+        if value is not None
+    }
+
+
+def _shown(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
+    """Return a value as a person reads it: moments in ISO 8601, JSON as JSON."""
+    kind = kind_of(table, name)
+    if kind == "moment" and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    return json.loads(value) if kind == "data" and isinstance(value, str) else value
+
+
+def _stored(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
+    kind = kind_of(table, name)
+    if kind == "moment" and isinstance(value, str):
+        return datetime.fromisoformat(value).timestamp()
+    return _ENCODER.encode(value) if kind == "data" and value is not None else value
+
+
+def _line_of(value: Mapping[str, Any]) -> bytes:
+    return (_ENCODER.encode(value) + "\n").encode()

@@ -1,0 +1,106 @@
+"""The tables of what was done, kept, sealed and told: retirement, redactions, seals, operations, tokens, alerts."""
+
+import sqlalchemy as sa
+
+from backlog_worker.store.sql.columns import METADATA, MOMENT, data, moment, partial, text
+
+# What left the backlog: its key stays taken, and its history is kept until `evidence_until`.
+retired = sa.Table(
+    "retired",
+    METADATA,
+    sa.Column("env", sa.Text, primary_key=True),
+    sa.Column("dedupe_key", sa.Text, primary_key=True),
+    *(text(name) for name in ("entry_id", "status", "hash")),
+    sa.Column("seq", sa.Integer, nullable=False),
+    moment("at", nullable=False),
+    moment("evidence_until", nullable=False),
+    text("legal_hold", default=""),
+    sa.Index("retired_by_entry", "entry_id", unique=True),
+    sa.Index("retired_by_end", "evidence_until"),
+)
+
+redactions = sa.Table(
+    "redactions",
+    METADATA,
+    sa.Column("entry_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    moment("at", nullable=False),
+    *(text(name) for name in ("actor", "reason")),
+    data("fields", "[]"),
+)
+
+seals = sa.Table(
+    "seals",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    moment("at", nullable=False),
+    moment("since", nullable=False),
+    *(sa.Column(name, sa.Integer, nullable=False) for name in ("entries", "events")),
+    *(text(name) for name in ("root", "prev", "hash")),
+    sa.Index("seals_by_time", "at", unique=True),
+)
+
+seal_heads = sa.Table(
+    "seal_heads",
+    METADATA,
+    sa.Column("seal_id", sa.Text, primary_key=True),
+    sa.Column("entry_id", sa.Text, primary_key=True),
+    sa.Column("seq", sa.Integer, nullable=False),
+    text("hash"),
+)
+
+# Acts that are no change of one entry, and every attempt that was refused.
+operations = sa.Table(
+    "operations",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    text("env"),
+    moment("at", nullable=False),
+    *(text(name) for name in ("actor", "action", "result")),
+    *(text(name, default="") for name in ("subject", "reason")),
+    data("detail", "{}"),
+    sa.CheckConstraint("result IN ('done', 'failed', 'denied')", name="operations_result_known"),
+    sa.Index("operations_by_time", "env", "at"),
+    sa.Index("operations_by_action", "env", "action", "at"),
+)
+
+tokens = sa.Table(
+    "tokens",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *(text(name) for name in ("env", "name", "role", "hash", "created_by")),
+    data("scopes", "[]"),
+    moment("created_at", nullable=False),
+    *(moment(name) for name in ("expires_at", "used_at", "revoked_at")),
+    text("revoked_by", nullable=True),
+)
+
+alerts = sa.Table(
+    "alerts",
+    METADATA,
+    sa.Column("id", sa.Text, primary_key=True),
+    *(text(name) for name in ("env", "rule")),
+    text("words", default=""),
+    data("notify", "[]"),
+    moment("since", nullable=False),
+    *(moment(name) for name in ("fired_at", "resolved_at", "acked_at")),
+    *(text(name, nullable=True) for name in ("acked_by", "reason")),
+    partial("alerts_open", "env", "rule", where="resolved_at IS NULL", unique=True),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    METADATA,
+    sa.Column("env", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("at", MOMENT, primary_key=True),
+    data("data", "{}"),
+)
+
+# The schema's own history: the lowest revision whose release can still work on this schema.
+schema_revisions = sa.Table(
+    "schema_revisions",
+    METADATA,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("works_from", sa.Integer, nullable=False),
+)

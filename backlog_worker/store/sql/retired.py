@@ -1,0 +1,196 @@
+"""What leaves: entries that are final and past retention, and the bulk data of runs; the history has a time of its own.
+
+A retired entry keeps its dedupe key taken, so that nothing is done twice because its row is gone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from backlog_worker.domain.entry import FINAL, Change
+from backlog_worker.domain.events import Event
+from backlog_worker.store.sql.entries import LISTED
+from backlog_worker.store.sql.search import Search
+from backlog_worker.store.sql.statements import Row
+
+_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
+# What goes with the row of an entry; events, redactions, seals and spending stay.
+_BELONGINGS = (
+    ("receipts", "entry_id"),
+    ("stages", "entry_id"),
+    ("entry_inputs", "entry_id"),
+    ("reviews", "entry_id"),
+    ("outbox", "entry_id"),
+    ("results", "entry_id"),
+    ("links", "from_id"),
+    ("runs", "entry_id"),
+    ("entries", "id"),
+)
+_RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold"
+# kind -> the condition on what is old, of tables that hold the bulk of runs
+BULK: Mapping[str, tuple[str, str]] = {
+    "logs": ("log_chunks", "at < {past}"),
+    "receipts": ("receipts", "decision_id IN (SELECT id FROM decisions WHERE env = :env AND at < {past})"),
+    "snapshots": ("snapshots", "env = :env AND at < {past}"),
+    "results": ("results", "env = :env AND until < {past}"),
+    "writebacks": ("outbox", "status IN ('sent', 'given_up') AND put_at < {past} AND entry_id = ''"),
+}
+
+
+class Retired(Search):
+    """Verbs of what leaves the backlog."""
+
+    def retirable(self, env: str, seconds: float, most: int) -> list[str]:
+        """Return entries that have been final for longer than *seconds*, oldest first.
+
+        One under a legal hold, with an open review, or on which something open depends, is not among them.
+        """
+        text = (
+            f"SELECT id FROM entries e WHERE env = :env AND status IN ({_FINAL}) AND changed_at < {self.past()}"
+            " AND legal_hold = '' AND NOT EXISTS (SELECT 1 FROM reviews r WHERE r.entry_id = e.id"
+            " AND r.answer IS NULL) AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.entry_id = e.id"
+            " AND o.status = 'due') AND NOT EXISTS (SELECT 1 FROM links l JOIN entries o ON o.id = l.from_id"
+            f" WHERE l.to_id = e.id AND o.status NOT IN ({_FINAL})) ORDER BY changed_at LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, env=env, seconds=seconds, most=most)]
+
+    def retire(self, entry_ids: Sequence[str], reason: str, evidence: float) -> list[str]:
+        """Take held final entries out of the backlog, each with its last event; returns their ids.
+
+        Their histories stay for *evidence* seconds more, and their keys for good.
+        """
+        chosen = [self.held[each] for each in entry_ids if each in self.held]
+        going = [held for held in chosen if held.entry.status in FINAL and not held.entry.legal_hold]
+        for held in going:
+            self._event(held, Change.RETIRED, {"reason": reason, "status": str(held.entry.status)}, None)
+        self.flush()
+        until = f"{{now}} + {self._seconds_of(':seconds')}"
+        text = (
+            "INSERT INTO retired (env, dedupe_key, entry_id, status, seq, hash, at, evidence_until) SELECT e.env,"
+            f" e.dedupe_key, e.id, e.status, e.seq, v.hash, {{now}}, {until} FROM entries e"
+            " JOIN events v ON v.entry_id = e.id AND v.seq = e.seq WHERE e.id {ids}"
+        )
+        ids = self.dialect.bind([held.entry.id for held in going])
+        self.run(text, ids=ids, seconds=evidence)
+        runs = "DELETE FROM log_chunks WHERE run_id IN (SELECT id FROM runs WHERE entry_id {ids})"
+        self.count(runs, ids=ids)
+        for table, column in _BELONGINGS:
+            self.count(f"DELETE FROM {table} WHERE {column} {{ids}}", ids=ids)
+        return [self.held.pop(held.entry.id).entry.id for held in going]
+
+    def retired(self, entry_id: str) -> Row | None:
+        """Return what is left of one retired entry."""
+        rows = self.select("retired", f"SELECT {_RETIRED} FROM retired WHERE entry_id = :entry", entry=entry_id)
+        return rows[0] if rows else None
+
+    def hold_retired(self, entry_id: str, words: str) -> bool:
+        """Put a legal hold on the history of a retired entry, or take it off; False where there is none."""
+        text = "UPDATE retired SET legal_hold = :words WHERE entry_id = :entry"
+        return bool(self.count(text, entry=entry_id, words=words))
+
+    def outlived(self, env: str, most: int) -> list[str]:
+        """Return retired entries whose evidence is past its time and under no legal hold."""
+        text = (
+            "SELECT entry_id FROM retired r WHERE env = :env AND legal_hold = '' AND evidence_until < {now}"
+            " AND EXISTS (SELECT 1 FROM events v WHERE v.entry_id = r.entry_id AND v.seq = 1)"
+            " ORDER BY evidence_until LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, env=env, most=most)]
+
+    def forget_histories(self, entry_ids: Sequence[str]) -> int:
+        """Remove the events of retired entries; a trigger refuses it before their time."""
+        return self.count("DELETE FROM events WHERE entry_id {ids}", ids=self.dialect.bind(entry_ids))
+
+    def old_bulk(self, kind: str, env: str, seconds: float) -> int:
+        """Count what of one kind of bulk data is older than *seconds*; what a legal hold covers is not counted."""
+        table, where = BULK[kind]
+        text = f"SELECT count(*) FROM {table} WHERE {self._bulk(kind, where)}"
+        return int(self.value(text, **self._bulk_values(text, env, seconds)))
+
+    def forget_bulk(self, kind: str, env: str, seconds: float) -> int:
+        """Remove what of one kind of bulk data is older than *seconds*; records, histories and outputs stay."""
+        table, where = BULK[kind]
+        text = f"DELETE FROM {table} WHERE {self._bulk(kind, where)}"
+        removed = self.count(text, **self._bulk_values(text, env, seconds))
+        if kind == "receipts":
+            self.count(f"DELETE FROM decisions WHERE env = :env AND at < {self.past()}", env=env, seconds=seconds)
+        return removed
+
+    def artifacts_kept(self, digests: Sequence[str]) -> set[str]:
+        """Return which artifacts some stage or stored result still names."""
+        text = "SELECT artifacts FROM {table} WHERE CAST(artifacts AS text) <> '[]'"
+        found: set[str] = set()
+        for table in ("stages", "results"):
+            for row in self.select(table, text.replace("{table}", table)):
+                found |= {str(each["sha256"]) for each in row["artifacts"]}
+        return found & set(digests)
+
+    def page(self, env: str, after: str, most: int) -> list[str]:
+        """Return ids of entries, retired ones too, in the order of their ids, from a cursor on."""
+        text = (
+            "SELECT id FROM (SELECT id FROM (SELECT id FROM entries WHERE env = :env AND id > :after ORDER BY id"
+            " LIMIT :most) a UNION ALL SELECT id FROM (SELECT entry_id AS id FROM retired WHERE env = :env"
+            " AND entry_id > :after ORDER BY entry_id LIMIT :most) b) c ORDER BY id LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, env=env, after=after, most=most)]
+
+    def rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows of entries as they stand, by id, without locking them."""
+        text = f"SELECT {LISTED} FROM entries WHERE id {{ids}}"
+        found = self.select("entries", text, ids=self.dialect.bind(entry_ids))
+        return {row["id"]: row for row in found}
+
+    def retired_rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
+        """Return what is left of retired entries, by id."""
+        text = f"SELECT {_RETIRED} FROM retired WHERE entry_id {{ids}}"
+        return {row["entry_id"]: row for row in self.select("retired", text, ids=self.dialect.bind(entry_ids))}
+
+    def orphans(self, most: int) -> list[str]:
+        """Return histories that belong to no entry, live or retired: somebody removed the row."""
+        self.plan_freely()
+        text = (
+            "SELECT v.entry_id FROM events v WHERE v.seq = 1 AND NOT EXISTS (SELECT 1 FROM entries e"
+            " WHERE e.id = v.entry_id) AND NOT EXISTS (SELECT 1 FROM retired r WHERE r.entry_id = v.entry_id)"
+            " LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, most=most)]
+
+    def restore(self, row: Mapping[str, Any], *, missing: bool) -> None:
+        """Write an entry's row as its history gives it; the only write without an event, for `audit rebuild`."""
+        if missing:
+            self.insert("entries", [row])
+            return
+        values = {name: value for name, value in row.items() if name != "id"}
+        self.update("entries", [{**values, "id__": row["id"]}], "entries.id = r.id__")
+
+    def adopt(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        events: Sequence[Event],
+        inputs: Mapping[str, Mapping[str, object]],
+    ) -> None:
+        """Take in entries that another store filed, with their histories as they are; known keys and events stay."""
+        self.insert("entries", rows, "ON CONFLICT DO NOTHING")
+        listed = [{name: getattr(event, name) for name in event.__dataclass_fields__} for event in events]
+        self.insert("events", listed, "ON CONFLICT DO NOTHING")
+        kept = [
+            {"entry_id": entry_id, "sha256": sha, "value": value}
+            for entry_id, versions in inputs.items()
+            for sha, value in versions.items()
+        ]
+        self.insert("entry_inputs", kept, "ON CONFLICT DO NOTHING")
+
+    def past(self) -> str:
+        """Return the moment :seconds before now, in SQL."""
+        return f"{{now}} - {self._seconds_of(':seconds')}"
+
+    def _bulk(self, kind: str, where: str) -> str:
+        held = (
+            " AND run_id NOT IN (SELECT r.id FROM runs r JOIN entries e ON e.id = r.entry_id WHERE e.legal_hold <> '')"
+        )
+        return where.replace("{past}", self.past()) + (held if kind == "logs" else "")
+
+    def _bulk_values(self, text: str, env: str, seconds: float) -> dict[str, object]:
+        return {"seconds": seconds} | ({"env": env} if ":env" in text else {})
+
+    def _seconds_of(self, value: str) -> str:
+        return f"make_interval(secs => {value})" if self.dialect.name == "postgresql" else value
