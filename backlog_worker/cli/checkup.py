@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from backlog_worker import settings, wiring
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
-from backlog_worker.lifecycle import Kit, watch
+from backlog_worker.lifecycle import Kit, journal, watch
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
 
 LATE_SECONDS = 30.0
+SEAL_SECONDS = 2 * 86_400.0  # a day, and a day to notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,7 @@ def _database(given: Settings) -> Iterator[Finding]:
     try:
         kit = wiring.kit_of(given)
         yield from _backlog(kit)
+        yield from _proof(kit, given)
     except BacklogError as error:
         yield Finding(check="policy", found=str(error), repair=error.hint, bad=True)
 
@@ -107,6 +109,24 @@ def _durable(store: Store) -> Iterator[Finding]:
             mode, sync = unit.value("PRAGMA journal_mode"), unit.value("PRAGMA synchronous")
             wrong = mode != "wal" or int(sync) < 2  # noqa: PLR2004 - FULL is 2
             yield Finding(check="database durability", found=f"{mode}, synchronous {sync}", bad=wrong)
+
+
+def _proof(kit: Kit, given: Settings) -> Iterator[Finding]:
+    """Look at the journal and at the last seal."""
+    held = journal.held(kit)
+    if held is not None:
+        repair = "backlog-worker db merge, or let a worker's sweep do it" if held else ""
+        yield Finding(check="journal", found=f"{held} entries wait to be merged", repair=repair, bad=bool(held))
+    with kit.store.read() as unit:
+        last, now, old = unit.last_seal(), unit.now(), unit.first_event_at()
+    since = last["at"] if last else old or now
+    late = (now - since).total_seconds() > SEAL_SECONDS
+    found = f"{last['at']:%Y-%m-%d %H:%MZ}" if last else "none yet"
+    repair = "backlog-worker audit seal; is beat running?" if late else ""
+    yield Finding(check="last seal", found=found, repair=repair, bad=late)
+    pepper = given.folder / "state" / "token_pepper"
+    if pepper.exists() and pepper.stat().st_mode & 0o077:
+        yield Finding(check="token pepper", found="others can read it", repair=f"chmod 600 {pepper}", bad=True)
 
 
 def _backlog(kit: Kit) -> Iterator[Finding]:

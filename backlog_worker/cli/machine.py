@@ -56,7 +56,7 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
         written.append(path)
     schemas = folder / "state" / "schemas"
     schemas.mkdir(parents=True, exist_ok=True)
-    for kind in ("policy", "pipeline", "agent"):
+    for kind in ("policy", "pipeline", "agent", "digest"):
         (schemas / f"{kind}.json").write_text(json.dumps(schema_of(kind), indent=1))
     ignore = folder / ".gitignore"
     if not ignore.exists():

@@ -13,7 +13,7 @@ from typing import Any
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from backlog_worker.domain.errors import InvalidInputError, RefusedError
+from backlog_worker.domain.errors import InvalidInputError, UnauthenticatedError
 from backlog_worker.domain.trigger import Event
 
 BYTES_MAX = 1_000_000
@@ -23,7 +23,7 @@ EVENTS = frozenset({"push", "pull_request"})
 def verified(secret: str, body: bytes, headers: Mapping[str, str]) -> str:
     """Check that a message was signed with *secret*; returns the id of the delivery.
 
-    Raises RefusedError for a wrong or missing signature. Headers are named in lower case.
+    Raises UnauthenticatedError for a wrong or missing signature. Headers are named in lower case.
     """
     if len(body) > BYTES_MAX:
         message = f"the message has {len(body)} bytes, at most {BYTES_MAX} are taken"
@@ -43,7 +43,7 @@ def verified(secret: str, body: bytes, headers: Mapping[str, str]) -> str:
     elif "x-gitlab-token" in headers and hmac.compare_digest(headers["x-gitlab-token"].encode(), secret.encode()):
         return headers.get("x-gitlab-event-uuid") or hashlib.sha256(body).hexdigest()
     message = "the signature of the message is missing or wrong"
-    raise RefusedError(message)
+    raise UnauthenticatedError(message)
 
 
 def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:

@@ -23,6 +23,7 @@ class Book:
     env: str
     _parsed: "OrderedDict[str, Policy | Pipeline]" = field(default_factory=OrderedDict)
     findings: dict[str, InvalidFileError] = field(default_factory=dict)
+    unread: bool = True  # this process has not looked at the files yet
 
     def policy(self, unit: Unit) -> Policy:
         """Return the policy in force; raises ConflictError where there is none."""
@@ -82,6 +83,7 @@ def reload(store: Store, book: Book, definitions: Definitions, *, author: str, f
     At the first look a file becomes live when its content was never seen before: a host with old files cannot bring
     an old policy back. Afterwards every change of a file is a person's act.
     """
+    first = first or book.unread  # a process that started while its database was away looks for the first time now
     if not first and not definitions.changed():
         return []
     applied: list[str] = []
@@ -91,6 +93,7 @@ def reload(store: Store, book: Book, definitions: Definitions, *, author: str, f
             name = _applied(unit, book, each, live, first=first, author=author)
             if name:
                 applied.append(name)
+    book.unread = False
     return applied
 
 

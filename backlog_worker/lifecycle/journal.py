@@ -34,8 +34,10 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
     store = kit.store
     if not isinstance(store, AutoStore) or not store.journaled():
         return None
-    journal = store.journal()
-    with journal.lock:
+    with store.exclusively():
+        if not store.journaled():
+            return None  # somebody else was first
+        journal = store.journal()
         with store.read() as unit:
             merged = Merged(at=unit.now().isoformat())
         after = ""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInputError, NotAllowedError, NotFoundError
+from backlog_worker.domain.masking import masked_value
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
 from backlog_worker.lifecycle import Kit, alerts, audit, digests, evidence, generate, operate, retire, watch
@@ -191,7 +192,7 @@ def _recorded(
         "subject": str(getattr(given, "id", "")),
         "reason": str(getattr(given, "reason", "")),
         "result": result,
-        "detail": {name: each for name, each in detail.items() if name not in {"entries", "overdue"}},
+        "detail": {name: masked_value(each) for name, each in detail.items() if name not in {"entries", "overdue"}},
     }
     with kit.store.begin(actor=caller.name) as unit:
         unit.act(row)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backlog_worker.domain import template, trigger
-from backlog_worker.domain.errors import NotFoundError, RefusedError
+from backlog_worker.domain.errors import NotFoundError, UnauthenticatedError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.integrations import webhooks
@@ -31,7 +31,7 @@ def scheduled(kit: Kit) -> list[Filed]:
 def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> list[Filed]:
     """Take a signed message for a pipeline and file what its triggers make of it; a repeated delivery is filed once.
 
-    Raises NotFoundError where the pipeline takes no message, RefusedError where none of its secrets signed this one.
+    Raises NotFoundError where the pipeline takes no message, UnauthenticatedError where none of its secrets signed it.
     """
     with kit.store.read() as unit:
         pipeline, now = kit.book.pipeline(unit, name), unit.now()
@@ -52,14 +52,14 @@ def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> li
 
 def _verified(kit: Kit, waiting: list[TriggerFile], body: bytes, headers: Mapping[str, str]) -> str:
     names = sorted({name for each in waiting for name in template.secrets_in(each.secret or "")})
-    refusal = RefusedError(f"none of the secrets {', '.join(names)} is set here")
+    refusal = UnauthenticatedError(f"none of the secrets {', '.join(names)} is set here")
     for name in names:
         secret = kit.secrets(name)
         if not secret:
             continue
         try:
             return webhooks.verified(secret, body, headers)
-        except RefusedError as error:
+        except UnauthenticatedError as error:
             refusal = error
     emit("delivery_refused", error=str(refusal))
     raise refusal

@@ -6,7 +6,7 @@ by dedupe key and event id as soon as PostgreSQL answers again.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +74,10 @@ class AutoStore(Store):
             if self.away_since is None or time.monotonic() >= self._retry_at:
                 with suppress(UnreachableError):
                     unit = stack.enter_context(self.begin(actor=actor))
-            yield unit or stack.enter_context(self.journal().begin(actor=actor))
+            if unit is None:  # a merge must not take the journal away between its being looked at and written
+                stack.enter_context(self.exclusively())
+                unit = stack.enter_context(self.journal().begin(actor=actor))
+            yield unit
 
     def journal(self) -> JsonlStore:
         """Return the journal, with its schema and the definitions of the project in force in it."""
@@ -89,6 +92,10 @@ class AutoStore(Store):
             return False
         with self._journal.read() as unit:
             return bool(unit.value("SELECT count(*) FROM entries"))
+
+    def exclusively(self) -> AbstractContextManager[None]:
+        """Keep everybody else out of the journal, over several transactions."""
+        return self._journal.exclusively()
 
     def close(self) -> None:
         """Give every connection back."""

@@ -9,6 +9,7 @@ counts. `compact` writes the files anew, and a redo note makes the two renames o
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ class JsonlStore(Store):
         super().__init__("memory://", clock=clock)
         self.url = f"jsonl://{folder}"
         self.folder = folder
-        self._alone = connection.FORKING
+        self._alone = threading.RLock()  # always taken before the file's lock
         self._generation = -1
         self._items = self._events = 0  # how much of each file is in memory
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,6 +84,12 @@ class JsonlStore(Store):
                 self._watch()
                 self._rewrite()
 
+    @contextmanager
+    def exclusively(self) -> Iterator[None]:
+        """Keep every other thread and process out, over several transactions."""
+        with self._alone, self.lock:
+            yield
+
     def compact(self) -> tuple[int, int]:
         """Write the files anew with the last line of every id; returns their size before and after, in bytes."""
         with self._alone, self.lock:
@@ -108,7 +115,7 @@ class JsonlStore(Store):
         return not (self.folder / ITEMS).exists()
 
     def move_to(self, folder: Path) -> None:
-        """Put the files aside whole, and begin anew; the caller holds the lock."""
+        """Put the files aside whole, and begin anew; the caller is in `exclusively`."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in (EVENTS, ITEMS):
             (self.folder / name).replace(folder / name)

@@ -1,6 +1,7 @@
 """Alembic over our own engine: upgrade, dry run as SQL, and where a database stands."""
 
 import io
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,7 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 
 def _config() -> Config:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said by whoever asked for it
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("version_path_separator", "os")

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import HTTPException, RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException as HttpError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backlog_worker.domain import errors
@@ -52,6 +53,7 @@ def made(kit: Kit, pepper: bytes) -> FastAPI:
     app.add_middleware(Limited, most=BYTES_MAX)
     app.add_exception_handler(errors.BacklogError, _problem)
     app.add_exception_handler(RequestValidationError, _unreadable)
+    app.add_exception_handler(HttpError, _plain)
     app.include_router(routes)
     return app
 
@@ -140,8 +142,7 @@ class Limited:
             message = await receive()
             counted += len(message.get("body", b""))
             if counted > self.most:
-                message_of = f"the body has more than {self.most} bytes"
-                raise errors.InvalidInputError(message_of)
+                raise HTTPException(413, f"the body has more than {self.most} bytes")
             return message
 
         await self.app(scope, _counted, send)
@@ -156,6 +157,11 @@ async def _unreadable(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else ()
     parts = [f"{'.'.join(str(part) for part in each['loc'][1:]) or 'the body'}: {each['msg']}" for each in found]
     return _answer(422, "; ".join(parts) or str(error), code="InvalidInputError")
+
+
+async def _plain(_request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HttpError) else 500
+    return _answer(status, str(getattr(error, "detail", error)))
 
 
 def _answer(status: int, detail: str, *, hint: str = "", code: str = "") -> JSONResponse:

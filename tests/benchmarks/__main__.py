@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from backlog_worker import telemetry
-from tests.benchmarks import graphs, latency, servers, storage, throughput
+from tests.benchmarks import graphs, latency, replay, servers, storage, throughput
 
 Bench = Callable[[servers.Servers, argparse.Namespace], dict[str, object]]
 BENCHMARKS: dict[str, tuple[str, Bench]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[str, Bench]] = {
     "p6": ("top 100 of 1 M / of 10 k, also after a policy change; under 3, and 5 ms", lambda s, g: storage.queue_sizes(s, tuple(g.sizes))),
     "p7": ("a whole tick at 1 M / at 10 k; under 2, and 100 ms (printed by p6)", lambda s, g: storage.queue_sizes(s, tuple(g.sizes))),
     "p8": ("import of 100,000 / COPY of the same rows; at least 0.1", lambda s, _g: storage.imports(s, 100_000)),
+    "p9": ("replay with verification of every history / reading the same rows; at least 0.3, flat memory", lambda s, g: replay.compared(s, tuple(g.sizes))),
     "p10": ("a plan of 1,000 jobs under 10 ms; a finished job costs the same early and late; 100 jobs and a join / Celery", lambda s, g: graphs.compared(s, g.rounds)),
     "p11": ("SQLite / PostgreSQL, P2's work; at least 1.0", lambda s, g: throughput.sqlite_against_postgres(s, g.rounds, g.entries)),
     "p12": ("a slot that waits for an agent / a Celery slot that sleeps; at most 1.3, CPU under 0.002", lambda s, _g: throughput.waiting_slot(s)),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from backlog_worker.domain.errors import InvalidInputError, NotFoundError, RefusedError, UsageError
+from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError, UsageError
 from backlog_worker.domain.outcome import Done, FailureKind, Refused
 from backlog_worker.engine import Engine
 from backlog_worker.integrations import DefinitionFile
@@ -61,14 +61,14 @@ def test_a_signed_message_that_fits_starts_a_pipeline_once(table):
     ],
 )  # fmt: skip
 def test_regression_a_wrong_signature_is_refused(table, headers):
-    with pytest.raises(RefusedError, match="signature"):
+    with pytest.raises(UnauthenticatedError, match="signature"):
         triggers.received(table.kit, "hooked", DEPLOY, headers)
     assert table.statuses() == {}
 
 
 def test_the_signature_is_that_of_the_bytes_and_not_of_the_value(table):
     spaced = json.dumps(json.loads(DEPLOY), indent=2).encode()
-    with pytest.raises(RefusedError):
+    with pytest.raises(UnauthenticatedError):
         triggers.received(table.kit, "hooked", spaced, signed(DEPLOY))
     assert triggers.received(table.kit, "hooked", spaced, signed(spaced))
 

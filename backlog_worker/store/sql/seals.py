@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.events import WORDS, compact
+from backlog_worker.store.sql.dialect import moment
 from backlog_worker.store.sql.retired import Retired
 from backlog_worker.store.sql.statements import Row
 
@@ -28,6 +29,11 @@ class Seals(Retired):
         """Return the newest seal."""
         rows = self.select("seals", f"SELECT {_LISTED} FROM seals ORDER BY at DESC LIMIT 1")
         return rows[0] if rows else None
+
+    def first_event_at(self) -> datetime | None:
+        """Return when the oldest event happened."""
+        found = self.value("SELECT min(at) FROM events")
+        return None if found is None else moment(found)
 
     def seal(self, seal_id: str, since: datetime, at: datetime, prev: str) -> Row:
         """Seal what was written after *since*, up to *at*; nothing that began earlier may still be uncommitted."""
