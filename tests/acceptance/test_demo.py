@@ -12,8 +12,10 @@ import pytest
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(280)]
 
 
-def test_the_demo_accounts_for_every_entry_though_a_worker_is_killed(tmp_path):
+@pytest.mark.parametrize("backend", ["sqlite", "jsonl"])
+def test_the_demo_accounts_for_every_entry_though_a_worker_is_killed(tmp_path, backend):
     env = {name: value for name, value in os.environ.items() if not name.startswith("BACKLOG_")}
+    env["BACKLOG_BACKEND"] = backend
     demo = subprocess.Popen(
         [sys.executable, "-m", "backlog_worker", "demo", "--entries", "60"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env, start_new_session=True,

@@ -11,6 +11,7 @@ from backlog_worker.domain.events import Event
 from backlog_worker.store.sql.entries import LISTED
 from backlog_worker.store.sql.search import Search
 from backlog_worker.store.sql.statements import Row
+from backlog_worker.store.sql.tables import FINAL_SQL
 
 _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
 # What goes with the row of an entry; events, redactions, seals and spending stay.
@@ -45,7 +46,7 @@ class Retired(Search):
         One under a legal hold, with an open review, or on which something open depends, is not among them.
         """
         text = (
-            f"SELECT id FROM entries e WHERE env = :env AND status IN ({_FINAL}) AND changed_at < {self.past()}"
+            f"SELECT id FROM entries e WHERE env = :env AND {FINAL_SQL} AND changed_at < {self.past()}"
             " AND legal_hold = '' AND NOT EXISTS (SELECT 1 FROM reviews r WHERE r.entry_id = e.id"
             " AND r.answer IS NULL) AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.entry_id = e.id"
             " AND o.status = 'due') AND NOT EXISTS (SELECT 1 FROM links l JOIN entries o ON o.id = l.from_id"

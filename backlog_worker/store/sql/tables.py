@@ -8,6 +8,7 @@ from backlog_worker.domain.review import ReviewKind
 from backlog_worker.store.sql.columns import METADATA, NUMBER, count, data, known, moment, partial, text
 
 WAITING_SQL = "status IN ('queued', 'retrying')"
+FINAL_SQL = "status IN ('completed', 'failed', 'canceled')"
 HELD_SQL = "status IN ('ready', 'in_progress')"
 WAITS_SQL = "status = 'blocked' AND CAST(bars AS text) LIKE '%WAITS_ON_ENTRY%'"
 _REVIEWS = ", ".join(f"'{kind}'" for kind in ReviewKind)
@@ -61,7 +62,7 @@ entries = sa.Table(
     sa.Index("entries_by_status", "env", "status", "id"),
     *(sa.Index(f"entries_by_{name}", "env", name) for name in ("service", "owner", "category")),
     sa.Index("entries_by_due_date", "env", "due_date"),
-    sa.Index("entries_by_change", "env", "status", "changed_at"),
+    partial("entries_final", "env", "changed_at", where=FINAL_SQL),
 )
 
 entry_inputs = sa.Table(

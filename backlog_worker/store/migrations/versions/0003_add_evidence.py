@@ -14,7 +14,6 @@ INDEXES = {
     "entries_by_owner": ["env", "owner"],
     "entries_by_category": ["env", "category"],
     "entries_by_due_date": ["env", "due_date"],
-    "entries_by_change": ["env", "status", "changed_at"],
 }
 FIXED = ("redactions", "operations", "seals", "seal_heads")
 
@@ -77,6 +76,8 @@ def upgrade() -> None:
         op.add_column("entries", sa.Column(name, sa.Text(), nullable=False, server_default=""))
     for name, columns in INDEXES.items():
         op.create_index(name, "entries", columns)
+    final = sa.text("status IN ('completed', 'failed', 'canceled')")
+    op.create_index("entries_final", "entries", ["env", "changed_at"], postgresql_where=final, sqlite_where=final)
     op.create_index("events_by_time", "events", ["at"], postgresql_using="brin")
     _evidence()
     _people()
