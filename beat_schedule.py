@@ -16,9 +16,9 @@ BEAT_SCHEDULE = {
         "schedule": crontab(minute="0"),
         "options": {"expires": 1800},
     },
-    "hourly_verify": {
+    "hourly_check": {
         "task": "backlog.job",
-        "args": ("hourly_verify",),
+        "args": ("hourly_check",),
         "schedule": crontab(minute="15"),
         "options": {"expires": 1800},
     },
@@ -38,6 +38,12 @@ BEAT_SCHEDULE = {
         "task": "backlog.job",
         "args": ("daily_backlog_cleanup",),
         "schedule": crontab(minute="40", hour="3"),
+        "options": {"expires": 7200},
+    },
+    "daily_verify": {  # every chain, fold and seal: it reads the whole history
+        "task": "backlog.job",
+        "args": ("daily_verify",),
+        "schedule": crontab(minute="10", hour="4"),
         "options": {"expires": 7200},
     },
     "daily_risk_digest": {

@@ -13,7 +13,7 @@ from backlog_worker.celery import SETTINGS, TASKS, app, ring
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process, workspace
-from backlog_worker.lifecycle import Kit, claim, dispatch, journal, review, send, stage, tools, triggers
+from backlog_worker.lifecycle import Kit, alerts, claim, dispatch, journal, review, send, stage, tools, triggers
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
@@ -40,6 +40,7 @@ def sweep() -> None:
     """Take back what the dead held; ring again; bring in what a journal took while the database was away."""
     _do(lambda: claim.sweep(kit()))
     _do(lambda: journal.merge(kit()))
+    _do(lambda: alerts.away(kit()))
 
 
 @app.task(name=TASKS[Step.TRIGGERS])

@@ -36,13 +36,17 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: a name for the history, and what it may do."""
+    """Who asks: a name for the history, what it may do, and in which environment; none: in every one."""
 
     name: str
     scopes: frozenset[str]
+    env: str = ""
 
-    def must(self, scope: str, what: str) -> None:
-        """Make sure that the caller holds *scope*; raises NotAllowedError."""
+    def must(self, scope: str, what: str, *, env: str = "") -> None:
+        """Make sure that the caller holds *scope*, and may work in *env*; raises NotAllowedError."""
+        if self.env and env not in {"", self.env}:
+            message = f"{self.name} may not work in environment {env}: its token is one of {self.env}"
+            raise NotAllowedError(message)
         if scope not in self.scopes:
             message = f"{self.name} may not {what}: it has no scope {scope}"
             roles = ", ".join(name for name, scopes in ROLES.items() if scope in scopes)

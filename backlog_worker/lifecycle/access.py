@@ -89,7 +89,7 @@ def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
         raise UnauthenticatedError(message)
     with kit.store.begin(actor=str(found["name"])) as unit:
         unit.use_token(str(found["id"]))
-    return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]))
+    return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]), env=kit.env)
 
 
 def _over(kit: Kit, found: dict[str, Any], now: datetime) -> str:

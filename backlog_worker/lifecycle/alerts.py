@@ -12,7 +12,7 @@ from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.policy import Alert
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.dashboard import MEASURES, dashboard
-from backlog_worker.store import Unit
+from backlog_worker.store import AutoStore, Unit
 from backlog_worker.telemetry import emit
 
 NOTIFY = "notify:"
@@ -43,6 +43,21 @@ def evaluate(kit: Kit) -> dict[str, Any]:
     for rule_id in ended:
         emit("alert_resolved", rule=rule_id, env=kit.env)
     return {"fired": fired, "resolved": ended}
+
+
+def away(kit: Kit) -> bool:
+    """Tell `oncall`, once for each outage and process, that PostgreSQL is away: no rule can be asked meanwhile."""
+    store = kit.store
+    if not isinstance(store, AutoStore) or store.away_since is None or store.away_since == store.away_told:
+        return False
+    store.away_told = store.away_since
+    words = "PostgreSQL is away: the journal takes in new work, and nothing else is done"
+    body = {"kind": "alert.fired", "env": kit.env, "alert": store.away_since.isoformat(), "rule": "store-fallback"}
+    try:
+        kit.notifier.tell("oncall", f"alert store-fallback ({kit.env})", words, {**body, "words": words})
+    except OSError as error:
+        emit("writeback_failed", entry="store-fallback", error=str(error))
+    return True
 
 
 def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:

@@ -56,13 +56,13 @@ def _measures(kit: Kit, unit: Unit) -> dict[str, float]:
 
 def _health(kit: Kit, unit: Unit) -> dict[str, Any]:
     late = unit.late_by(f"dispatch:{kit.env}")
-    checked = next(iter(unit.acts(kit.env, action="audit_tool.verify", most=1)), None)
+    checked = [row for name in ("check", "verify") for row in unit.acts(kit.env, action=f"audit_tool.{name}", most=1)]
     return {
         "dead_letters": unit.dead_letters_open(kit.env),
         "writebacks_due": unit.wishes_due(),
         "writebacks_given_up": unit.wishes_given_up(),
         "definitions_invalid": len(kit.book.findings),
-        "invariants_broken": int(checked["detail"].get("broken", 0)) if checked else 0,
+        "invariants_broken": max((int(row["detail"].get("broken", 0)) for row in checked), default=0),
         "jobs_missed": sum(row["result"] == "failed" for row in _last_jobs(kit, unit)),
         "journaled": isinstance(kit.store, AutoStore) and kit.store.journaled(),
         "last_tick_seconds": None if late is None else round(late, 1),

@@ -3,7 +3,7 @@
 Whoever asks is named in the history, and an attempt that was refused is on record too.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from backlog_worker.domain.search import parsed
 from backlog_worker.lifecycle import Kit, alerts, audit, digests, evidence, generate, operate, retire, watch
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.definitions import Book
+from backlog_worker.store import Violation
 from backlog_worker.telemetry import emit
 
 SCHEDULER = "scheduler"
@@ -128,13 +129,13 @@ def execute(
     What writes is recorded as an operation with its result, and so is every refusal.
     """
     found = wanted(tool, action)
-    of = kit if env in {"", kit.env} else replace(kit, env=env, book=Book(env=env))
     try:
-        caller.must(found.scope, f"run {found.name}")
+        caller.must(found.scope, f"run {found.name}", env=env)
     except NotAllowedError as error:
-        _recorded(of, caller, found, "denied", {"error": str(error)})
+        _recorded(kit, caller, found, "denied", {"error": str(error)})
         emit("denied", actor=caller.name, action=found.name, error=str(error))
         raise
+    of = kit if env in {"", kit.env} else replace(kit, env=env, book=Book(env=env))
     given = _checked(found, params)
     try:
         result = found.run(of, caller, given, dry_run)
@@ -252,8 +253,15 @@ def _sealed(kit: Kit, _caller: Caller, _given: Params, dry: bool) -> dict[str, A
     return value
 
 
+def _checked_rows(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict[str, Any]:
+    return _broken(watch.verify(kit))
+
+
 def _verified(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict[str, Any]:
-    found = [*watch.verify(kit), *audit.verify(kit), *evidence.verify_seals(kit)]
+    return _broken([*watch.verify(kit), *audit.verify(kit), *evidence.verify_seals(kit)])
+
+
+def _broken(found: Sequence[Violation]) -> dict[str, Any]:
     rows = [{"invariant": each.invariant, "subject": each.subject, "text": each.text} for each in found[:20]]
     return {"broken": len(found), "first": rows}
 
@@ -344,6 +352,14 @@ TOOLS: tuple[Tool, ...] = (
     _tool("audit_tool", "seal", "audit.read", _sealed, "seal all histories up to five minutes ago"),
     Tool(
         tool="audit_tool",
+        action="check",
+        scope="audit.read",
+        run=_checked_rows,
+        words="check every invariant by its query",
+        rehearses="the same, without a record of it",
+    ),
+    Tool(
+        tool="audit_tool",
         action="verify",
         scope="audit.read",
         run=_verified,
@@ -370,6 +386,7 @@ JOBS: Mapping[str, tuple[str, str]] = {
     "daily_backlog_generate": (_B, "auto_generate_daily"),
     "daily_backlog_cleanup": (_B, "cleanup"),
     "daily_seal": ("audit_tool", "seal"),
-    "hourly_verify": ("audit_tool", "verify"),
+    "hourly_check": ("audit_tool", "check"),
+    "daily_verify": ("audit_tool", "verify"),
     "alerts": ("alert_tool", "evaluate"),
 }

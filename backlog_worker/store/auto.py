@@ -35,6 +35,7 @@ class AutoStore(Store):
     ) -> None:
         super().__init__(url, clock=clock)
         self.away_since: datetime | None = None
+        self.away_told: datetime | None = None  # the outage of which people were told
         self._journal = JsonlStore(journal)
         self._prepare = prepare
         self._retry_seconds = retry_seconds

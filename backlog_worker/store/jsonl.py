@@ -59,7 +59,11 @@ class JsonlStore(Store):
                 unit.actor = actor
                 yield unit
                 unit.flush()
-                self._append(opened)
+                try:
+                    self._append(opened)
+                except BaseException:
+                    self._generation = -1  # memory and files may differ now: the next one reads the files again
+                    raise
                 self._counted(unit)
 
     @contextmanager
@@ -118,7 +122,9 @@ class JsonlStore(Store):
         """Put the files aside whole, and begin anew; the caller is in `exclusively`."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in (EVENTS, ITEMS):
-            (self.folder / name).replace(folder / name)
+            shutil.copyfile(self.folder / name, folder / name)
+        for name in (ITEMS, EVENTS):  # without items nothing is here, whatever a crash leaves behind
+            (self.folder / name).unlink()
         self._reset()
 
     def _catch_up(self, *, writes: bool) -> None:

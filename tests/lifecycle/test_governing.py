@@ -338,7 +338,8 @@ def test_every_job_of_the_clock_is_a_tool_and_the_scheduler_may_run_it(quick):
         "weekly_platform_priority_digest",
         "weekly_backlog_generate",
         "daily_backlog_cleanup",
-        "hourly_verify",
+        "hourly_check",
+        "daily_verify",
     ):
         tools.job(quick.kit, name)
     with quick.kit.store.read() as unit:

@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from backlog_worker.domain.errors import UnreachableError
-from backlog_worker.lifecycle import audit, claim, dispatch, intake, journal, operate, watch
+from backlog_worker.lifecycle import alerts, audit, claim, dispatch, intake, journal, operate, watch
 from backlog_worker.store import AutoStore
 from backlog_worker.testing import bench, draft
 from backlog_worker.wiring import reload
@@ -74,6 +75,52 @@ def test_new_work_is_taken_in_while_the_database_is_away_and_merged_when_it_is_b
     table.run(3)
     assert table.statuses() == {"completed": 2, "blocked": 1}
     assert watch.verify(table.kit) == []
+    assert list(audit.verify(table.kit)) == []
+
+
+def test_people_are_told_once_of_an_outage(server, table):
+    told = []
+
+    class _Teller:
+        def tell(self, name, title, text, body):
+            told.append((name, body["rule"]))
+            return "told"
+
+    kit = replace(table.kit, notifier=_Teller())
+    assert not alerts.away(kit)
+    stop(server, table)
+    for _ in range(3):
+        with pytest.raises(UnreachableError):
+            claim.sweep(kit)
+        alerts.away(kit)
+    assert told == [("oncall", "store-fallback")]
+    server.start()
+    claim.sweep(kit)
+    assert not alerts.away(kit)
+
+
+def test_a_crash_while_the_journal_is_put_aside_leaves_it_usable(server, table, monkeypatch):
+    table.file({})
+    stop(server, table)
+    table.file({"dedupe_key": "a"})
+    server.start()
+    unlink = Path.unlink
+
+    def _dies(path, *arguments, **named):
+        if path.name == "events.jsonl":
+            raise KeyboardInterrupt
+        unlink(path, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _dies)
+        with pytest.raises(KeyboardInterrupt):
+            journal.merge(table.kit)
+    assert "a" in keys(table)
+    stop(server, table)
+    table.file({"dedupe_key": "b"})
+    server.start()
+    assert len(journal.merge(table.kit).added) == 1
+    assert {"a", "b"} <= set(keys(table))
     assert list(audit.verify(table.kit)) == []
 
 

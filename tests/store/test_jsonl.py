@@ -193,6 +193,29 @@ def test_a_compaction_that_is_cut_off_leaves_the_old_pair_or_the_new_one(folder,
     assert snapshot(JsonlStore(folder)) == before
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_disk_that_is_full_is_an_error_to_the_caller_and_nothing_else(folder, monkeypatch, at):
+    """At the events, or at the rows that would have committed them."""
+    table = bench(url=f"jsonl://{folder}")
+    table.file({"dedupe_key": "first"})
+    before, calls = snapshot(table.kit.store), iter(range(1, 9))
+
+    def _full(_handle):
+        if next(calls) >= at:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _full)
+        with pytest.raises(OSError, match="No space"):
+            table.file({"dedupe_key": "second"})
+    kept = snapshot(table.kit.store)
+    assert kept == snapshot(JsonlStore(folder)), "memory and files say the same"
+    assert kept == before or at == 2, "a line that is whole counts, though nobody was told so"
+    table.file({"dedupe_key": "third"})
+    assert snapshot(table.kit.store) == snapshot(JsonlStore(folder))
+    assert list(audit.verify(table.kit)) == []
+
+
 def test_a_file_of_an_older_revision_is_read_and_migrated(folder):
     from alembic import command
 
