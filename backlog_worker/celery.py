@@ -10,7 +10,9 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from backlog_worker import settings as environment
+from backlog_worker.domain import trigger
 from backlog_worker.domain.bell import Bell, Step
+from backlog_worker.domain.errors import BacklogError
 from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import store_of
@@ -126,8 +128,17 @@ class SlotScheduler(Scheduler):
         super().__init__(*arguments, **named)
 
     def setup_schedule(self) -> None:
-        """Take the entries of beat_schedule.py."""
+        """Take the entries of beat_schedule.py; a time of day that passed while no beat ran is made up for, once."""
         self.merge_inplace(self.app.conf.beat_schedule)
+        try:
+            with self._store.read() as unit:
+                taken = {row["name"]: row["until"] for row in unit.leases()}
+        except BacklogError as error:
+            emit("database_away", error=str(error))
+            return
+        for name, entry in self.schedule.items():
+            if trigger.cron_in(str(entry.schedule)) and f"beat:{name}" in taken:
+                entry.last_run_at = taken[f"beat:{name}"]
 
     def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
         """Send one entry, unless another beat has taken its slot."""
@@ -140,10 +151,13 @@ class SlotScheduler(Scheduler):
 
 
 def _slot(entry: ScheduleEntry) -> datetime:
-    """Return the moment at which *entry* fell due: an interval's is the present step, a crontab's its last due time."""
+    """Return the moment at which *entry* fell due: an interval's is the present step, a crontab's its last due time.
+
+    So beats that start at different times agree on it, and one of them gets it.
+    """
     now = datetime.now(UTC)
     every = getattr(entry.schedule, "run_every", None)
     if isinstance(every, timedelta):
         step = every.total_seconds()
         return datetime.fromtimestamp(now.timestamp() // step * step, UTC)
-    return now.replace(second=0, microsecond=0)
+    return trigger.last_slot(trigger.cron_in(str(entry.schedule)), now)

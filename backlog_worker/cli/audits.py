@@ -144,8 +144,11 @@ def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:1
     from backlog_worker.lifecycle import operate
 
     found = auditing.at(kit()[0], operate.moment(moment))
-    rows = list(found.counts.items())
-    shown("backlog-worker/past", found, lambda: table(plain(found.at), ("status", "entries"), rows))
+    measures = found.measures
+    rows = [*found.counts.items(), ("coverage", f"{measures.coverage:.1%} of {measures.eligible} eligible")]
+    rows += [("escalated", f"{measures.escalation_rate:.1%}"), ("failed runs", f"{measures.failure_rate:.1%}")]
+    rows += [(f"wait {name}", f"P50 {seconds:.0f} s") for name, seconds in measures.wait_p50.items()]
+    shown("backlog-worker/past", found, lambda: table(plain(found.at), ("status", "then"), rows))
 
 
 @audit.command("diff")

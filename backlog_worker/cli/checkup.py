@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from backlog_worker import settings, wiring
+from backlog_worker import settings, telemetry, wiring
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
 from backlog_worker.lifecycle import Kit, journal, watch
@@ -32,6 +32,7 @@ class Finding:
 def findings() -> list[Finding]:
     """Look at everything; a part that cannot be looked at is a finding itself."""
     given = settings.load()
+    telemetry.configure(level="WARNING")
     return [*_files(given), *_broker(given), *_database(given)]
 
 

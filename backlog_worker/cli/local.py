@@ -30,11 +30,15 @@ def register(app: typer.Typer) -> None:
         app.command(name)(command)
 
 
-def up(workers: Workers = 2, flower: Flower = False) -> None:
+def up(
+    workers: Workers = 2,
+    flower: Flower = False,
+    web: Annotated[bool, typer.Option("--web", help="The HTTP API too, on http://127.0.0.1:8420.")] = False,
+) -> None:
     """Start broker, database, workers and beat here; Ctrl-C stops all and keeps the state."""
     from backlog_worker.cli import machine
 
-    machine.up(workers=workers, flower=flower)
+    machine.up(workers=workers, flower=flower, web=web)
 
 
 def demo(

@@ -64,13 +64,13 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
     return written, kept
 
 
-def up(*, workers: int, flower: bool) -> None:
+def up(*, workers: int, flower: bool, web: bool = False) -> None:
     """Start everything here and watch it until Ctrl-C."""
     given = settings.load()
     if not (given.folder / "policy.yml").exists():
         message = f"there is no policy in {given.folder}"
         raise RefusedError(message, hint="backlog-worker init")
-    with _running(given, workers=workers, flower=flower) as (kit, machine):
+    with _running(given, workers=workers, flower=flower, web=web) as (kit, machine):
         talk("Ctrl-C stops all and keeps the state.")
         _watch(kit, machine, done=lambda _report: False)
 
@@ -103,7 +103,9 @@ class _Stopped:
 
 
 @contextmanager
-def _running(given: Settings, *, workers: int, flower: bool) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
+def _running(
+    given: Settings, *, workers: int, flower: bool, web: bool = False
+) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
     """Start the services of this machine, and stop them whatever happens."""
     telemetry.configure(level="ERROR")
     state = given.folder / "state"
@@ -121,7 +123,7 @@ def _running(given: Settings, *, workers: int, flower: bool) -> "Iterator[tuple[
         kit = wiring.kit_of(given, worker="up", store=store)
         env = {"BACKLOG_DIR": str(given.folder), "BACKLOG_ENV": given.env}
         machine = supervisor.Supervisor(given.folder.parent, state / "logs", env)
-        machine.services += supervisor.services(given, workers=workers, flower=flower, seen=_seen(kit))
+        machine.services += supervisor.services(given, workers=workers, flower=flower, web=web, seen=_seen(kit))
         try:
             machine.start(lambda name: talk(f"  {name:<9} ready{_where(name, workers)}"))
             yield kit, machine
@@ -133,7 +135,11 @@ def _running(given: Settings, *, workers: int, flower: bool) -> "Iterator[tuple[
 
 
 def _where(name: str, workers: int) -> str:
-    return {"stages": f"   {workers} slots", "flower": "   http://127.0.0.1:5555"}.get(name, "")
+    return {
+        "stages": f"   {workers} slots",
+        "flower": "   http://127.0.0.1:5555",
+        "web": "   http://127.0.0.1:8420",
+    }.get(name, "")
 
 
 def _seen(kit: Kit) -> Callable[[str], bool]:

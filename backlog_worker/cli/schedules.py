@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 schedule = typer.Typer(help="The beat schedule.", no_args_is_help=True)
-_CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
 _LINE = re.compile(r"^(\S+\s+\S+\s+\S+\s+\S+\s+\S+)\s+(.*)$")
 _NAMED = re.compile(r"--tool (\S+) --action (\S+)")
 
@@ -51,19 +50,20 @@ def register(app: typer.Typer) -> None:
 
 def registry() -> list[Job]:
     """Return every entry of beat_schedule.py with what is known of the job behind it."""
+    from backlog_worker.domain import trigger
     from backlog_worker.lifecycle import tools
     from beat_schedule import BEAT_SCHEDULE
 
     found = []
     for name, entry in BEAT_SCHEDULE.items():
-        match = _CRONTAB.search(str(entry["schedule"]))
+        cron = trigger.cron_in(str(entry["schedule"]))
         tool = tools.wanted(*tools.JOBS[name]) if name in tools.JOBS else None
         found.append(
             Job(
                 name=name,
                 task=str(entry["task"]),
-                cron=match[1] if match else "",
-                every="" if match else f"every {_seconds(entry['schedule']):g} s",
+                cron=cron,
+                every="" if cron else f"every {_seconds(entry['schedule']):g} s",
                 tool=tool.tool if tool else "",
                 action=tool.action if tool else "",
                 scope=tool.scope if tool else "",
@@ -208,6 +208,6 @@ def _seconds(interval: object) -> float:
 
 
 def _next(job: Job, now: "datetime") -> "datetime | None":
-    from cronsim import CronSim
+    from backlog_worker.domain import trigger
 
-    return next(CronSim(job.cron, now)) if job.cron else None
+    return trigger.next_slot(job.cron, now) if job.cron else None

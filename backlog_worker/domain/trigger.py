@@ -1,5 +1,6 @@
-"""What starts a pipeline by itself: whether an event fits a trigger, and which slot of a schedule is due."""
+"""What starts by itself: whether an event fits a trigger, and which slot of a schedule is due."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.lint import EVENT_NAMES
 
+_CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
 LATE = timedelta(hours=1)  # a slot that was missed for longer is not made up for
 
 
@@ -65,6 +67,24 @@ def due(trigger: TriggerFile, since: datetime, now: datetime) -> datetime | None
     local = now.astimezone(ZoneInfo(trigger.timezone))
     slot: datetime = next(CronSim(trigger.cron, local + timedelta(seconds=1), reverse=True))
     return slot if slot >= max(since, now - LATE) else None
+
+
+def cron_in(shown: str) -> str:
+    """Return the five fields of a crontab as Celery shows it; nothing for another kind of schedule."""
+    match = _CRONTAB.search(shown)
+    return match[1] if match else ""
+
+
+def last_slot(cron: str, now: datetime) -> datetime:
+    """Return the moment at which a schedule fell due last, up to *now*, in UTC."""
+    slot: datetime = next(CronSim(cron, now + timedelta(seconds=1), reverse=True))
+    return slot
+
+
+def next_slot(cron: str, now: datetime) -> datetime:
+    """Return the moment at which a schedule falls due next."""
+    slot: datetime = next(CronSim(cron, now))
+    return slot
 
 
 def _same(payload: Mapping[str, Any], name: str, wanted: Any) -> bool:  # noqa: ANN401 - free JSON

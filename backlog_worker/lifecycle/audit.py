@@ -1,6 +1,7 @@
 """The history is the truth: verify its chains, fold it against the tables, rebuild them from it, look at a past moment.
 
-Everything here reads page by page, each page in a transaction of its own: no long transaction holds up the fleet.
+Everything here reads page by page, each page in a transaction of its own and of one moment: no long transaction holds
+up the fleet, and a fleet that moves is no violation.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backlog_worker.domain import projection
 from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
 from backlog_worker.domain.errors import BacklogError, UsageError
 from backlog_worker.domain.events import Event, broken
@@ -37,21 +39,30 @@ class Told:
     events: Sequence[Event]
     row: Mapping[str, Any] | None
     left: Mapping[str, Any] | None
+    runs: Sequence[Mapping[str, Any]] = ()
+    outputs: Sequence[Mapping[str, Any]] = ()
 
 
 def told(kit: Kit) -> Iterator[Told]:
-    """Yield every entry of the environment with its history, retired ones too; rows are read before their events."""
+    """Yield every entry of the environment with its history, retired ones too; each page is of one moment."""
     after = ""
     while True:
         with kit.store.read() as unit:
+            unit.snapshot()
             page = unit.page(kit.env, after, PAGE)
             rows, left = unit.rows(page), unit.retired_rows(page)
-            histories = unit.histories(page)
+            histories, runs, outputs = unit.histories(page), unit.run_rows(page), unit.output_rows(page)
         if not page:
             return
         for entry_id in page:
-            events = histories.get(entry_id, [])
-            yield Told(entry_id=entry_id, events=events, row=rows.get(entry_id), left=left.get(entry_id))
+            yield Told(
+                entry_id=entry_id,
+                events=histories.get(entry_id, []),
+                row=rows.get(entry_id),
+                left=left.get(entry_id),
+                runs=runs.get(entry_id, ()),
+                outputs=outputs.get(entry_id, ()),
+            )
         after = page[-1]
 
 
@@ -126,16 +137,17 @@ def _violations(each: Told) -> Iterator[Violation]:
 
 
 def _wrong(each: Told) -> list[str]:
-    """Return the columns that differ; what was written after the row was read does not count."""
+    """Return what differs: columns of the entry, runs, outputs."""
     if each.row is None:
         return []
-    known = [event for event in each.events if event.seq <= each.row["seq"]]
-    if len(known) != each.row["seq"]:
+    if len(each.events) != each.row["seq"]:
         return ["seq"]
     try:
-        return differing(known, each.row)
+        columns = differing(each.events, each.row)
     except BacklogError as error:
         return [str(error)]
+    outputs = [f"the output of {job}" for job in projection.wrong_outputs(each.events, each.outputs)]
+    return [*columns, *projection.wrong_runs(each.events, each.runs), *outputs]
 
 
 def _restore(kit: Kit, entry_id: str, reason: str) -> None:
@@ -146,5 +158,6 @@ def _restore(kit: Kit, entry_id: str, reason: str) -> None:
         until = row["leased_until"] if row and row["leased_until"] else unit.now()  # the sweep takes it back
         columns = {name: getattr(entry, name) for name in (*FOLDED, "seq", "changed_at")}
         unit.restore({**columns, "leased_until": until if entry.status in _HELD else None}, missing=row is None)
+        unit.restore_runs(list(projection.runs(events).values()))
         act = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": "audit.rebuild"}
         unit.act({**act, "subject": entry_id, "reason": reason, "result": "done", "detail": {}})

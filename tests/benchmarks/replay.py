@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from backlog_worker.domain import projection
 from backlog_worker.domain.events import chained
 from backlog_worker.lifecycle import audit
 from backlog_worker.testing import bench
@@ -58,9 +59,15 @@ def filled(kit: Any, size: int) -> tuple[int, int]:
     for at in range(0, number, BATCH):
         batch = ids[at : at + BATCH]
         rows = [{**row, "id": each, "dedupe_key": each} for each in batch]
-        history = [event for each in batch for event in renamed(events, each)]
+        histories = [list(renamed(events, each)) for each in batch]
+        runs = [run for each in histories for run in projection.runs(each).values()]
         with kit.store.begin() as unit:
-            unit.adopt(rows, history, {each: {row["input_sha256"]: value} for each in batch})
+            unit.restore_runs(runs)
+            unit.adopt(
+                rows,
+                [event for each in histories for event in each],
+                {each: {row["input_sha256"]: value} for each in batch},
+            )
     with kit.store.begin() as unit:
         if unit.dialect.name == "postgresql":
             unit.run("ANALYZE")

@@ -290,6 +290,29 @@ def test_rows_that_somebody_changed_or_removed_are_rebuilt_from_their_histories(
     assert one
 
 
+def test_runs_and_outputs_that_somebody_changed_are_found_and_runs_are_rebuilt():
+    table = bench()
+    (one,) = (each.entry_id for each in table.file({}))
+    table.run(3)
+    with table.kit.store.begin() as unit:
+        unit.run("UPDATE runs SET worker = 'eve', ended_by = 'failed'")
+        unit.run("UPDATE stages SET sha256 = 'ff' WHERE job_id = 'check'")
+    (found,) = audit.verify(table.kit)
+    assert "worker, ended_by" in found.text
+    assert "the output of check" in found.text
+    audit.rebuild(table.kit, apply=True, reason="somebody wrote into the tables")
+    (left,) = audit.verify(table.kit)
+    assert left.text == "the history does not give: the output of check", (
+        "an output is not in the history, its digest is"
+    )
+    with table.kit.store.begin() as unit:
+        unit.run("DELETE FROM runs")
+    assert "is missing" in next(audit.verify(table.kit)).text
+    audit.rebuild(table.kit, apply=True, reason="somebody removed runs")
+    with table.kit.store.read() as unit:
+        assert [run["ended_by"] for run in unit.runs(one)] == ["completed"]
+
+
 def test_a_history_of_the_first_version_folds_and_verifies_as_it_was_written():
     """Events are stored for good as they were; what later releases added is filled in while they are read."""
     at = datetime(2026, 1, 1, tzinfo=UTC)

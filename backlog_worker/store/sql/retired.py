@@ -145,6 +145,27 @@ class Retired(Search):
         text = f"SELECT {_RETIRED} FROM retired WHERE entry_id {{ids}}"
         return {row["entry_id"]: row for row in self.select("retired", text, ids=self.dialect.bind(entry_ids))}
 
+    def snapshot(self) -> None:
+        """Let everything that this transaction reads be of one moment; the first word of a transaction that reads."""
+        if self.dialect.name == "postgresql":
+            self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+
+    def run_rows(self, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
+        """Return the runs of entries, by entry."""
+        text = (
+            "SELECT id, entry_id, attempt, worker, pipeline_hash, policy_hash, ended_by FROM runs"
+            " WHERE entry_id {ids} ORDER BY entry_id, attempt"
+        )
+        return self._grouped("runs", text, entry_ids)
+
+    def output_rows(self, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
+        """Return the digests of outputs that workers stored, by entry; what people answered is told of elsewhere."""
+        text = (
+            "SELECT entry_id, job_id, sha256 FROM stages WHERE entry_id {ids} AND status = 'completed'"
+            " AND sha256 IS NOT NULL AND takes > 0 AND worker IS NOT NULL"
+        )
+        return self._grouped("stages", text, entry_ids)
+
     def orphans(self, most: int) -> list[str]:
         """Return histories that belong to no entry, live or retired: somebody removed the row."""
         self.plan_freely()
@@ -162,6 +183,15 @@ class Retired(Search):
             return
         values = {name: value for name, value in row.items() if name != "id"}
         self.update("entries", [{**values, "id__": row["id"]}], "entries.id = r.id__")
+
+    def restore_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write runs as a history gives them, for `audit rebuild`."""
+        tail = (
+            "ON CONFLICT (id) DO UPDATE SET attempt = excluded.attempt, worker = excluded.worker,"
+            " pipeline_hash = excluded.pipeline_hash, policy_hash = excluded.policy_hash,"
+            " ended_at = excluded.ended_at, ended_by = excluded.ended_by, kind = excluded.kind"
+        )
+        self.insert("runs", rows, tail)
 
     def adopt(
         self,
@@ -183,6 +213,12 @@ class Retired(Search):
     def past(self) -> str:
         """Return the moment :seconds before now, in SQL."""
         return f"{{now}} - {self._seconds_of(':seconds')}"
+
+    def _grouped(self, table: str, text: str, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self.select(table, text, ids=self.dialect.bind(entry_ids)):
+            found.setdefault(row["entry_id"], []).append(row)
+        return found
 
     def _bulk(self, kind: str, where: str) -> str:
         held = (
