@@ -19,10 +19,10 @@ from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
 
 # A statement or a lock that hangs must end before half of the shortest sensible lease.
 # Every hot statement has its index; a table that is small, or not yet analyzed, must not tempt the planner to read
-# all of it, dead rows included, once per statement.
+# all of it, dead rows included, once per statement; nor every row of an environment by a bitmap.
 _OPTIONS = (
     "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
-    " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
+    " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 )
 Clock = Callable[[], float]
 # A SQLite file must not be open in a process that forks: the child would close it, and with it drop the locks that

@@ -67,11 +67,11 @@ class Search(Logs):
 
     def with_key(self, env: str, keys: Sequence[str]) -> dict[str, str]:
         """Return the ids of entries by their dedupe keys; the key of one that was retired stays taken."""
-        text = (
-            "SELECT dedupe_key, id FROM entries WHERE env = :env AND dedupe_key {ids}"
-            " UNION ALL SELECT dedupe_key, entry_id FROM retired WHERE env = :env AND dedupe_key {ids}"
-        )
-        return {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
+        found: dict[str, str] = {}
+        for table, column in (("retired", "entry_id"), ("entries", "id")):
+            text = f"SELECT dedupe_key, {column} FROM {table} WHERE env = :env AND dedupe_key {{ids}}"
+            found |= {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
+        return found
 
     def link(self, rows: Sequence[tuple[str, str]], kind: str = "depends_on") -> None:
         """Make the first entry of each pair depend on the second, or relate to it as *kind* says."""

@@ -30,7 +30,7 @@ class Statements:
     def plan_freely(self) -> None:
         """Let the planner read whole tables in this transaction, as reports and verifications must."""
         if self.dialect.name == "postgresql":
-            for name in ("enable_seqscan", "enable_hashjoin", "enable_mergejoin"):
+            for name in ("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"):
                 self.run("SET LOCAL " + name + " = on")
 
     def run(self, text: str, **values: object) -> Sequence[Any]:

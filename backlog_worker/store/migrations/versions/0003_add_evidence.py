@@ -9,11 +9,13 @@ down_revision = "0002"
 
 MOMENT = sa.TIMESTAMP(timezone=True).with_variant(sa.REAL(), "sqlite")
 DATA = JSONB().with_variant(sa.JSON(), "sqlite")
+# name: columns and the rows that it holds
 INDEXES = {
-    "entries_by_service": ["env", "service"],
-    "entries_by_owner": ["env", "owner"],
-    "entries_by_category": ["env", "category"],
-    "entries_by_due_date": ["env", "due_date"],
+    "entries_by_service": (["service", "env"], "service <> ''"),
+    "entries_by_owner": (["owner", "env"], "owner <> ''"),
+    "entries_by_category": (["category", "env"], "category <> ''"),
+    "entries_by_due_date": (["due_date", "env"], "due_date IS NOT NULL"),
+    "entries_final": (["env", "changed_at"], "status IN ('completed', 'failed', 'canceled')"),
 }
 FIXED = ("redactions", "operations", "seals", "seal_heads")
 
@@ -74,10 +76,9 @@ def upgrade() -> None:
     """Add columns, tables and triggers; a release that knows revision 3 works with it."""
     for name in ("service", "category", "legal_hold"):
         op.add_column("entries", sa.Column(name, sa.Text(), nullable=False, server_default=""))
-    for name, columns in INDEXES.items():
-        op.create_index(name, "entries", columns)
-    final = sa.text("status IN ('completed', 'failed', 'canceled')")
-    op.create_index("entries_final", "entries", ["env", "changed_at"], postgresql_where=final, sqlite_where=final)
+    for name, (columns, where) in INDEXES.items():
+        rows = sa.text(where)
+        op.create_index(name, "entries", columns, postgresql_where=rows, sqlite_where=rows)
     op.create_index("events_by_time", "events", ["at"], postgresql_using="brin")
     _evidence()
     _people()
