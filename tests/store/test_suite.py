@@ -1,5 +1,6 @@
 """The definition of a store: every backend does this, alike."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.domain.priority import scored
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import audit, claim, dispatch, operate, review, watch
+from backlog_worker.lifecycle import audit, claim, dispatch, evidence, operate, retire, review, watch
 from backlog_worker.lifecycle.dispatch import best
 from backlog_worker.store import migrate, opened
 from backlog_worker.testing import POLICY, bench
@@ -304,3 +305,118 @@ def test_a_backlog_of_the_first_revision_goes_on_after_the_upgrade(url):
             assert unit.value("PRAGMA integrity_check") == "ok"
     with pytest.raises(Exception, match=r"stages_status_known|CHECK"), store.begin() as unit:
         unit.run("UPDATE stages SET status = 'unheard' WHERE entry_id = 'bl_1'")
+
+
+def ended(table, **fields):
+    (filed,) = table.file(fields)
+    table.run(3)
+    return filed.entry_id
+
+
+def test_a_text_is_redacted_only_on_record_and_the_chain_stays_whole(table):
+    entry_id = ended(table, title="a secret of a customer")
+    with table.kit.store.begin() as unit:
+        before = unit.history(entry_id)
+    forged = json.dumps({"set": {"title": {"$redacted": "0" * 64}}})
+    cast = "CAST(:data AS jsonb)" if table.kit.store.dialect.name == "postgresql" else ":data"
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.run(f"UPDATE events SET data = {cast} WHERE entry_id = :entry AND seq = 1", data=forged, entry=entry_id)
+    assert evidence.redact(table.kit, entry_id, actor="ana", reason="asked")
+    with table.kit.store.read() as unit:
+        after = unit.history(entry_id)
+        assert unit.entry(entry_id).title == "[redacted]"
+    assert [event.hash for event in after[: len(before)]] == [event.hash for event in before]
+    assert "a secret of a customer" not in str(after)
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.run("UPDATE events SET actor = 'eve' WHERE entry_id = :entry AND seq = 1", entry=entry_id)
+    for name in ("redactions", "operations"):
+        with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+            unit.run(f"DELETE FROM {name}")
+
+
+def test_seals_hold_and_what_was_sealed_and_altered_is_found(table):
+    entry_id = ended(table)
+    with table.kit.store.begin() as unit:
+        first = unit.seal("seal_1", evidence.LONG_AGO, unit.now() + timedelta(seconds=60), "")
+    assert first["entries"] == 1
+    assert list(evidence.verify_seals(table.kit, evidence.sealed(first))) == []
+    with table.kit.store.begin() as unit:
+        if unit.dialect.name == "postgresql":
+            unit.run("ALTER TABLE events DISABLE TRIGGER events_insert_only")
+        else:
+            unit.run("DROP TRIGGER events_no_delete")
+    with pytest.raises(RuntimeError), table.kit.store.begin() as unit:
+        unit.run("DELETE FROM events WHERE entry_id = :entry AND seq > 3", entry=entry_id)
+        assert [each[0] for each in unit.unsealed(first, 5)] == [entry_id]
+        raise RuntimeError
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.run("UPDATE seal_heads SET seq = 1")
+
+
+def test_an_entry_is_retired_and_its_history_goes_when_its_time_is_over(table):
+    entry_id = ended(table, dedupe_key="k")
+    with pytest.raises(sa.exc.DBAPIError, match="retired"), table.kit.store.begin() as unit:
+        unit.run("DELETE FROM entries")
+    with table.kit.store.begin() as unit:
+        unit.hold([entry_id])
+        assert unit.retire([entry_id], "done for long", 3600.0) == [entry_id]
+    assert table.statuses() == {}
+    assert list(audit.verify(table.kit)) == []
+    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+        unit.forget_histories([entry_id])
+    assert evidence.verify(json.loads(json.dumps(evidence.export(table.kit, entry_id)))) == []
+    (again,) = table.file({"dedupe_key": "k"})
+    assert (again.new, again.entry_id) == (False, entry_id)
+    with table.kit.store.begin() as unit:
+        unit.run("UPDATE retired SET evidence_until = at")
+    table.clock.forward(5)
+    assert retire.cleanup(table.kit)["removed"]["histories"] == 1
+    with table.kit.store.read() as unit:
+        assert unit.history(entry_id) == []
+
+
+def test_rows_are_rebuilt_from_the_history(table):
+    entry_id = ended(table, owner="ana")
+    with table.kit.store.begin() as unit:
+        unit.run("UPDATE entries SET owner = 'eve'")
+        unit.run("UPDATE runs SET worker = 'eve'")
+    assert [each.subject for each in audit.verify(table.kit)] == [entry_id]
+    audit.rebuild(table.kit, apply=True, reason="somebody wrote into the tables")
+    with table.kit.store.read() as unit:
+        assert unit.entry(entry_id).owner == "ana"
+
+
+def test_tokens_alerts_snapshots_and_operations_are_kept(table):
+    with table.kit.store.begin() as unit:
+        now = unit.now()
+        unit.add_token(
+            {
+                "id": "t1",
+                "env": "prod",
+                "name": "x",
+                "role": "viewer",
+                "hash": "h",
+                "created_by": "ana",
+                "scopes": ["a"],
+                "expires_at": None,
+            }
+        )
+        unit.use_token("t1")
+        assert unit.token("t1")["used_at"] is not None
+        assert unit.revoke_token("prod", "t1", "ana")
+        assert not unit.revoke_token("prod", "t1", "ana")
+        for number in range(2):
+            unit.begin_alert({"id": f"a{number}", "env": "prod", "rule": "late", "words": "w", "notify": ["oncall"]})
+        assert set(unit.open_alerts("prod")) == {"late"}
+        assert unit.fire_alert("a0", "w")
+        assert not unit.fire_alert("a0", "w")
+        assert unit.ack_alert("prod", "late", "li", "on it")
+        assert unit.resolve_alert("a0")
+        assert unit.open_alerts("prod") == {}
+        unit.keep_snapshot("prod", "risk", now, {"scores": {"gateway": 2.5}})
+        (row,) = unit.snapshots("prod", "risk", now - timedelta(hours=1))
+        assert row["data"] == {"scores": {"gateway": 2.5}}
+        unit.act({"id": "op_1", "env": "prod", "actor": "ana", "action": "x.y", "result": "denied", "detail": {"n": 1}})
+        assert [act["detail"] for act in unit.acts("prod", result="denied")] == [{"n": 1}]
+    with pytest.raises(sa.exc.IntegrityError), table.kit.store.begin() as unit:
+        unit.act({"id": "op_2", "env": "prod", "actor": "ana", "action": "x.y", "result": "odd"})
