@@ -10,8 +10,8 @@ from typing import Any
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import FINAL, Entry, Status
-from backlog_worker.domain.errors import NotFoundError, UnreachableError, UsageError
-from backlog_worker.lifecycle import Kit, again, follow, operate
+from backlog_worker.domain.errors import UnreachableError, UsageError
+from backlog_worker.lifecycle import Kit, again, follow, operate, operation
 from backlog_worker.lifecycle.follow import Cursor, RunEvent
 from backlog_worker.wiring import kit_of
 
@@ -95,12 +95,7 @@ class Engine:
         return str(self._entry(entry_id).status)
 
     def _entry(self, entry_id: str) -> Entry:
-        with self.kit.store.read() as unit:
-            entry = unit.entry(entry_id)
-        if entry is None:
-            message = f"there is no entry {entry_id}"
-            raise NotFoundError(message)
-        return entry
+        return operation.wanted(self.kit, entry_id)
 
 
 def _ring(bells: Sequence[Bell]) -> None:

@@ -314,12 +314,9 @@ def requeue(
 
 def wanted(of: "Kit", entry_id: str) -> "Entry":
     """Return one entry; raises NotFoundError."""
-    with of.store.read() as unit:
-        found = unit.entry(entry_id)
-    if found is None:
-        message = f"there is no entry {entry_id}, or several begin so"
-        raise NotFoundError(message, hint="backlog-worker entry list")
-    return found
+    from backlog_worker.lifecycle import operation
+
+    return operation.wanted(of, entry_id)
 
 
 def several(of: "Kit", entry_id: str, where: str, limit: int) -> "list[Entry]":

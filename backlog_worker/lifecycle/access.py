@@ -11,7 +11,7 @@ from typing import Any
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError
 from backlog_worker.domain.roles import ROLES, SCOPES, Caller
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.telemetry import emit
 
 PREFIX = "bw"
@@ -53,7 +53,8 @@ def create(kit: Kit, pepper: bytes, asked: Asked, *, actor: str) -> str:
             "expires_at": unit.now() + asked.lasts if asked.lasts else None,
         }
         unit.add_token(row)
-        unit.act(_act(kit, actor, "token.create", token_id, {"name": asked.name, "role": asked.role}))
+        detail = {"name": asked.name, "role": asked.role}
+        operation.record(kit, unit, "token.create", subject=token_id, detail=detail)
     return token
 
 
@@ -63,7 +64,7 @@ def revoke(kit: Kit, token_id: str, *, actor: str, reason: str) -> None:
         if not unit.revoke_token(kit.env, token_id, actor):
             message = f"there is no token {token_id} that works"
             raise NotFoundError(message, hint="backlog-worker token list")
-        unit.act({**_act(kit, actor, "token.revoke", token_id, {}), "reason": reason})
+        operation.record(kit, unit, "token.revoke", subject=token_id, reason=operation.reasoned(reason))
 
 
 def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
@@ -105,8 +106,8 @@ def _denied(kit: Kit, found: dict[str, Any], why: str) -> None:
     with kit.store.begin(actor=str(found["name"])) as unit:
         last = next(iter(unit.acts(kit.env, action="authenticate", most=1)), None)
         if last is None or unit.now() - last["at"] > QUIET or last["subject"] != found["id"]:
-            row = _act(kit, str(found["name"]), "authenticate", str(found["id"]), {"error": why})
-            unit.act({**row, "result": "denied"})
+            detail = {"error": why}
+            operation.record(kit, unit, "authenticate", subject=str(found["id"]), result="denied", detail=detail)
     emit("denied", actor=found["name"], action="authenticate", error=why)
 
 
@@ -118,8 +119,3 @@ def _known(word: str, words: list[str], kind: str) -> None:
     if word not in words:
         message = f"there is no {kind} {word!r}"
         raise InvalidInputError(message, hint=suggestion(word, words) or f"one of: {', '.join(words)}")
-
-
-def _act(kit: Kit, actor: str, action: str, subject: str, detail: dict[str, Any]) -> dict[str, Any]:
-    row = {"id": kit.new_id("op"), "env": kit.env, "actor": actor, "action": action, "subject": subject}
-    return {**row, "reason": "", "result": "done", "detail": detail}

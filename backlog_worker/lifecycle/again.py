@@ -9,11 +9,11 @@ from typing import Any
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import FINAL, Entry, Status
-from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError, UsageError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.pipeline import Pipeline, violation
-from backlog_worker.lifecycle import Kit, dispatch, intake, operate, settle
+from backlog_worker.lifecycle import Kit, dispatch, intake, operate, operation, settle
 from backlog_worker.store import Unit
 
 STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
@@ -96,9 +96,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
     """
     with kit.store.begin(actor=actor) as unit:
         _, entry, pipeline = _of(kit, unit, run_id)
-        if not reason.strip():
-            message = "this needs a reason; add --reason TEXT"
-            raise UsageError(message)
+        operation.reasoned(reason)
         if stage not in pipeline.index:
             hint = f"one of: {', '.join(pipeline.order)}"
             message = f"pipeline {pipeline.name} has no job {stage}"
@@ -166,9 +164,7 @@ def _of(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipel
 
 def _stopped(unit: Unit, run_id: str, reason: str) -> tuple[dict[str, Any], Entry]:
     run = _run(unit, run_id)
-    if not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
+    operation.reasoned(reason)
     entry = unit.hold([run["entry_id"]])[run["entry_id"]]
     if entry.status not in STOPPED:
         way = "fork it: `run fork RUN --from STAGE`" if entry.status in FINAL else "wait for it, or cancel it"

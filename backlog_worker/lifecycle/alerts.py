@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import expression
-from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.policy import Alert
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.dashboard import MEASURES, dashboard
 from backlog_worker.store import AutoStore, Unit
 from backlog_worker.telemetry import emit
@@ -62,14 +62,12 @@ def away(kit: Kit) -> bool:
 
 def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:
     """Say who looks after an alert, by its rule or id; raises NotFoundError where none is open and unowned."""
-    if not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
+    operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
         if not unit.ack_alert(kit.env, name, actor, reason):
             message = f"no alert {name} is open and unacknowledged"
             raise NotFoundError(message, hint="backlog-worker alert list")
-        unit.act(_act(kit, actor, "alert.ack", name, reason))
+        operation.record(kit, unit, "alert.ack", subject=name, reason=reason)
 
 
 def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
@@ -149,16 +147,3 @@ def _told(kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, n
     for name in names:
         wish = {"id": kit.new_id("wb"), "target": f"{NOTIFY}{name}", "topic": f"{row['id']}:{kind}", "entry_id": ""}
         unit.put({**wish, "run_id": None, "seq": 1, "body": body, "sha256": digest(body), "put_at": unit.now()})
-
-
-def _act(kit: Kit, actor: str, action: str, subject: str, reason: str) -> dict[str, Any]:
-    return {
-        "id": kit.new_id("op"),
-        "env": kit.env,
-        "actor": actor,
-        "action": action,
-        "subject": subject,
-        "reason": reason,
-        "result": "done",
-        "detail": {},
-    }

@@ -11,10 +11,10 @@ from typing import Any
 
 from backlog_worker.domain import projection
 from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
-from backlog_worker.domain.errors import BacklogError, UsageError
+from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import Event, broken
 from backlog_worker.domain.measures import Measures, Tally, measured
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.store import Violation
 
 PAGE = 500
@@ -82,9 +82,8 @@ def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[st
     A history whose chain is broken is no truth to rebuild from: it is left alone, and `verify` names it. Raises
     UsageError without a reason.
     """
-    if apply and not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
+    if apply:
+        operation.reasoned(reason)
     found = []
     for each in told(kit):
         wrong = _wrong(each)
@@ -159,5 +158,4 @@ def _restore(kit: Kit, entry_id: str, reason: str) -> None:
         columns = {name: getattr(entry, name) for name in (*FOLDED, "seq", "changed_at")}
         unit.restore({**columns, "leased_until": until if entry.status in _HELD else None}, missing=row is None)
         unit.restore_runs(list(projection.runs(events).values()))
-        act = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": "audit.rebuild"}
-        unit.act({**act, "subject": entry_id, "reason": reason, "result": "done", "detail": {}})
+        operation.record(kit, unit, "audit.rebuild", subject=entry_id, reason=reason)

@@ -8,10 +8,10 @@ from typing import Any
 from backlog_worker.domain import evidence as bundles
 from backlog_worker.domain import policy
 from backlog_worker.domain.entry import FINAL, FOLDED, Change, Entry, Note, Status, entry_of, fold
-from backlog_worker.domain.errors import ConflictError, InvalidFileError, NotFoundError, UsageError
+from backlog_worker.domain.errors import ConflictError, InvalidFileError, NotFoundError
 from backlog_worker.domain.events import Event, digest, redacted
 from backlog_worker.domain.frontier import Stage
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.definitions import parsed
 from backlog_worker.store import PIPELINE, POLICY, Unit, Violation, seal_hash
 
@@ -103,9 +103,7 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
     Its chain, its seals and its records' verdicts stay verifiable: each text leaves its digest. Only a final or
     blocked entry is redacted, and none under a legal hold.
     """
-    if not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
+    operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
         entry, left = _whole(unit, entry_id)
         _may_be_redacted(entry, left)
@@ -120,16 +118,14 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
         if left is None:
             unit.redact_rows(entry.id, [name for name in COLUMNS if name in names])
             _wishes(unit, entry.id)
-        act = {"id": kit.new_id("op"), "env": kit.env, "actor": actor, "action": "audit.redact", "subject": entry.id}
-        unit.act({**act, "reason": reason, "result": "done", "detail": {"events": len(changed)}})
+        detail = {"events": len(changed)}
+        operation.record(kit, unit, "audit.redact", subject=entry.id, reason=reason, detail=detail)
     return len(changed)
 
 
 def legal_hold(kit: Kit, entry_id: str, *, actor: str, reason: str, on: bool) -> None:
     """Keep an entry, its bulk data and its history whatever retention says, or stop keeping them."""
-    if not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
+    operation.reasoned(reason)
     words = f"{actor}: {reason}"[:500] if on else ""
     with kit.store.begin(actor=actor) as unit:
         entry, left = _whole(unit, entry_id)
@@ -138,9 +134,7 @@ def legal_hold(kit: Kit, entry_id: str, *, actor: str, reason: str, on: bool) ->
         else:
             unit.hold([entry.id])
             unit.note(entry.id, Note.EDITED, {"reason": reason, "fields": ["legal_hold"]}, legal_hold=words)
-        act = {"id": kit.new_id("op"), "env": kit.env, "actor": actor, "subject": entry.id}
-        name = "audit.hold" if on else "audit.release"
-        unit.act({**act, "action": name, "reason": reason, "result": "done", "detail": {}})
+        operation.record(kit, unit, "audit.hold" if on else "audit.release", subject=entry.id, reason=reason)
 
 
 def _whole(unit: Unit, entry_id: str) -> tuple[Entry, Mapping[str, Any] | None]:

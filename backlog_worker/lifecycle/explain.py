@@ -7,10 +7,9 @@ from typing import Any
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.decision import Receipt, Snapshot, decide
 from backlog_worker.domain.entry import FINAL, WAITING, Entry, Status
-from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.priority import Scored, scored
 from backlog_worker.domain.reasons import REMEDIES, Standing
-from backlog_worker.lifecycle import Kit, dispatch
+from backlog_worker.lifecycle import Kit, dispatch, operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +36,7 @@ class Explained:
 def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained:
     """Explain one entry; with *at*, from the receipt of the last tick up to that moment. Raises NotFoundError."""
     with kit.store.read() as unit:
-        entry = unit.entry(entry_id)
-        if entry is None:
-            message = f"there is no entry {entry_id}"
-            raise NotFoundError(message, hint="backlog-worker entry list")
+        entry = operation.found(unit, entry_id)
         policy, now = kit.book.policy(unit), unit.now()
         receipts = tuple(row for row in unit.receipts_of(entry.id) if at is None or row["at"] <= at)
         receipt, counted = None, False

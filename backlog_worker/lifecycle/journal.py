@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from backlog_worker.integrations.artifacts import write_whole
-from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle import Kit, intake, operation
 from backlog_worker.store import AutoStore, JsonlStore
 from backlog_worker.telemetry import emit
 
@@ -105,8 +105,7 @@ def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
         )
         unit.link([(each.row["id"], other) for each in new for other in each.needs])
         ids = [each.row["id"] for each in new]
-        act = {"id": kit.new_id("op"), "env": kit.env, "actor": "merge", "action": "db.merge", "result": "done"}
         if ids:
-            unit.act({**act, "subject": "", "reason": "PostgreSQL is back", "detail": {"entries": ids}})
+            operation.record(kit, unit, "db.merge", reason="PostgreSQL is back", detail={"entries": ids})
         intake.clear(kit, unit, list(unit.hold(ids).values()), "PostgreSQL is back")
     merged.added += ids

@@ -7,13 +7,13 @@ from typing import Any
 
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import FINAL, Change, Entry, Note, Status
-from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, UsageError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit, claim, intake, settle
+from backlog_worker.lifecycle import Kit, claim, intake, operation, settle
 from backlog_worker.store import Unit
 
 COMMENT_MAX = 4000
@@ -184,11 +184,6 @@ def _new_input(kit: Kit, unit: Unit, entry: Entry, value: Mapping[str, Any]) -> 
 
 
 def _held(unit: Unit, entry_id: str, reason: str) -> Entry:
-    if not reason.strip():
-        message = "this needs a reason; add --reason TEXT"
-        raise UsageError(message)
-    found = unit.entry(entry_id)
-    if found is None:
-        message = f"there is no entry {entry_id}"
-        raise NotFoundError(message, hint="backlog-worker entry list")
-    return unit.hold([found.id])[found.id]
+    operation.reasoned(reason)
+    entry = operation.found(unit, entry_id)
+    return unit.hold([entry.id])[entry.id]

@@ -13,10 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInputError, NotAllowedError, NotFoundError
-from backlog_worker.domain.masking import masked_value
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import Kit, alerts, audit, digests, evidence, generate, operate, retire, watch
+from backlog_worker.lifecycle import Kit, alerts, audit, digests, evidence, generate, operate, operation, retire, watch
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.definitions import Book
 from backlog_worker.store import Violation
@@ -185,18 +184,10 @@ def _checked(tool: Tool, params: Mapping[str, Any]) -> Params:
 def _recorded(
     kit: Kit, caller: Caller, tool: Tool, result: str, detail: Mapping[str, Any], given: Params | None = None
 ) -> None:
-    row = {
-        "id": kit.new_id("op"),
-        "env": kit.env,
-        "actor": caller.name,
-        "action": tool.name,
-        "subject": str(getattr(given, "id", "")),
-        "reason": str(getattr(given, "reason", "")),
-        "result": result,
-        "detail": {name: masked_value(each) for name, each in detail.items() if name not in {"entries", "overdue"}},
-    }
+    subject, reason = str(getattr(given, "id", "")), str(getattr(given, "reason", ""))
+    said = {name: each for name, each in detail.items() if name not in {"entries", "overdue"}}
     with kit.store.begin(actor=caller.name) as unit:
-        unit.act(row)
+        operation.record(kit, unit, tool.name, subject=subject, reason=reason, result=result, detail=said)
 
 
 def _listed(kit: Kit, _caller: Caller, given: ListParams, _dry: bool) -> list[dict[str, Any]]:
@@ -205,12 +196,12 @@ def _listed(kit: Kit, _caller: Caller, given: ListParams, _dry: bool) -> list[di
 
 
 def _got(kit: Kit, _caller: Caller, given: EntryParams, _dry: bool) -> dict[str, Any]:
-    return shown(_entry(kit, given.id))
+    return shown(operation.wanted(kit, given.id))
 
 
 def _status(kit: Kit, caller: Caller, given: StatusParams, dry: bool) -> dict[str, Any]:
     """Bring an entry where a person wants it, by the change that the state machine has for that."""
-    entry = _entry(kit, given.id)
+    entry = operation.wanted(kit, given.id)
     name = str(_NAMES.get(given.status, given.status))
     acts: dict[str, Callable[..., Any]] = {
         "completed": operate.complete,
@@ -236,7 +227,7 @@ def _closed(kit: Kit, caller: Caller, given: ReasonParams, dry: bool) -> dict[st
 
 
 def _commented(kit: Kit, caller: Caller, given: CommentParams, dry: bool) -> dict[str, Any]:
-    entry = _entry(kit, given.id)
+    entry = operation.wanted(kit, given.id)
     if not dry:
         operate.comment(kit, entry.id, given.text, actor=caller.name)
     return {"id": entry.id, "dry_run": dry}
@@ -264,15 +255,6 @@ def _verified(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict[str
 def _broken(found: Sequence[Violation]) -> dict[str, Any]:
     rows = [{"invariant": each.invariant, "subject": each.subject, "text": each.text} for each in found[:20]]
     return {"broken": len(found), "first": rows}
-
-
-def _entry(kit: Kit, entry_id: str) -> Entry:
-    with kit.store.read() as unit:
-        entry = unit.entry(entry_id)
-    if entry is None:
-        message = f"there is no entry {entry_id}"
-        raise NotFoundError(message, hint="backlog-worker entry list")
-    return entry
 
 
 def shown(entry: Entry) -> dict[str, Any]:

@@ -1,0 +1,52 @@
+"""What every act of a person or a job has in common: the entry it is about, a reason, and its record."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.masking import masked_value
+from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def reasoned(reason: str) -> str:
+    """Return a reason that says something; raises UsageError."""
+    if not reason.strip():
+        message = "this needs a reason; add --reason TEXT"
+        raise UsageError(message)
+    return reason
+
+
+def found(unit: Unit, entry_id: str) -> Entry:
+    """Return one entry by its id or the beginning of it; raises NotFoundError."""
+    entry = unit.entry(entry_id)
+    if entry is None:
+        message = f"there is no entry {entry_id}, or several begin so"
+        raise NotFoundError(message, hint="backlog-worker entry list")
+    return entry
+
+
+def wanted(kit: Kit, entry_id: str) -> Entry:
+    """Return one entry as it stands now; raises NotFoundError."""
+    with kit.store.read() as unit:
+        return found(unit, entry_id)
+
+
+def record(
+    kit: Kit,
+    unit: Unit,
+    action: str,
+    *,
+    subject: str = "",
+    reason: str = "",
+    result: str = "done",
+    detail: Mapping[str, Any] = NOTHING,
+) -> None:
+    """Record an operation in the name of the unit's actor, secrets masked; it is never changed afterwards."""
+    row = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": action, "subject": subject}
+    said = {name: masked_value(each) for name, each in detail.items()}
+    unit.act({**row, "reason": reason, "result": result, "detail": said})
