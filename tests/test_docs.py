@@ -124,3 +124,9 @@ def test_every_anchor_in_the_documents_is_a_heading():
                 for head in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
             }
             assert anchor in heads, f"{path.name}: #{anchor}"
+
+
+def test_every_route_is_documented():
+    from backlog_worker.web.app import routes
+
+    assert not [route.path for route in routes.routes if f"{route.path}`" not in CONFIGURATION]

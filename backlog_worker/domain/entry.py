@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from backlog_worker.domain.errors import ConflictError
-from backlog_worker.domain.events import WORDS, Event, is_redacted, upcast
+from backlog_worker.domain.events import Event, upcast, worded
 
 
 class Status(StrEnum):
@@ -206,7 +206,7 @@ def fold(events: Iterable[Event]) -> dict[str, Any]:
 
 def entry_of(values: Mapping[str, Any], **more: Any) -> Entry:
     """Make the entry that folded *values* tell of; what was redacted says so."""
-    found = {name: WORDS if is_redacted(each) else each for name, each in values.items() if name in FOLDED}
+    found = {name: worded(each) for name, each in values.items() if name in FOLDED}
     moments = {name: datetime.fromisoformat(str(found[name])) for name in MOMENTS if found.get(name)}
     return Entry(**{**found, **moments, "status": Status(values["status"]), **more})
 
@@ -214,16 +214,10 @@ def entry_of(values: Mapping[str, Any], **more: Any) -> Entry:
 def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
     """Return the columns of *row* that its history does not give.
 
-    Moments are compared to the millisecond, an empty list is as good as none, and what was redacted is not compared.
-    An event of version 1 that was redacted took its columns along: then the status alone is compared.
+    Moments are compared to the millisecond, an empty list is as good as none, and what was redacted must say so.
     """
     values = fold(events)
-    names = ("status",) if any(is_redacted(event.data) for event in events) else FOLDED
-    return [
-        name
-        for name in names
-        if not is_redacted(values.get(name)) and _same(name, values.get(name)) != _same(name, row.get(name))
-    ]
+    return [name for name in FOLDED if _same(name, worded(values.get(name))) != _same(name, row.get(name))]
 
 
 def _same(name: str, value: Any) -> object:  # noqa: ANN401 - one value of any column

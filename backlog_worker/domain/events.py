@@ -15,6 +15,7 @@ from typing import Any
 
 VERSION = 2
 REDACTED = "$redacted"  # {"$redacted": digest} stands where a text or a list was
+KEPT = "kept"  # beside it, in an event of version 1: what is left, which the chain does not cover
 WORDS = "[redacted]"  # what a column says whose text was redacted
 # What a later version added to events of `filed`, by the version before it.
 _ADDED: Mapping[int, Mapping[str, Any]] = {1: {"service": "", "category": "", "legal_hold": ""}}
@@ -69,7 +70,7 @@ def chained(event: Mapping[str, Any], prev: str, *, version: int = VERSION) -> E
 def content(data: Mapping[str, Any], version: int) -> str:
     """Return the digest of an event's data; what was redacted gives the digest that it had."""
     if version == 1:
-        return str(data[REDACTED]) if is_redacted(data) else digest(data)
+        return str(data[REDACTED]) if set(data) == {REDACTED, KEPT} else digest(data)
     return digest(_skeleton(data))
 
 
@@ -89,23 +90,37 @@ def broken(events: Iterable[Event]) -> tuple[int, str] | None:
 
 def upcast(event: Event) -> Mapping[str, Any]:
     """Return the data of an event as this release would have written it; what is stored stays as it was."""
-    if event.version >= VERSION or event.change != "filed" or "set" not in event.data:
+    if event.version >= VERSION:
         return event.data
+    data: Mapping[str, Any] = event.data[KEPT] if set(event.data) == {REDACTED, KEPT} else event.data
+    if event.change != "filed" or "set" not in data:
+        return data
     added: dict[str, Any] = {}
     for version in range(event.version, VERSION):
         added |= _ADDED.get(version, {})
-    return {**event.data, "set": {**added, **event.data["set"]}}
+    return {**data, "set": {**added, **data["set"]}}
 
 
 def redacted(event: Event, names: Iterable[str]) -> dict[str, Any]:
     """Return the data of an event without the texts and lists under *names*, wherever they stand in it.
 
-    An event of version 1 was sealed as a whole, so it can only be redacted as a whole.
+    An event of version 1 was sealed as a whole: its digest stays, and beside it what is left, outside of the chain.
     """
     wanted = frozenset(names)
-    if event.version == 1:
-        return {REDACTED: content(event.data, 1)} if _holds(event.data, wanted) else dict(event.data)
-    return {key: _without(key, each, wanted) for key, each in event.data.items()}
+    if event.version > 1:
+        return {key: _without(key, each, wanted) for key, each in event.data.items()}
+    data = upcast(event) if KEPT in event.data else event.data
+    left = {key: _without(key, each, wanted) for key, each in data.items()}
+    return dict(event.data) if left == data else {REDACTED: content(event.data, 1), KEPT: left}
+
+
+def worded(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
+    """Return a value with words where texts and lists were redacted, for rows and for people."""
+    if is_redacted(value):
+        return WORDS
+    if isinstance(value, Mapping):
+        return {key: worded(each) for key, each in value.items()}
+    return value
 
 
 def is_redacted(value: object) -> bool:
@@ -119,17 +134,10 @@ def _without(key: str, value: Any, names: frozenset[str]) -> Any:  # noqa: ANN40
     if is_redacted(value):
         return value
     if isinstance(value, Mapping):
-        inside = frozenset(value) if key in names else names
-        return {name: _without(name, each, inside) for name, each in value.items()}
+        return {name: _without(name, each, names) for name, each in value.items()}
     if key in names and isinstance(value, str | list | tuple) and value:
         return {REDACTED: _skeleton(value)}
     return value
-
-
-def _holds(value: object, names: frozenset[str]) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    return any((key in names and each) or _holds(each, names) for key, each in value.items())
 
 
 def _skeleton(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out

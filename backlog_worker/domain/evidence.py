@@ -12,7 +12,7 @@ from typing import Any
 
 from backlog_worker.domain.entry import Change, Note, differing
 from backlog_worker.domain.errors import BacklogError
-from backlog_worker.domain.events import REDACTED, Event, broken, compact, digest
+from backlog_worker.domain.events import REDACTED, Event, broken, compact, digest, upcast
 
 SCHEMA = "backlog-worker/evidence@1"
 ARTIFACT_BYTES_MAX = 1_000_000
@@ -87,11 +87,12 @@ def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
 
 def _recorded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
     """Check records and outputs against the digests that the history holds."""
-    known = {str(event.data.get("sha256")) for event in events if event.change in {Note.CHECKPOINTED, Note.RECORDED}}
-    for event in events:
-        record = event.data.get("record", {})
+    said = [(event, upcast(event)) for event in events if event.change in {Note.CHECKPOINTED, Note.RECORDED}]
+    known = {str(data.get("sha256")) for _, data in said}
+    for event, data in said:
+        record = data.get("record", {})
         untouched = event.change == Note.RECORDED and REDACTED not in compact(record)  # else the chain alone speaks
-        if untouched and digest(record) != event.data["sha256"]:
+        if untouched and digest(record) != data["sha256"]:
             yield f"the record of event {event.seq} does not match its digest"
     for stage in value["stages"]:
         sha256 = stage.get("sha256")

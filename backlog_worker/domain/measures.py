@@ -120,8 +120,8 @@ class Tally:
             self.runs += 1
         elif event.run_id is not None and event.change in ENDS:
             self.ended[event.change] += 1
-            if event.data.get("kind"):
-                self.failures[str(event.data["kind"])] += 1
+            if kind := upcast(event).get("kind"):
+                self.failures[str(kind)] += 1
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.entry import ENDS, Change, Note
-from backlog_worker.domain.events import Event
+from backlog_worker.domain.events import Event, upcast
 
 # What a row of `runs` must say as its history does.
 RUN_COLUMNS = ("attempt", "worker", "pipeline_hash", "policy_hash", "ended_by")
@@ -15,20 +15,21 @@ def runs(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     """Return the runs of one entry by id, as its history gives them."""
     found: dict[str, dict[str, Any]] = {}
     for event in events:
+        data = upcast(event)
         if event.change == Change.CLAIMED and event.run_id:
-            said = event.data.get("set", {})
+            said = data.get("set", {})
             found[event.run_id] = {
                 "id": event.run_id,
                 "entry_id": event.entry_id,
                 **{name: said.get(name) for name in ("attempt", "worker", "pipeline_hash")},
-                "policy_hash": event.data.get("policy_hash"),
+                "policy_hash": data.get("policy_hash"),
                 "claimed_at": datetime.fromisoformat(str(said.get("claimed_at"))),
                 "ended_at": None,
                 "ended_by": None,
                 "kind": None,
             }
         elif event.run_id in found and event.change in ENDS and found[event.run_id]["ended_by"] is None:
-            end = {"ended_at": event.at, "ended_by": event.change, "kind": event.data.get("kind")}
+            end = {"ended_at": event.at, "ended_by": event.change, "kind": data.get("kind")}
             found[event.run_id] |= end
     return found
 
@@ -47,5 +48,5 @@ def wrong_runs(events: Sequence[Event], rows: Iterable[Mapping[str, Any]]) -> li
 
 def wrong_outputs(events: Iterable[Event], rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the jobs whose stored output is not one that the history tells of."""
-    told = {str(event.data.get("sha256")) for event in events if event.change == Note.CHECKPOINTED}
+    told = {str(upcast(event).get("sha256")) for event in events if event.change == Note.CHECKPOINTED}
     return sorted({str(row["job_id"]) for row in rows if row["sha256"] not in told})

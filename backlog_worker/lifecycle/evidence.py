@@ -9,7 +9,7 @@ from backlog_worker.domain import evidence as bundles
 from backlog_worker.domain import policy
 from backlog_worker.domain.entry import FINAL, FOLDED, Change, Entry, Note, Status, entry_of, fold
 from backlog_worker.domain.errors import ConflictError, InvalidFileError, NotFoundError
-from backlog_worker.domain.events import Event, digest, redacted
+from backlog_worker.domain.events import Event, digest, redacted, upcast, worded
 from backlog_worker.domain.frontier import Stage
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.definitions import parsed
@@ -20,10 +20,9 @@ SETTLED = timedelta(minutes=5)  # no transaction of ours lives so long: what is 
 LONG_AGO = datetime.fromtimestamp(0, UTC)
 # What people and models wrote; ids, times, statuses, digests and verdicts stay readable.
 TEXTS = (
-    *("title", "url", "external_ref", "author", "reason", "text", "why", "question", "detail", "error"),
+    *("title", "url", "source", "external_ref", "author", "reason", "text", "why", "question", "detail", "error"),
     *("stages", "people", "artifacts", "comment", "value", "output"),
 )
-COLUMNS = ("title", "url", "external_ref", "reason")
 
 
 def export(kit: Kit, entry_id: str) -> dict[str, Any]:
@@ -100,8 +99,8 @@ def verify_seals(kit: Kit, outside: Mapping[str, Any] | None = None) -> Iterator
 def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[str] = TEXTS) -> int:
     """Take what people and models wrote out of an entry for good; returns how many events lost something.
 
-    Its chain, its seals and its records' verdicts stay verifiable: each text leaves its digest. Only a final or
-    blocked entry is redacted, and none under a legal hold.
+    Its artifacts go too, unless another entry names the same. Its chain, its seals and its records' verdicts stay
+    verifiable: each text leaves its digest. Only a final or blocked entry is redacted, and none under a legal hold.
     """
     operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
@@ -115,11 +114,16 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
         changed = {event.seq: found for event in events if (found := redacted(event, names)) != dict(event.data)}
         why = {"actor": actor, "reason": reason, "fields": sorted(names)}
         unit.redact(entry.id, changed, why)
+        named = unit.artifacts_of(entry.id)
         if left is None:
-            unit.redact_rows(entry.id, [name for name in COLUMNS if name in names])
+            lean = entry_of(fold(unit.history(entry.id)))
+            unit.redact_rows(entry.id, {name: getattr(lean, name) for name in FOLDED})
             _wishes(unit, entry.id)
+        kept = unit.artifacts_kept(named)
         detail = {"events": len(changed)}
         operation.record(kit, unit, "audit.redact", subject=entry.id, reason=reason, detail=detail)
+    for sha256 in set(named) - kept:
+        kit.artifacts.forget(sha256)
     return len(changed)
 
 
@@ -165,26 +169,20 @@ def _may_be_redacted(entry: Entry, left: Mapping[str, Any] | None) -> None:
 
 def _wishes(unit: Unit, entry_id: str) -> None:
     """Send the redacted record in place of the one that its source shows."""
-    records = {
-        str(event.data.get("sha256")): event.data["record"]
-        for event in unit.history(entry_id)
-        if event.change == Note.RECORDED
-    }
+    told = [upcast(event) for event in unit.history(entry_id) if event.change == Note.RECORDED]
+    records = {str(data["sha256"]): data["record"] for data in told}
     for wish in unit.wishes(entry_id):
         if wish["sha256"] in records:
-            body = readable(records[wish["sha256"]])
+            body = _lean(records[wish["sha256"]])
             unit.rewrite_wish(wish["id"], body, digest(body))
 
 
-def readable(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Return a redacted record with words where texts were, and empty lists where lists were."""
-    if isinstance(value, Mapping):
-        if set(value) == {"$redacted"}:
-            return "[redacted]"
-        found = {key: readable(each) for key, each in value.items()}
-        lists = ("stages", "people", "artifacts")
-        return {key: [] if each == "[redacted]" and key in lists else each for key, each in found.items()}
-    return [readable(each) for each in value] if isinstance(value, list) else value
+def _lean(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a redacted record in its own shape: words where texts were, and no stages, people or artifacts."""
+    found: dict[str, Any] = worded(record)
+    lists: dict[str, list[Any]] = {name: [] for name in ("stages", "people") if isinstance(record.get(name), Mapping)}
+    output = found.get("output")
+    return {**found, **lists, "output": {**output, "artifacts": []} if output else output}
 
 
 def _definitions(kit: Kit, unit: Unit, runs: list[dict[str, Any]]) -> dict[str, Any]:

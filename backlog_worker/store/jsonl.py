@@ -11,16 +11,16 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 
-from backlog_worker.domain.errors import Finding, InvalidFileError, UsageError
+from backlog_worker.domain.errors import Finding, InvalidFileError, UnreachableError, UsageError
 from backlog_worker.store import migrate
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
@@ -52,7 +52,7 @@ class JsonlStore(Store):
     @contextmanager
     def begin(self, *, actor: str = "system") -> Iterator[Unit]:
         """Open a transaction that writes; it is in the files, synced, before it counts in memory."""
-        with self._alone, self.lock:
+        with self.exclusively():
             self._catch_up(writes=True)
             with connection.opened(self.engine, writes=True) as opened:
                 unit = Unit(opened, self.dialect)
@@ -70,7 +70,7 @@ class JsonlStore(Store):
     def read(self) -> Iterator[Unit]:
         """Open a transaction that only reads, over everything that was committed before."""
         with self._alone:
-            with self.lock:
+            with self.exclusively():
                 self._catch_up(writes=False)
             with super().read() as unit:
                 yield unit
@@ -78,7 +78,7 @@ class JsonlStore(Store):
     @contextmanager
     def connected(self) -> Iterator[Connection]:
         """Open a bare connection, for migrations; a schema that changed is written to the files."""
-        with self._alone, self.lock:
+        with self.exclusively():
             self._catch_up(writes=True)
             with super().connected() as opened:
                 before = _revision(opened)
@@ -90,13 +90,18 @@ class JsonlStore(Store):
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep every other thread and process out, over several transactions."""
-        with self._alone, self.lock:
+        """Keep every other thread and process out, over several transactions; raises UnreachableError."""
+        with self._alone, ExitStack() as stack:
+            try:
+                stack.enter_context(self.lock)
+            except Timeout:
+                message = f"another process has held the files of {self.folder} for {LOCK_SECONDS} s"
+                raise UnreachableError(message, hint="look for a process that is stopped, and end it") from None
             yield
 
     def compact(self) -> tuple[int, int]:
         """Write the files anew with the last line of every id; returns their size before and after, in bytes."""
-        with self._alone, self.lock:
+        with self.exclusively():
             self._catch_up(writes=True)
             before = self._items + self._events
             self._rewrite()
@@ -107,7 +112,7 @@ class JsonlStore(Store):
         if path.exists():
             message = f"{path} is there already"
             raise UsageError(message, hint="name a new folder")
-        with self._alone, self.lock:
+        with self.exclusively():
             self._catch_up(writes=True)
             path.mkdir(parents=True)
             for name in (EVENTS, ITEMS):

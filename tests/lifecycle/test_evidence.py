@@ -14,7 +14,7 @@ from backlog_worker.domain.entry import fold
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
 from backlog_worker.domain.events import broken, chained, redacted
 from backlog_worker.domain.measures import measured
-from backlog_worker.domain.outcome import Done, FailureKind, Faulted
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.writeback import SCHEMA, markdown, newest
 from backlog_worker.lifecycle import audit, evidence, operate, retire, review, send, writebacks
@@ -154,9 +154,15 @@ TEXT = "a secret that a customer wrote"
 
 def secretive():
     table = bench(pipelines=[GRAPH])
-    (filed,) = table.file({"title": TEXT, "input": {"body": TEXT}})
-    table.executor.results = {"a": [Faulted(kind=FailureKind.EXECUTION, reason=TEXT)] * 9}
-    table.run(30)
+    (filed,) = table.file({"title": TEXT, "author": TEXT, "url": TEXT, "input": {"body": TEXT}})
+    table.executor.results = {
+        "a": [
+            Faulted(kind=FailureKind.EXECUTION, reason=TEXT),
+            Done(output={"said": TEXT}, artifacts={"a.txt": TEXT.encode()}),
+        ],
+        "b": [Refused(kind=FailureKind.VALIDATION, reason=TEXT)],
+    }
+    table.run(8)
     review.decide(table.kit, filed.entry_id, Decided(answer=Answer.DISCARD, actor="li", reason=f"no: {TEXT}"))
     table.run(1)
     return table, filed.entry_id
@@ -168,8 +174,9 @@ def dump(table):
     with table.kit.store.read() as unit:
         for name in METADATA.tables:
             found += [str(row) for row in unit.run(f"SELECT * FROM {name}")]
-    folder = table.kit.tracker.folder
-    return "\n".join([*found, *(path.read_text() for path in sorted(folder.glob("*")))])
+    folders = (table.kit.tracker.folder, table.kit.artifacts.folder)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return "\n".join([*found, *(path.read_text() for path in files)])
 
 
 def test_redaction_takes_texts_out_of_everything_and_leaves_the_chain_and_the_seals_whole():
@@ -325,8 +332,10 @@ def test_a_history_of_the_first_version_folds_and_verifies_as_it_was_written():
     assert (values["service"], values["category"], values["status"]) == ("", "", "canceled")
     assert first.data == born, "what is stored is not touched"
     whole = redacted(first, ["title"])
-    assert set(whole) == {"$redacted"}
+    assert whole["kept"]["set"]["env"] == "prod", "what is no text is kept, so that the history still folds"
     assert broken([replace(first, data=whole), second]) is None
+    assert fold([replace(first, data=whole), second])["bars"] == ["NOT_ELIGIBLE"]
+    assert redacted(replace(first, data=whole), ["title"]) == whole
     assert broken([replace(first, data={"set": {}}), second]) is not None
 
 

@@ -116,6 +116,11 @@ class Retired(Search):
             self.count(f"DELETE FROM decisions WHERE env = :env AND at < {self.past()}", env=env, seconds=seconds)
         return removed
 
+    def artifacts_of(self, entry_id: str) -> list[str]:
+        """Return the digests of the artifacts that the stages of an entry name."""
+        rows = self.select("stages", "SELECT artifacts FROM stages WHERE entry_id = :entry", entry=entry_id)
+        return sorted({str(each["sha256"]) for row in rows for each in row["artifacts"]})
+
     def artifacts_kept(self, digests: Sequence[str]) -> set[str]:
         """Return which artifacts some stage or stored result still names."""
         text = "SELECT artifacts FROM {table} WHERE CAST(artifacts AS text) <> '[]'"

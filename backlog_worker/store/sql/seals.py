@@ -5,7 +5,7 @@ time; seals form a chain of their own. Kept outside of this database, one seal p
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -100,15 +100,15 @@ class Seals(Retired):
         data = [{"seq__": seq, "entry_id__": entry_id, "data": value} for seq, value in changed.items()]
         self.update("events", data, "events.entry_id = r.entry_id__ AND events.seq = r.seq__")
 
-    def redact_rows(self, entry_id: str, columns: Sequence[str]) -> None:
+    def redact_rows(self, entry_id: str, row: Mapping[str, Any]) -> None:
         """Take texts of an entry out of every table but the history: its row, inputs, outputs, logs and reviews."""
-        row = {name: WORDS if name in {"title", "reason"} else "" for name in columns}
-        self.update("entries", [{**row, "id__": entry_id}], "entries.id = r.id__")
+        values = {name: value for name, value in row.items() if name not in {"id", "status"}}
+        self.update("entries", [{**values, "id__": entry_id}], "entries.id = r.id__")
         hidden = self._json_of("sha256")
         self.count(f"UPDATE entry_inputs SET value = {hidden} WHERE entry_id = :entry", entry=entry_id)
         text = (
             f"UPDATE stages SET output = CASE WHEN output IS NULL THEN NULL ELSE {hidden} END, tries = :none,"
-            " reason = NULL, gates = :none WHERE entry_id = :entry"
+            " reason = NULL, gates = :none, artifacts = :none WHERE entry_id = :entry"
         )
         if self.dialect.name == "postgresql":
             text = text.replace(":none", "CAST(:none AS jsonb)")
