@@ -289,7 +289,19 @@ def _sections(checked: PolicyFile) -> dict[str, Any]:
     )
     found: dict[str, Any] = {name: getattr(checked, name) for name in same}
     prices = {model: each.model_dump() for model, each in checked.prices.items()}
-    return {**found, "budgets": tuple(checked.budgets), "categories": dict(checked.categories), "prices": prices}
+    return {**found, "budgets": tuple(checked.budgets), "categories": _categories_of(checked), "prices": prices}
+
+
+def _categories_of(checked: PolicyFile) -> dict[str, CategoryFile]:
+    """Return the categories of a policy; the built-in ones take the highest and the lowest priority that exist here."""
+    labels = checked.priority.labels
+    if "categories" in checked.model_fields_set or not labels:
+        return dict(checked.categories)
+    named = {"high": max(labels, key=labels.__getitem__), "low": min(labels, key=labels.__getitem__)}
+    return {
+        name: each if each.priority in labels else each.model_copy(update={"priority": named[each.priority]})
+        for name, each in checked.categories.items()
+    }
 
 
 def _said(rule: Rule, values: Mapping[str, Any]) -> bool:

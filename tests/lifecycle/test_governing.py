@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from backlog_worker.domain import digest as digests
+from backlog_worker.domain import policy
 from backlog_worker.domain.errors import (
     ConflictError,
     InvalidFileError,
@@ -151,6 +152,15 @@ def test_switches_of_the_policy_turn_generation_off_and_say_so():
     assert done["created"] == 0
     assert "weekly_from_pressure_digest is false" in done["why"][0]
     assert "daily_from_risk_digest is false" in run(off, "auto_generate_daily")["why"][0]
+
+
+def test_priorities_of_other_names_fit_the_built_in_categories_and_wrong_ones_are_refused():
+    labels = "priority: { labels: { P0: 4, P1: 3, P2: 2, P3: 1 } }\n"
+    found = policy.load(POLICY + labels).categories
+    assert {name: each.priority for name, each in found.items()} == {"reliability": "P0", "risk": "P0", "debt": "P3"}
+    with pytest.raises(InvalidFileError, match="which does not exist here") as caught:
+        policy.load(POLICY + labels + "categories: { debt: { priority: low, due_days: 60 } }\n")
+    assert "one of: P0, P1, P2, P3" in str(caught.value)
 
 
 def test_a_wrong_digest_names_the_file_and_the_place(quick):
