@@ -34,8 +34,11 @@ def verify(kit: Kit, *, repair: bool = False) -> list[Drift]:
         if drift is not None:
             found.append(drift)
     known = {wish["topic"] for wish in sent}
+    strange = [topic for topic in kit.tracker.topics() if topic not in known]
+    with kit.store.read() as unit:
+        retired = unit.retired_rows(strange)  # their ledger went with their rows, their records stay where they are
     text = "the source shows a record that the ledger does not know"
-    found += [Drift(topic=topic, what="unknown", text=text) for topic in kit.tracker.topics() if topic not in known]
+    found += [Drift(topic=topic, what="unknown", text=text) for topic in strange if topic not in retired]
     if repair and (again := [drift.wish for drift in found if drift.wish]):
         with kit.store.begin(actor=kit.worker) as unit:
             unit.send_again(again)

@@ -211,6 +211,7 @@ def test_risk_is_remembered_by_the_hour_and_told_of_by_the_day(quick):
 def test_retention_takes_the_row_and_leaves_the_history_and_the_key(table):
     (done, held, waiting) = [each.entry_id for each in table.file({"dedupe_key": "k1"}, {}, {"labels": []})]
     table.run(3)
+    send.send(table.kit)
     evidence.legal_hold(table.kit, held, actor="ana", reason="a lawsuit", on=True)
     pretend_later(table, 181)
     dry = run(table, "cleanup", dry_run=True)
@@ -218,6 +219,7 @@ def test_retention_takes_the_row_and_leaves_the_history_and_the_key(table):
     assert run(table, "cleanup")["removed"]["entries"] == 1
     assert {each.id for each in entries(table).values()} == {held, waiting}
     assert list(audit.verify(table.kit)) == []
+    assert writebacks.verify(table.kit) == [], "a record at its source outlives the row, and is no stranger"
     bundle = json.loads(json.dumps(evidence.export(table.kit, done)))
     assert evidence.verify(bundle) == []
     assert any(event["change"] == "recorded" for event in bundle["events"]), "the record outlives the row"
