@@ -18,7 +18,7 @@ from backlog_worker.domain.errors import (
 from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.domain.roles import ROLES, SCOPES, Caller, everything
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import alerts, audit, evidence, intake, operate, retire, send, tools, watch
+from backlog_worker.lifecycle import alerts, audit, evidence, intake, operate, retire, send, tools, watch, writebacks
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.testing import POLICY, bench, draft
 
