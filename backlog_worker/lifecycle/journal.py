@@ -46,7 +46,7 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
             after = page[-1].row["id"]
         if merged.waiting:
             return merged
-        stamp = merged.at[:19].replace(":", "")
+        stamp = f"{merged.at[:19].replace(':', '')}-{kit.new_id('m')[-6:]}"  # two merges may fall into one second
         aside = journal.folder.parent / "merged" / f"{kit.env}-{stamp}"
         journal.move_to(aside)
     folder = reports or aside
