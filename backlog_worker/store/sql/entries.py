@@ -119,7 +119,8 @@ class Entries(History):
 
     def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
         """Insert new entries with their inputs, leaving out a second (env, dedupe key); return the new ids."""
-        new = {row[0] for row in self.insert("entries", rows, "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id")}
+        tail = "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id"
+        new = {row[0] for row in self.insert("entries", in_order(rows), tail)}
         kept = [row for row in rows if row["id"] in new]
         self.keep_inputs({row["id"]: (row["input_sha256"], inputs[row["id"]]) for row in kept})
         return new
@@ -164,6 +165,11 @@ class Entries(History):
 def entry(row: Mapping[str, Any]) -> Entry:
     """Make an Entry of a decoded row."""
     return Entry(**{**row, "status": Status(row["status"])})
+
+
+def in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return rows of entries by their keys: two that file the same in another order would wait for each other."""
+    return sorted(rows, key=lambda row: (row["env"], row["dedupe_key"]))
 
 
 def _row(held: Held, columns: Sequence[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from backlog_worker.domain.entry import FINAL, Change
 from backlog_worker.domain.events import Event
-from backlog_worker.store.sql.entries import LISTED
+from backlog_worker.store.sql.entries import LISTED, in_order
 from backlog_worker.store.sql.search import Search
 from backlog_worker.store.sql.statements import Row
 from backlog_worker.store.sql.tables import FINAL_SQL
@@ -205,7 +205,7 @@ class Retired(Search):
         inputs: Mapping[str, Mapping[str, object]],
     ) -> None:
         """Take in entries that another store filed, with their histories as they are; known keys and events stay."""
-        self.insert("entries", rows, "ON CONFLICT DO NOTHING")
+        self.insert("entries", in_order(rows), "ON CONFLICT DO NOTHING")
         listed = [{name: getattr(event, name) for name in event.__dataclass_fields__} for event in events]
         self.insert("events", listed, "ON CONFLICT DO NOTHING")
         kept = [
