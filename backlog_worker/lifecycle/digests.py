@@ -46,7 +46,7 @@ def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]
         length = timedelta(days=days) if days else kit.book.policy(unit).retention.snapshots
         seconds = length.total_seconds()
         old = unit.old_bulk("snapshots", kit.env, seconds)
-        removed = 0 if dry_run else unit.forget_bulk("snapshots", kit.env, seconds)
+        removed = 0 if dry_run else unit.forget_bulk("snapshots", kit.env, seconds, old)
     return {"found": old, "removed": removed, "dry_run": dry_run}
 
 

@@ -12,6 +12,7 @@ from backlog_worker.lifecycle import Kit
 from backlog_worker.store import BULK, JsonlStore
 
 BATCH = 500
+ROWS = 10_000
 
 
 def cleanup(kit: Kit, *, retention_days: int = 0, dry_run: bool = False) -> dict[str, Any]:
@@ -57,10 +58,17 @@ def _entries(kit: Kit, policy: Policy, days: timedelta, *, dry_run: bool) -> int
 
 
 def _bulk(kit: Kit, kind: str, length: timedelta, *, dry_run: bool) -> int:
-    with kit.store.begin(actor=kit.worker) as unit:
-        if dry_run:
+    """Remove old rows a batch at a time: one statement over all of them could outlast its time limit."""
+    if dry_run:
+        with kit.store.read() as unit:
             return unit.old_bulk(kind, kit.env, length.total_seconds())
-        return unit.forget_bulk(kind, kit.env, length.total_seconds())
+    gone = 0
+    while True:
+        with kit.store.begin(actor=kit.worker) as unit:
+            removed = unit.forget_bulk(kind, kit.env, length.total_seconds(), ROWS)
+        gone += removed
+        if removed < ROWS:
+            return gone
 
 
 def _artifacts(kit: Kit, length: timedelta, *, dry_run: bool) -> int:

@@ -420,3 +420,26 @@ def test_tokens_alerts_snapshots_and_operations_are_kept(table):
         assert [act["detail"] for act in unit.acts("prod", result="denied")] == [{"n": 1}]
     with pytest.raises(sa.exc.IntegrityError), table.kit.store.begin() as unit:
         unit.act({"id": "op_2", "env": "prod", "actor": "ana", "action": "x.y", "result": "odd"})
+
+
+def test_the_bulk_of_old_runs_goes_in_batches_and_what_a_legal_hold_covers_stays(table, monkeypatch):
+    kept, gone = (each.entry_id for each in table.file({}, {}))
+    table.run(3)
+    with table.kit.store.begin() as unit:
+        for entry_id in (kept, gone):
+            (run,) = unit.runs(entry_id)
+            for n in range(5):
+                unit.add_log({"run_id": run["id"], "job_id": "draft", "take": 1, "n": n, "text": "words"}, keep=100)
+    evidence.legal_hold(table.kit, kept, actor="ana", reason="a lawsuit", on=True)
+    with table.kit.store.begin() as unit:
+        old = "{now} - interval '40 days'" if unit.dialect.name == "postgresql" else "{now} - 40 * 86400"
+        unit.run(f"UPDATE log_chunks SET at = {old}")
+        unit.run(f"UPDATE decisions SET at = {old}")
+    monkeypatch.setattr(retire, "ROWS", 2)
+    dry = retire.cleanup(table.kit, dry_run=True)["removed"]
+    done = retire.cleanup(table.kit)["removed"]
+    assert (dry["logs"], done["logs"]) == (5, 5)
+    assert done["receipts"] == dry["receipts"] >= 1
+    with table.kit.store.read() as unit:
+        assert unit.value("SELECT count(*) FROM log_chunks") == 5
+        assert unit.value("SELECT count(*) FROM decisions") == 0

@@ -107,12 +107,21 @@ class Retired(Search):
         text = f"SELECT count(*) FROM {table} WHERE {self._bulk(kind, where)}"
         return int(self.value(text, **self._bulk_values(text, env, seconds)))
 
-    def forget_bulk(self, kind: str, env: str, seconds: float) -> int:
-        """Remove what of one kind of bulk data is older than *seconds*; records, histories and outputs stay."""
+    def forget_bulk(self, kind: str, env: str, seconds: float, most: int) -> int:
+        """Remove up to *most* rows of one kind of bulk data older than *seconds*; records, histories, outputs stay.
+
+        A decision goes when none of its receipts is left.
+        """
         table, where = BULK[kind]
-        text = f"DELETE FROM {table} WHERE {self._bulk(kind, where)}"
-        removed = self.count(text, **self._bulk_values(text, env, seconds))
-        if kind == "receipts":
+        self.plan_freely()
+        if self.dialect.name == "postgresql":
+            chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {self._bulk(kind, where)} LIMIT :most))"
+        else:
+            chosen = f"rowid IN (SELECT rowid FROM {table} WHERE {self._bulk(kind, where)} LIMIT :most)"
+        removed = self.count(
+            f"DELETE FROM {table} WHERE {chosen}", **self._bulk_values(chosen, env, seconds), most=most
+        )
+        if kind == "receipts" and removed < most:
             self.count(f"DELETE FROM decisions WHERE env = :env AND at < {self.past()}", env=env, seconds=seconds)
         return removed
 
