@@ -14,7 +14,6 @@ from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.governing import PART
 from backlog_worker.domain.policy import Policy
 
-KINDS = ("platform", "risk")
 MISSING = {
     "platform": "No platform digest found. Run architecture_pressure_tool.digest first.",
     "risk": "No risk digest found. Run risk_history_tool.digest first.",

@@ -116,9 +116,10 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
         unit.redact(entry.id, changed, why)
         named = unit.artifacts_of(entry.id)
         if left is None:
-            lean = entry_of(fold(unit.history(entry.id)))
+            after = unit.history(entry.id)
+            lean = entry_of(fold(after))
             unit.redact_rows(entry.id, {name: getattr(lean, name) for name in FOLDED})
-            _wishes(unit, entry.id)
+            _wishes(unit, entry.id, after)
         kept = unit.artifacts_kept(named)
         detail = {"events": len(changed)}
         operation.record(kit, unit, "audit.redact", subject=entry.id, reason=reason, detail=detail)
@@ -143,13 +144,9 @@ def legal_hold(kit: Kit, entry_id: str, *, actor: str, reason: str, on: bool) ->
 
 def _whole(unit: Unit, entry_id: str) -> tuple[Entry, Mapping[str, Any] | None]:
     """Return an entry, or a retired one as it stood at its end and what is left of it; raises NotFoundError."""
-    found = unit.entry(entry_id)
-    if found is not None:
-        return found, None
     left = unit.retired(entry_id)
     if left is None:
-        message = f"there is no entry {entry_id}"
-        raise NotFoundError(message, hint="backlog-worker entry list")
+        return operation.found(unit, entry_id), None
     values = fold(event for event in unit.history(entry_id) if event.change != Change.RETIRED)
     if not values:
         message = f"the evidence of {entry_id} was kept until {left['evidence_until']:%Y-%m-%d}, and is gone"
@@ -167,9 +164,9 @@ def _may_be_redacted(entry: Entry, left: Mapping[str, Any] | None) -> None:
         raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
 
 
-def _wishes(unit: Unit, entry_id: str) -> None:
+def _wishes(unit: Unit, entry_id: str, events: Sequence[Event]) -> None:
     """Send the redacted record in place of the one that its source shows."""
-    told = [upcast(event) for event in unit.history(entry_id) if event.change == Note.RECORDED]
+    told = [upcast(event) for event in events if event.change == Note.RECORDED]
     records = {str(data["sha256"]): data["record"] for data in told}
     for wish in unit.wishes(entry_id):
         if wish["sha256"] in records:
