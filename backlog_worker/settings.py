@@ -4,6 +4,7 @@ import difflib
 import getpass
 import hashlib
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from backlog_worker.domain.errors import InvalidInputError
 
 PREFIX = "BACKLOG_"
+ENV = r"^[a-z][a-z0-9_-]{0,31}$"  # a name of folders and queues: no dot, no slash
 SOCKET_BYTES_MAX = 100  # a unix socket's path ends at 107 bytes
 # Names that go on: of tests, and of people and systems that are notified, such as BACKLOG_NOTIFY_ONCALL.
 FREE = ("BACKLOG_TEST_", "BACKLOG_NOTIFY_")
@@ -28,7 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, populate_by_name=True)
 
     dir: Path = Field(default=Path(".backlog-worker"), description="The project's folder: policy, pipelines, state.")
-    env: str = Field(default="prod", pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="The backlog to work on.")
+    env: str = Field(default="prod", pattern=ENV, description="The backlog to work on.")
     database_url: str = Field(
         default="",
         validation_alias=AliasChoices("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN", "database_url"),
@@ -63,6 +65,13 @@ class Settings(BaseSettings):
         default=7200, ge=1, description="Celery's hard limit frees a slot that hangs 120 s longer than this."
     )
 
+    def elsewhere(self, env: str) -> "Settings":
+        """Return the same settings for another environment; raises InvalidInputError for what is no name of one."""
+        if not re.fullmatch(ENV, env):
+            message = f"{env!r} is no name of an environment: small letters, digits, - and _, at most 32"
+            raise InvalidInputError(message)
+        return self.model_copy(update={"env": env})
+
     @property
     def folder(self) -> Path:
         """Return the project's folder, absolute."""
@@ -96,8 +105,13 @@ class Settings(BaseSettings):
 
     @property
     def reports(self) -> Path:
-        """Return the folder of digests, seals and merge reports."""
-        return self.folder / "reports"
+        """Return the folder of the environment's digests, seals and merge reports."""
+        return self.folder / "reports" / self.env
+
+    @property
+    def own(self) -> Path:
+        """Return the state folder of the environment; the database alone is kept beside it, for all."""
+        return self.folder / "state" / "env" / self.env
 
     @property
     def broker(self) -> str:
@@ -115,7 +129,7 @@ class Settings(BaseSettings):
     @property
     def socket(self) -> Path:
         """Return the socket of the embedded broker; a deep project gets one in a short folder."""
-        path = self.folder / "state" / "broker.sock"
+        path = self.own / "broker.sock"
         if len(os.fsencode(path)) <= SOCKET_BYTES_MAX:
             return path
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]

@@ -56,21 +56,27 @@ def store_of(settings: Settings) -> Store:
     """Open the store, making the folder of an embedded one."""
     if settings.keeps == "auto":
         prepare = partial(_prepared, settings)
-        return AutoStore(settings.database, settings.journal, retry_seconds=settings.retry_seconds, prepare=prepare)
+        return AutoStore(
+            settings.database,
+            settings.journal,
+            retry_seconds=settings.retry_seconds,
+            prepare=prepare,
+            env=settings.env,
+        )
     if settings.database.startswith("sqlite:///"):
         Path(settings.database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    return stores.opened(settings.database)
+    return stores.opened(settings.database, env=settings.env)
 
 
 def plain_store_of(settings: Settings) -> Store:
     """Open the database itself, for migrations: `auto` looks at its schema before anything else."""
-    return Store(settings.database) if settings.keeps == "auto" else store_of(settings)
+    return Store(settings.database, env=settings.env) if settings.keeps == "auto" else store_of(settings)
 
 
 def _prepared(settings: Settings, journal: Store) -> None:
     """Give a journal its schema, and put the definitions of the project in force in it."""
     migrate.upgrade(journal)
-    reload(journal, Book(env=settings.env), Project(settings.folder), author="file", first=True)
+    reload(journal, Book(env=journal.env), Project(settings.folder), author="file", first=True)
 
 
 def memory_kit(
@@ -89,29 +95,40 @@ def memory_kit(
     """
     store = stores.opened(url, clock=clock)
     migrate.upgrade(store)
-    commands = CommandExecutor(project=root or folder, workspaces=folder / "workspaces")
-    kit = Kit(
-        env="prod",
-        worker="worker@bench",
-        store=store,
-        definitions=definitions,
-        book=Book(env="prod"),
-        executors={"command": commands, "template": TemplateExecutor(), **executors},
-        gates=commands,
-        artifacts=FolderArtifacts(folder / "artifacts"),
-        tracker=FolderTracker(folder / "writebacks"),
-        reports=FolderReports(folder / "reports"),
-        notifier=Notifier({}, secrets),
-        heart=Heart(store),
-        report=StageReport,
-        secrets=secrets,
-        new_id=new_id,
-        jitter=lambda: 0.5,
-        pause=lambda _seconds: None,
-        seen_within=timedelta(days=3650),
-    )
-    reload(store, kit.book, definitions, author="file", first=True)
-    with store.begin() as unit:
+
+    def _of(env: str) -> Kit:
+        opened = store if env == store.env else store.of(env)
+        own = folder / env
+        commands = CommandExecutor(project=root or folder, workspaces=own / "workspaces")
+        return Kit(
+            env=env,
+            worker="worker@bench",
+            store=opened,
+            definitions=definitions,
+            book=Book(env=env),
+            executors={"command": commands, "template": TemplateExecutor(), **executors},
+            gates=commands,
+            artifacts=FolderArtifacts(own / "artifacts"),
+            tracker=FolderTracker(own / "writebacks"),
+            reports=FolderReports(folder / "reports" / env),
+            notifier=Notifier({}, secrets),
+            heart=Heart(opened),
+            report=StageReport,
+            secrets=secrets,
+            new_id=new_id,
+            jitter=lambda: 0.5,
+            pause=lambda _seconds: None,
+            seen_within=timedelta(days=3650),
+            elsewhere=_of,
+        )
+
+    return _alive(_of(store.env))
+
+
+def _alive(kit: Kit) -> Kit:
+    """Put the definitions in force, and let a worker be seen."""
+    reload(kit.store, kit.book, kit.definitions, author="file", first=True)
+    with kit.store.begin() as unit:
         unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 3})
     return kit
 
@@ -134,7 +151,7 @@ def rehearsal(definitions: Definitions, answers: Answers, *, root: Path) -> tupl
 
 def solo(given: Settings) -> Kit:
     """Build a kit that does single jobs in this directory, with the real executors and no backlog."""
-    project = Project(given.folder)
+    project = Project(given.folder, given.env)
     folder = Path(tempfile.mkdtemp(prefix="solo-"))
     commands = CommandExecutor(project=project.root, workspaces=folder / "workspaces")
     kit = memory_kit(
@@ -145,7 +162,7 @@ def solo(given: Settings) -> Kit:
         root=project.root,
         secrets=Secrets(given.secrets_dir, given.secrets_command),
     )
-    return replace(kit, pause=time.sleep, artifacts=FolderArtifacts(project.state / "artifacts"))
+    return replace(kit, pause=time.sleep, artifacts=FolderArtifacts(project.own / "artifacts"))
 
 
 def pepper_of(given: Settings) -> bytes:
@@ -203,19 +220,30 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
     away = _away(opened) if store is None else False
     using = "journal" if away else "postgres" if opened.dialect.name == "postgresql" else given.keeps
     emit("store_opened", backend=given.keeps, using=using, address=masked(given.database))
+    kit = _built(given, opened, worker or f"{given.host}:{os.getpid()}")
+    if not away and reload(kit.store, kit.book, kit.definitions, author="file", first=True):
+        intake.clear_all(kit, "a definition came into force")
+    return kit
+
+
+def _built(given: Settings, opened: Store, worker: str) -> Kit:
     secrets = Secrets(given.secrets_dir, given.secrets_command)
-    project = Project(given.folder)
-    commands = CommandExecutor(project=project.root, workspaces=project.state / "workspaces")
-    kit = Kit(
+    project = Project(given.folder, given.env)
+    commands = CommandExecutor(project=project.root, workspaces=project.own / "workspaces")
+
+    def _elsewhere(env: str) -> Kit:
+        return _built(given.elsewhere(env), opened.of(env), worker)
+
+    return Kit(
         env=given.env,
-        worker=worker or f"{given.host}:{os.getpid()}",
+        worker=worker,
         store=opened,
         definitions=project,
         book=Book(env=given.env),
         executors=executors_of(given, commands),
         gates=commands,
-        artifacts=FolderArtifacts(project.state / "artifacts"),
-        tracker=FolderTracker(project.state / "writebacks"),
+        artifacts=FolderArtifacts(project.own / "artifacts", project.state / "artifacts"),
+        tracker=FolderTracker(project.own / "writebacks", project.state / "writebacks"),
         reports=FolderReports(given.reports),
         notifier=Notifier(dict(os.environ), secrets),
         heart=Heart(opened),
@@ -224,10 +252,8 @@ def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store |
         new_id=new_id,
         jitter=random.random,
         pause=time.sleep,
+        elsewhere=_elsewhere,
     )
-    if not away and reload(kit.store, kit.book, kit.definitions, author="file", first=True):
-        intake.clear_all(kit, "a definition came into force")
-    return kit
 
 
 def _away(store: Store) -> bool:

@@ -114,10 +114,11 @@ def _durable(store: Store) -> Iterator[Finding]:
 
 def _proof(kit: Kit, given: Settings) -> Iterator[Finding]:
     """Look at the journal and at the last seal."""
-    held = journal.held(kit)
+    held = journal.waiting(kit)
     if held is not None:
-        repair = "backlog-worker db merge, or let a worker's sweep do it" if held else ""
-        yield Finding(check="journal", found=f"{held} entries wait to be merged", repair=repair, bad=bool(held))
+        repair = "backlog-worker db merge, or let a worker's sweep do it" if held.count else ""
+        found = f"{held.count} entries wait to be merged" + (f", in {held.folder}" if held.count else "")
+        yield Finding(check="journal", found=found, repair=repair, bad=bool(held.count))
     with kit.store.read() as unit:
         last, now, old = unit.last_seal(), unit.now(), unit.first_event_at()
     since = last["at"] if last else old or now

@@ -9,8 +9,8 @@ from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, ta
 from backlog_worker.domain.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
-    from backlog_worker.lifecycle import Kit
     from backlog_worker.lifecycle.explain import Explained
+    from backlog_worker.lifecycle.journal import Waiting
     from backlog_worker.lifecycle.watch import Report
 
 Workers = Annotated[int, typer.Option("--workers", min=1, max=256, help="Slots for stages.")]
@@ -84,6 +84,7 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Again every seco
     """Show the backlog, the fleet and what waits for people on one screen."""
     import time
 
+    from backlog_worker.lifecycle import journal
     from backlog_worker.lifecycle import watch as watching
 
     with_kit, _ = kit()
@@ -91,7 +92,8 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Again every seco
         try:
             found = watching.report(with_kit)
         except UnreachableError:
-            _away(with_kit)
+            if (held := journal.waiting(with_kit)) is not None:
+                shown("backlog-worker/away", held, lambda: say(*_away(held)))
             raise
         shown("backlog-worker/status", found, lambda: _status(found))
         return
@@ -133,14 +135,15 @@ def doctor() -> None:
         raise SystemExit(FINDINGS)
 
 
-def _away(of: "Kit") -> None:
-    """Say that a journal takes in work, and how much it holds."""
-    from backlog_worker.lifecycle import journal
+def _away(held: "Waiting") -> list[str]:
+    """Return what is known while PostgreSQL is away: the rest of the backlog is unknown until it is back."""
+    words = "nothing is dispatched, claimed, answered or settled until it is back"
+    return [f"PostgreSQL is away; the journal holds {held.count} entries of new work, and {words}", _waits(held)]
 
-    held = journal.held(of)
-    if held is not None:
-        words = "nothing is dispatched, claimed, answered or settled until it is back"
-        talk(f"PostgreSQL is away; the journal holds {held} entries of new work, and {words}")
+
+def _waits(held: "Waiting") -> str:
+    since = f", the oldest since {held.oldest:%Y-%m-%d %H:%M:%SZ}" if held.oldest else ""
+    return f"waiting to be merged: {held.count} entries{since}, in {held.folder}"
 
 
 def _status(found: "Report") -> None:
@@ -148,6 +151,8 @@ def _status(found: "Report") -> None:
     from backlog_worker.cli.screen import status_panel
 
     console().print(status_panel(found))
+    if found.journal is not None and found.journal.count:
+        say(_waits(found.journal))
     for finding in found.findings:
         talk(finding)
 

@@ -108,13 +108,12 @@ def _running(
 ) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
     """Start the services of this machine, and stop them whatever happens."""
     telemetry.configure(level="ERROR")
-    state = given.folder / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(state / "up.lock")
+    given.own.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(given.own / "up.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        message = f"another `up` or `demo` runs in {given.folder}"
+        message = f"another `up` or `demo` runs in {given.folder} for {given.env}"
         raise ConflictError(message, hint="stop it, or work in another folder with --dir") from None
     try:
         store = wiring.store_of(given)
@@ -122,7 +121,7 @@ def _running(
         talk(f"  database  {masked(given.database)}")
         kit = wiring.kit_of(given, worker="up", store=store)
         env = {"BACKLOG_DIR": str(given.folder), "BACKLOG_ENV": given.env}
-        machine = supervisor.Supervisor(given.folder.parent, state / "logs", env)
+        machine = supervisor.Supervisor(given.folder.parent, given.own / "logs", env)
         machine.services += supervisor.services(given, workers=workers, flower=flower, web=web, seen=_seen(kit))
         try:
             machine.start(lambda name: talk(f"  {name:<9} ready{_where(name, workers)}"))
@@ -246,6 +245,15 @@ def _forget(given: Settings) -> None:
     if given.database_url:
         message = "--fresh forgets an embedded database only; BACKLOG_DATABASE_URL is set"
         raise RefusedError(message)
+    if (given.folder / "state").exists():
+        store = wiring.store_of(given)
+        migrate.upgrade(store)
+        with store.read() as unit:
+            others = [env for env in unit.environments() if env != given.env]
+        store.close()
+        if others:
+            message = f"--fresh forgets the whole database of {given.folder}, and {', '.join(others)} is in it too"
+            raise RefusedError(message, hint="run the demo in a folder of its own, with --dir")
     for name in ("state", "specs"):
         shutil.rmtree(given.folder / name, ignore_errors=True)
     given.folder.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
 """Digests: what presses on each service, and the drafts that a week or a day makes of that.
 
-A digest is a JSON file that anybody may write: `reports/platform/YYYY-WW.json`, `reports/risk/YYYY-MM-DD.json`.
+A digest is kept in the database and written as a file, `reports/ENV/platform/YYYY-WW.json` or
+`reports/ENV/risk/YYYY-MM-DD.json`; such a file anybody may write.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -44,7 +45,7 @@ class ServiceFile(BaseModel):
 
 
 class DigestFile(BaseModel):
-    """`reports/platform/YYYY-WW.json` or `reports/risk/YYYY-MM-DD.json`."""
+    """`reports/ENV/platform/YYYY-WW.json` or `reports/ENV/risk/YYYY-MM-DD.json`."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -58,10 +59,9 @@ class DigestFile(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a digest asks for: drafts, best first, those over the cap left out and counted, and what was passed over."""
+    """What a digest asks for: drafts, best first, and what was passed over."""
 
     drafts: tuple[dict[str, Any], ...]
-    capped: int
     passed: tuple[str, ...]
 
 
@@ -104,8 +104,20 @@ def wanted(digest: DigestFile, policy: Policy, now: datetime) -> Wanted:
                 passed.append(f"{service.service}: the policy has no category {category}")
                 continue
             drafts.append(_draft(digest, policy, service, findings, now))
-    most = policy.defaults.max_items_per_run
-    return Wanted(drafts=tuple(drafts[:most]), capped=max(0, len(drafts) - most), passed=tuple(passed))
+    return Wanted(drafts=tuple(drafts), passed=tuple(passed))
+
+
+def newer(stored: DigestFile | None, file: DigestFile | None) -> DigestFile | None:
+    """Return which of two digests counts: the later period, then the one that was made later, then the file.
+
+    So what another program wrote counts, and an old file that lies about does not.
+    """
+
+    def _age(each: DigestFile) -> tuple[str, datetime]:
+        at = each.generated_at
+        return each.period, at.replace(tzinfo=UTC) if at.tzinfo is None else at
+
+    return max([each for each in (file, stored) if each is not None], key=_age, default=None)
 
 
 def _draft(

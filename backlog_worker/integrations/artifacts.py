@@ -11,9 +11,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class FolderArtifacts:
-    """A directory of files named by the SHA-256 of their content."""
+    """A directory of files named by the SHA-256 of their content.
+
+    *shared* is the one of older releases: it is read, and what is redacted leaves it, but nothing else is done there.
+    """
 
     folder: Path
+    shared: Path | None = None
 
     def keep(self, content: bytes) -> tuple[str, str]:
         """Store *content* whole or not at all; returns its address, relative to the folder's parent, and its digest."""
@@ -27,10 +31,10 @@ class FolderArtifacts:
 
     def read(self, sha256: str) -> bytes | None:
         """Return what was kept under a digest, or None where it is gone."""
-        try:
-            return (self.folder / sha256[:2] / sha256).read_bytes()
-        except OSError:
-            return None
+        for path in self._places(sha256):
+            with contextlib.suppress(OSError):
+                return path.read_bytes()
+        return None
 
     def older(self, seconds: float) -> list[str]:
         """Return the digests of what was kept longer ago than *seconds*."""
@@ -44,7 +48,11 @@ class FolderArtifacts:
 
     def forget(self, sha256: str) -> None:
         """Remove what was kept under a digest, if it is there."""
-        (self.folder / sha256[:2] / sha256).unlink(missing_ok=True)
+        for path in self._places(sha256):
+            path.unlink(missing_ok=True)
+
+    def _places(self, sha256: str) -> list[Path]:
+        return [folder / sha256[:2] / sha256 for folder in (self.folder, self.shared) if folder is not None]
 
 
 def write_whole(path: Path, content: bytes) -> None:

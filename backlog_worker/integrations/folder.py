@@ -14,9 +14,10 @@ _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 @dataclass(frozen=True, slots=True)
 class FolderTracker:
-    """A directory that is told how runs ended."""
+    """A directory that is told how runs ended; *shared* is the one of older releases, which is only read."""
 
     folder: Path
+    shared: Path | None = None
 
     def write(self, topic: str, body: Mapping[str, Any], markdown: str) -> str:
         """Put the record of *topic* in place of an older one; doing it again writes the same."""
@@ -27,13 +28,16 @@ class FolderTracker:
 
     def read(self, topic: str) -> Mapping[str, Any] | None:
         """Return the record that stands for *topic*; None where there is none, or it is no JSON object any more."""
-        try:
-            found = json.loads((self.folder / f"{_SAFE.sub('_', topic)}.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        name = f"{_SAFE.sub('_', topic)}.json"
+        for folder in (self.folder, self.shared):
+            try:
+                found = json.loads((folder / name).read_text(encoding="utf-8")) if folder else None
+            except FileNotFoundError:
+                continue
+            except ValueError:
+                return {}
+            return found if isinstance(found, dict) or folder is None else {}
+        return None
 
     def topics(self) -> list[str]:
         """Return the topics that have a record here."""

@@ -16,6 +16,7 @@ class Project:
     """The directory of one project."""
 
     folder: Path
+    env: str = "prod"
     _seen: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
 
     @property
@@ -25,8 +26,13 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """Return where database, artifacts, write-backs and sockets lie."""
+        """Return where the database lies, and what environments share."""
         return self.folder / "state"
+
+    @property
+    def own(self) -> Path:
+        """Return where artifacts, write-backs and workspaces of this environment lie, and of no other."""
+        return self.state / "env" / self.env
 
     def files(self) -> Sequence[DefinitionFile]:
         """Return the policy and every pipeline; an unreadable file has an empty body, and so is refused by name."""

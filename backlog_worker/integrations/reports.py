@@ -1,4 +1,4 @@
-"""Digests, seals and merge reports as files for people and other programs: `reports/KIND/PERIOD.json` and `.md`."""
+"""Digests, seals and merge reports as files for people and other programs: `reports/ENV/KIND/PERIOD.json` and `.md`."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from backlog_worker.integrations.artifacts import write_whole
 
 @dataclass(frozen=True, slots=True)
 class FolderReports:
-    """A directory of reports, a folder for each kind."""
+    """A directory of the reports of one environment, a folder for each kind."""
 
     folder: Path
 

@@ -15,7 +15,10 @@ from backlog_worker.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """Built by `wiring`, passed down by doors; nothing in it is looked up anywhere else."""
+    """Built by `wiring`, passed down by doors; nothing in it is looked up anywhere else.
+
+    It works on one environment, and so do its store, its book and its folders.
+    """
 
     env: str
     worker: str
@@ -34,5 +37,6 @@ class Kit:
     new_id: Callable[[str], str]
     jitter: Callable[[], float]
     pause: Callable[[float], None] = field(repr=False)
+    elsewhere: "Callable[[str], Kit]" = field(repr=False)  # the same project and database, another environment
     ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # whoever drops bells relies on the sweep
     seen_within: timedelta = timedelta(seconds=45)

@@ -5,18 +5,21 @@ import hmac
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from backlog_worker.domain.document import suggestion
-from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError
+from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UnauthenticatedError, UnreachableError
 from backlog_worker.domain.roles import ROLES, SCOPES, Caller
 from backlog_worker.lifecycle import Kit, operation
+from backlog_worker.store import AutoStore, Store
 from backlog_worker.telemetry import emit
 
 PREFIX = "bw"
 SECRET_BYTES = 32  # 43 characters
 QUIET = timedelta(minutes=1)
+FRESH = timedelta(minutes=15)  # tokens that were read so shortly before an outage are believed while it lasts
 _TOKEN = re.compile(r"bw_([A-Za-z0-9]{10,40})_([A-Za-z0-9_-]{43})")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -67,16 +70,34 @@ def revoke(kit: Kit, token_id: str, *, actor: str, reason: str) -> None:
         operation.record(kit, unit, "token.revoke", subject=token_id, reason=operation.reasoned(reason))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Read:
+    """The tokens of an environment as this process read them last, by its own clock."""
+
+    at: datetime
+    tokens: dict[str, dict[str, Any]]
+
+
+_READ: "WeakKeyDictionary[Store, _Read]" = WeakKeyDictionary()
+
+
+def remember(kit: Kit) -> None:
+    """Read the tokens now and then, so that new work is taken in over the network while PostgreSQL is away."""
+    known, now = _READ.get(kit.store), datetime.now(UTC)
+    if isinstance(kit.store, AutoStore) and (known is None or now - known.at > QUIET):
+        with kit.store.read() as unit:
+            tokens = {str(row["id"]): row for row in unit.tokens(kit.env)}
+        _READ[kit.store] = _Read(at=now, tokens=tokens)
+
+
 def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
     """Return who holds a token; raises UnauthenticatedError where it is unknown, over, or of another environment.
 
-    The comparison takes the same time whatever is wrong. A refused token that is known is on record.
+    The comparison takes the same time whatever is wrong. A refused token that is known is on record. While PostgreSQL
+    is away a token counts as it was shortly before; UnreachableError where this process had not read it then.
     """
     match = _TOKEN.fullmatch(token)
-    found: dict[str, Any] | None = None
-    if match:
-        with kit.store.read() as unit:
-            found, now = unit.token(match[1]), unit.now()
+    found, now, away = _token(kit, match[1]) if match else (None, datetime.now(UTC), False)
     held = str(found["hash"]) if found else "0" * 64
     fits = hmac.compare_digest(held, _hash(pepper, token))
     if found is None or not fits:
@@ -85,12 +106,30 @@ def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
         raise UnauthenticatedError(message, hint="backlog-worker token create NAME --role ROLE")
     why = _over(kit, found, now)
     if why:
-        _denied(kit, found, why)
+        if not away:
+            _denied(kit, found, why)
         message = f"the token of {found['name']} {why}"
         raise UnauthenticatedError(message)
-    with kit.store.begin(actor=str(found["name"])) as unit:
-        unit.use_token(str(found["id"]))
+    if not away:
+        with kit.store.begin(actor=str(found["name"])) as unit:
+            unit.use_token(str(found["id"]))
     return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]), env=kit.env)
+
+
+def _token(kit: Kit, token_id: str) -> tuple[dict[str, Any] | None, datetime, bool]:
+    """Return the row of a token, the time, and whether that is from memory because PostgreSQL is away."""
+    try:
+        with kit.store.read() as unit:
+            found, now = unit.token(token_id), unit.now()
+        remember(kit)
+    except UnreachableError:
+        known = _READ.get(kit.store)
+        store = kit.store
+        since = store.away_since if isinstance(store, AutoStore) else None
+        if known is None or since is None or since - known.at > FRESH or token_id not in known.tokens:
+            raise
+        return known.tokens[token_id], datetime.now(UTC), True
+    return found, now, False
 
 
 def _over(kit: Kit, found: dict[str, Any], now: datetime) -> str:

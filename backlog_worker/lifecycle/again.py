@@ -13,7 +13,7 @@ from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFo
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.pipeline import Pipeline, violation
-from backlog_worker.lifecycle import Kit, dispatch, intake, operate, operation, settle
+from backlog_worker.lifecycle import Kit, dispatch, intake, journal, operate, operation, settle
 from backlog_worker.store import Unit
 
 STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
@@ -35,11 +35,12 @@ def start(
 ) -> tuple[str, list[Bell]]:
     """File an entry for a pipeline in a person's name and let it go as soon as the dispatcher has room.
 
-    Who starts it declares it eligible; where the policy says no all the same, RefusedError names the rule.
+    Who starts it declares it eligible; where the policy says no all the same, RefusedError names the rule. While
+    PostgreSQL is away the journal takes it in, and it goes when that is back.
     """
-    with kit.store.begin(actor=actor) as unit:
-        found = kit.book.pipeline(unit, pipeline)
-        if found is None:
+
+    def _filed(unit: Unit) -> tuple[str, Entry | None]:
+        if kit.book.pipeline(unit, pipeline) is None:
             message = f"no pipeline {pipeline} is in force"
             raise NotFoundError(message, hint="backlog-worker pipeline list")
         now = unit.now().isoformat()
@@ -55,13 +56,14 @@ def start(
             "eligible_at": now,
             "input": dict(given),
         }
-        entry_id = intake.file_within(kit, unit, drafts.checked(record), channel="manual", extra={})
-    with kit.store.read() as unit:
-        entry = unit.entry(entry_id)
+        filed = intake.file_within(kit, unit, drafts.checked(record), channel="manual", extra={})
+        return filed, unit.entry(filed)
+
+    entry_id, entry = intake.within(kit, actor, _filed)
     if entry is not None and entry.status == Status.BLOCKED:
         message = f"{entry_id} was filed and is blocked: {entry.reason}"
         raise RefusedError(message, hint=f"backlog-worker explain {entry_id}")
-    return entry_id, dispatch.tick(kit)
+    return entry_id, [] if journal.takes_in(kit) else dispatch.tick(kit)
 
 
 def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:

@@ -5,7 +5,10 @@ from typing import Any
 
 from backlog_worker.domain import digest as digests
 from backlog_worker.domain.digest import DigestFile, ServiceFile
+from backlog_worker.domain.errors import ConflictError
+from backlog_worker.domain.events import digest as digest_of
 from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
 
 DAYS = 7.0
 RISK = "risk"
@@ -50,8 +53,37 @@ def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]
     return {"found": old, "removed": removed, "dry_run": dry_run}
 
 
+def newest(kit: Kit, unit: Unit, kind: str, period: str, *, keep: bool) -> DigestFile | None:
+    """Return the digest of a period, the newest where none is named, from the database and the files.
+
+    With *keep* a file that counts is taken into the database. Raises InvalidFileError for a file that is wrong, and
+    ConflictError for one of another environment.
+    """
+    row = unit.digest(kit.env, kind, period)
+    stored = digests.checked(row["body"], file=f"the digest {kind} {row['period']} of the database") if row else None
+    found = kit.reports.read(kind, period)
+    file = digests.checked(found[1], file=found[0]) if found else None
+    if found and file and file.env != kit.env:
+        message = f"{found[0]} is a digest of {file.env}, not of {kit.env}"
+        raise ConflictError(message)
+    chosen = digests.newer(stored, file)
+    if keep and chosen is not None and chosen is file and file != stored:
+        _kept(kit, unit, file)
+    return chosen
+
+
+def _kept(kit: Kit, unit: Unit, digest: DigestFile) -> None:
+    body = digest.model_dump(mode="json", by_alias=True)
+    row = {"kind": digest.kind, "period": digest.period, "sha256": digest_of(body), "body": body}
+    unit.keep_digest(kit.env, row)
+
+
 def _written(kit: Kit, digest: DigestFile, *, dry_run: bool) -> dict[str, Any]:
+    """Keep a digest in the database, then write it as a file: whoever has lost the file has the row."""
     value = digest.model_dump(mode="json", by_alias=True)
+    if not dry_run:
+        with kit.store.begin(actor=kit.worker) as unit:
+            _kept(kit, unit, digest)
     paths = [] if dry_run else kit.reports.write(digest.kind, digest.period, value, digests.markdown(digest))
     findings = sum(len(each.findings) for each in digest.services)
     return {

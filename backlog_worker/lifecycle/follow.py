@@ -46,6 +46,8 @@ class Cursor:
 def news(kit: Kit, entry_id: str, cursor: Cursor) -> list[RunEvent]:
     """Return what happened since the cursor was last used, in the order of time, and move the cursor."""
     with kit.store.read() as unit:
+        if unit.entry(entry_id) is None:  # retired, or of another environment
+            return []
         found = [each for event in unit.history(entry_id) if event.seq > cursor.seq for each in _of(event, cursor)]
         runs = unit.runs(entry_id, most=3)
         for run in runs:

@@ -1,4 +1,7 @@
-"""Generate entries from a digest, once for each period, service and category; what is there already is updated."""
+"""Generate entries from a digest, once for each period, service and category; what is there already is updated.
+
+While PostgreSQL is away a journal takes in what is new, as it does for every other way in; nothing is updated then.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,20 +13,29 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from backlog_worker.domain.events import digest as digest_of
-from backlog_worker.lifecycle import Kit, intake, operate
+from backlog_worker.domain.policy import Policy
+from backlog_worker.lifecycle import Kit, intake, journal, operate
+from backlog_worker.lifecycle.digests import newest
+from backlog_worker.store import Unit
 
+AWAY = "PostgreSQL is away, and what the journal holds is not edited; try again when it is back"
 UNDER_WAY = frozenset({Status.READY, Status.IN_PROGRESS})
 
 
 @dataclass(slots=True, kw_only=True)
 class Generated:
-    """What one generation did: how many were created, updated, passed over, left out by the cap, and why."""
+    """What one generation did: how many were created, updated, passed over, left out by the cap, and why.
+
+    What was left out is filed by the next runs of the same period. `journaled` of those created wait for PostgreSQL.
+    """
 
     week: str
     created: int = 0
     updated: int = 0
     skipped: int = 0
     capped: int = 0
+    journaled: int = 0
+    summary: str = ""
     dry_run: bool = False
     why: list[str] = field(default_factory=list)
     entries: list[str] = field(default_factory=list)
@@ -48,42 +60,43 @@ def daily(kit: Kit, *, actor: str, date: str = "", dry_run: bool = False) -> Gen
 
 def upsert(kit: Kit, record: Mapping[str, Any], *, actor: str, dry_run: bool = False) -> dict[str, Any]:
     """File an entry, or update the one with its key; an owner that is named here goes before the one that is there."""
-    now = _now(kit)
-    known = _known(kit, str(record.get("dedupe_key", "")))
+    key = str(record.get("dedupe_key", ""))
+    now, known = intake.within(kit, actor, lambda unit: (unit.now(), _known(kit, unit, key)), dry_run=dry_run)
     if known is None:
         made = {"created_at": now.isoformat(), **record}
         filed = next(iter(intake.file(kit, [("upsert", made)], actor=actor, channel="tool", dry_run=dry_run)))
         if filed.error:
             raise InvalidInputError(filed.error)
-        return {"id": filed.entry_id, "created": filed.new or dry_run, "updated": False, "status": filed.status}
+        new = filed.new or dry_run
+        said = {"id": filed.entry_id, "created": new, "updated": False, "status": filed.status}
+        return said | ({"journaled": True} if new and journal.takes_in(kit) else {})
     given = {**record, "created_at": known.created_at.isoformat(), "title": record.get("title", known.title)}
     drafts.checked(given)
     changed = _changes(known, given, with_owner="owner" in record)
-    why = _refused(known)
+    why = _refused(kit, known) if changed else ""
     if changed and not why and not dry_run:
         operate.edit(kit, known.id, changed, actor=actor, reason="upsert")
     return {"id": known.id, "created": False, "updated": bool(changed) and not why, "status": known.status, "why": why}
 
 
 def _generated(kit: Kit, kind: str, period: str, *, actor: str, dry_run: bool) -> Generated:
-    with kit.store.read() as unit:
-        policy, now = kit.book.policy(unit), unit.now()
+    def _read(unit: Unit) -> tuple[Policy, datetime]:
+        return kit.book.policy(unit), unit.now()
+
+    policy, now = intake.within(kit, actor, _read, dry_run=dry_run)
     switch = "weekly_from_pressure_digest" if kind == "platform" else "daily_from_risk_digest"
     if not getattr(policy.generation, switch):
         why = [f"generation.{switch} is false in policy {policy.stamp}"]
         return Generated(week=period or digests.week_of(now), dry_run=dry_run, why=why)
-    found = kit.reports.read(kind, period)
-    if found is None:
+    digest = intake.within(kit, actor, lambda unit: newest(kit, unit, kind, period, keep=not dry_run), dry_run=dry_run)
+    if digest is None:
         raise ConflictError(digests.MISSING[kind], hint=f"backlog-worker tool run {_MAKER[kind]}")
-    digest = digests.checked(found[1], file=found[0])
-    if digest.env != kit.env:
-        message = f"{found[0]} is a digest of {digest.env}, not of {kit.env}"
-        raise ConflictError(message)
     wanted = digests.wanted(digest, policy, now)
-    done = Generated(week=digest.period, capped=wanted.capped, dry_run=dry_run, why=list(wanted.passed))
+    done = Generated(week=digest.period, dry_run=dry_run, why=list(wanted.passed))
     done.skipped = len(wanted.passed)
     for record in wanted.drafts:
-        _one(kit, record, done, actor=actor)
+        _one(kit, record, done, actor=actor, room=policy.defaults.max_items_per_run > done.created + done.updated)
+    done.summary = f"{done.capped} are left for the next run" if done.capped else f"all of {digest.period} is filed"
     return done
 
 
@@ -93,37 +106,55 @@ _MAKER = {
 }
 
 
-def _one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str) -> None:
-    known = _known(kit, record["dedupe_key"])
+def _one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str, room: bool) -> None:
+    """File or update one entry where the run has *room*; what has nothing to change needs none."""
+    key = record["dedupe_key"]
+    try:
+        known = intake.within(kit, actor, lambda unit: _known(kit, unit, key), dry_run=done.dry_run)
+    except NotFoundError as error:  # it was retired: what was done in this period is not done again
+        _skipped(done, str(error))
+        return
     if known is None:
-        records = [(record["dedupe_key"], record)]
-        filed = next(iter(intake.file(kit, records, actor=actor, channel="digest", dry_run=done.dry_run)))
-        if filed.error:
-            done.skipped += 1
-            done.why.append(f"{record['dedupe_key']}: {filed.error}")
-        elif not filed.new and not done.dry_run:
-            done.skipped += 1
-            done.why.append(f"{record['dedupe_key']}: {filed.reason}")
+        if room:
+            _filed(kit, record, done, actor=actor)
         else:
-            done.created += 1
-            done.entries += [filed.entry_id] if filed.new else []
+            done.capped += 1
         return
     changed = _changes(known, record, with_owner=False)
-    why = _refused(known) or ("" if changed else "nothing changed")
+    why = _refused(kit, known) or ("" if changed else "nothing changed")
     if why:
-        done.skipped += 1
-        done.why.append(f"{known.id}: {why}")
+        _skipped(done, f"{known.id}: {why}")
+    elif not room:
+        done.capped += 1
+    else:
+        done.updated += 1
+        done.entries.append(known.id)
+        if not done.dry_run:
+            operate.edit(kit, known.id, changed, actor=actor, reason=f"digest {done.week}")
+
+
+def _filed(kit: Kit, record: Mapping[str, Any], done: Generated, *, actor: str) -> None:
+    records = [(record["dedupe_key"], record)]
+    filed = next(iter(intake.file(kit, records, actor=actor, channel="digest", dry_run=done.dry_run)))
+    if filed.error or not (filed.new or done.dry_run):
+        _skipped(done, f"{record['dedupe_key']}: {filed.error or filed.reason}")
         return
-    done.updated += 1
-    done.entries.append(known.id)
-    if not done.dry_run:
-        operate.edit(kit, known.id, changed, actor=actor, reason=f"digest {done.week}")
+    done.created += 1
+    done.journaled += journal.takes_in(kit)
+    done.entries += [filed.entry_id] if filed.new else []
 
 
-def _refused(known: Entry) -> str:
+def _skipped(done: Generated, why: str) -> None:
+    done.skipped += 1
+    done.why.append(why)
+
+
+def _refused(kit: Kit, known: Entry) -> str:
     if known.status in FINAL:
         return f"it is {known.status}"
-    return "it is under way" if known.status in UNDER_WAY else ""
+    if known.status in UNDER_WAY:
+        return "it is under way"
+    return AWAY if journal.takes_in(kit) else ""
 
 
 def _changes(known: Entry, record: Mapping[str, Any], *, with_owner: bool) -> dict[str, Any]:
@@ -135,18 +166,10 @@ def _changes(known: Entry, record: Mapping[str, Any], *, with_owner: bool) -> di
     return changed
 
 
-def _known(kit: Kit, key: str) -> Entry | None:
-    with kit.store.read() as unit:
-        entry_id = unit.with_key(kit.env, [key]).get(key)
-        if entry_id is None:
-            return None
-        found = unit.entry(entry_id)
-    if found is None:
+def _known(kit: Kit, unit: Unit, key: str) -> Entry | None:
+    entry_id = unit.with_key(kit.env, [key]).get(key)
+    found = unit.entry(entry_id) if entry_id else None
+    if entry_id and found is None:
         message = f"the key {key} belongs to {entry_id}, which was retired"
         raise NotFoundError(message, hint="name another dedupe_key")
     return found
-
-
-def _now(kit: Kit) -> datetime:
-    with kit.store.read() as unit:
-        return unit.now()

@@ -1,10 +1,10 @@
 """File drafts: validate, deduplicate, clear what nothing bars; one bad draft never stops or half-writes the rest."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import not_before
@@ -19,6 +19,7 @@ from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import AutoStore, Unit
 
+T = TypeVar("T")
 BATCH = 500
 ASKED_AGAIN = (Bar.NOT_ELIGIBLE, Bar.DEFINITION_MISSING, Bar.WAITS_ON_ENTRY)
 
@@ -152,31 +153,37 @@ def queued(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
     return {"cleared_at": now, "rank_group": group_of(fields, policy.reads), "wake_at": asleep}
 
 
-def _taken_in(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
-    """File a batch; where the database went away in the middle of it, once more, which a journal then takes in.
+def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = False) -> T:
+    """Do *act* in one transaction for new work: in the journal while PostgreSQL is away, also where it just went.
 
-    A batch that was committed all the same is there twice then, and the merge finds its keys taken.
+    What was committed all the same is there twice then, and the merge finds its keys taken. A dry run only reads, and
+    waits for PostgreSQL: nothing else could say what would happen.
     """
-    try:
-        return _batch(kit, batch, actor, channel, dry_run=dry_run)
-    except UnreachableError:
-        if dry_run or not isinstance(kit.store, AutoStore):
-            raise
-    return _batch(kit, batch, actor, channel, dry_run=False)
+    for last in (dry_run or not isinstance(kit.store, AutoStore), True):
+        try:
+            with kit.store.read() if dry_run else kit.store.intake(actor=actor) as unit:
+                return act(unit)
+        except UnreachableError:
+            if last:
+                raise
+    raise AssertionError
 
 
-def _batch(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
-    with kit.store.read() if dry_run else kit.store.intake(actor=actor) as unit:
-        judge = _judge(kit, unit, actor, channel)
-        keys = [each.dedupe_key for _, each in batch]
-        known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
-        made = [_made(judge, each, kit.new_id("bl"), known) for _, each in batch]
-        fresh = [each for each in made if each.entry.dedupe_key not in known]
-        first = {each.entry.dedupe_key: each.entry.id for each in reversed(fresh)}
-        wanted = [each for each in fresh if first[each.entry.dedupe_key] == each.entry.id]
-        written = {each.entry.id for each in wanted} if dry_run else _write(unit, wanted)
-        if not dry_run and len(written) < len(wanted):  # somebody else filed some of them meanwhile
-            known |= unit.with_key(kit.env, keys)
+def _taken_in(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
+    return within(kit, actor, lambda unit: _batch(kit, unit, batch, (actor, channel), dry_run=dry_run), dry_run=dry_run)
+
+
+def _batch(kit: Kit, unit: Unit, batch: list[tuple[str, Draft]], by: tuple[str, str], *, dry_run: bool) -> list[Filed]:
+    judge = _judge(kit, unit, *by)
+    keys = [each.dedupe_key for _, each in batch]
+    known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
+    made = [_made(judge, each, kit.new_id("bl"), known) for _, each in batch]
+    fresh = [each for each in made if each.entry.dedupe_key not in known]
+    first = {each.entry.dedupe_key: each.entry.id for each in reversed(fresh)}
+    wanted = [each for each in fresh if first[each.entry.dedupe_key] == each.entry.id]
+    written = {each.entry.id for each in wanted} if dry_run else _write(unit, wanted)
+    if not dry_run and len(written) < len(wanted):  # somebody else filed some of them meanwhile
+        known |= unit.with_key(kit.env, keys)
     winners = {**first, **known}
     return [
         each.filed(place, judge, winners[each.entry.dedupe_key], new=each.entry.id in written)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,15 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
         journal = store.journal()
         with store.read() as unit:
             merged = Merged(at=unit.now().isoformat())
-        after = ""
-        while page := _page(journal, kit.env, after):
-            _brought(kit, page, merged)
-            after = page[-1].row["id"]
+        with journal.read() as unit:
+            envs = unit.environments()
+        for of in [kit if env == kit.env else kit.elsewhere(env) for env in dict.fromkeys([kit.env, *envs])]:
+            after = ""
+            while page := _page(journal, of.env, after):
+                _brought(of, page, merged)
+                after = page[-1].row["id"]
+            if not merged.waiting:
+                _acts(of, journal)
         if merged.waiting:
             return merged
         stamp = f"{merged.at[:19].replace(':', '')}-{kit.new_id('m')[-6:]}"  # two merges may fall into one second
@@ -56,14 +62,37 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
     return merged
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What waits in a journal to be merged: how many entries, since when, and where; and whether PostgreSQL is away."""
+
+    count: int
+    oldest: datetime | None
+    folder: str
+    away_since: datetime | None
+
+
+def waiting(kit: Kit) -> Waiting | None:
+    """Say what waits to be merged, without asking PostgreSQL; None where the store has no journal."""
+    store = kit.store
+    if not isinstance(store, AutoStore):
+        return None
+    folder, count, oldest = str(store.journal_folder), 0, None
+    if store.journaled():
+        with store.journal().read() as unit:
+            count, oldest = unit.taken_in()
+    return Waiting(count=count, oldest=oldest, folder=folder, away_since=store.away_since)
+
+
 def held(kit: Kit) -> int | None:
     """Return how many entries wait in the journal; None where the store has none."""
-    if not isinstance(kit.store, AutoStore):
-        return None
-    if not kit.store.journaled():
-        return 0
-    with kit.store.journal().read() as unit:
-        return sum(unit.statuses(kit.env).values())
+    found = waiting(kit)
+    return None if found is None else found.count
+
+
+def takes_in(kit: Kit) -> bool:
+    """Return whether new work goes into the journal now, because PostgreSQL is away."""
+    return isinstance(kit.store, AutoStore) and kit.store.away_since is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +105,7 @@ class _Journaled:
 
 def _page(journal: JsonlStore, env: str, after: str) -> list[_Journaled]:
     with journal.read() as unit:
+        unit.env = env
         ids = unit.page(env, after, PAGE)
         rows, histories = unit.rows(ids), unit.histories(ids)
         return [
@@ -87,6 +117,14 @@ def _page(journal: JsonlStore, env: str, after: str) -> list[_Journaled]:
             )
             for each in ids
         ]
+
+
+def _acts(kit: Kit, journal: JsonlStore) -> None:
+    """Bring what was recorded of acts. Each counts from now: what was sealed meanwhile is not added to."""
+    with journal.read() as unit:
+        rows = unit.acts(kit.env, most=1_000_000)
+    with kit.store.begin(actor="merge") as unit:
+        unit.adopt_acts([{**row, "detail": {**row["detail"], "taken_in_at": row["at"].isoformat()}} for row in rows])
 
 
 def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:

@@ -15,10 +15,22 @@ from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import Kit, alerts, audit, digests, evidence, generate, operate, operation, retire, watch
+from backlog_worker.lifecycle import (
+    Kit,
+    alerts,
+    audit,
+    digests,
+    evidence,
+    generate,
+    intake,
+    journal,
+    operate,
+    operation,
+    retire,
+    watch,
+)
 from backlog_worker.lifecycle.dashboard import dashboard
-from backlog_worker.lifecycle.definitions import Book
-from backlog_worker.store import Violation
+from backlog_worker.store import Unit, Violation
 from backlog_worker.telemetry import emit
 
 SCHEDULER = "scheduler"
@@ -134,12 +146,12 @@ def execute(
         _recorded(kit, caller, found, "denied", {"error": str(error)})
         emit("denied", actor=caller.name, action=found.name, error=str(error))
         raise
-    of = kit if env in {"", kit.env} else replace(kit, env=env, book=Book(env=env))
+    of = kit if env in {"", kit.env} else kit.elsewhere(env)
     given = _checked(found, params)
     try:
         result = found.run(of, caller, given, dry_run)
     except BacklogError as error:
-        if found.writes and not dry_run:
+        if found.writes and not dry_run and not journal.takes_in(of):
             _recorded(of, caller, found, "failed", {"error": str(error)[:500]})
         raise
     if found.writes and not dry_run:
@@ -186,8 +198,11 @@ def _recorded(
 ) -> None:
     subject, reason = str(getattr(given, "id", "")), str(getattr(given, "reason", ""))
     said = {name: each for name, each in detail.items() if name not in {"entries", "overdue"}}
-    with kit.store.begin(actor=caller.name) as unit:
+
+    def _record(unit: Unit) -> None:  # in the journal, beside what it took in, while PostgreSQL is away
         operation.record(kit, unit, tool.name, subject=subject, reason=reason, result=result, detail=said)
+
+    intake.within(kit, caller.name, _record)
 
 
 def _listed(kit: Kit, _caller: Caller, given: ListParams, _dry: bool) -> list[dict[str, Any]]:

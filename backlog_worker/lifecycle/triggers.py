@@ -1,6 +1,7 @@
 """What starts by itself: schedules whose slot is due, and messages from elsewhere, each filed once."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import template, trigger
@@ -10,6 +11,7 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.integrations import webhooks
 from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.intake import Filed
+from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
 
@@ -33,8 +35,11 @@ def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> li
 
     Raises NotFoundError where the pipeline takes no message, UnauthenticatedError where none of its secrets signed it.
     """
-    with kit.store.read() as unit:
-        pipeline, now = kit.book.pipeline(unit, name), unit.now()
+
+    def _read(unit: Unit) -> tuple[Pipeline | None, datetime]:
+        return kit.book.pipeline(unit, name), unit.now()
+
+    pipeline, now = intake.within(kit, "trigger:webhook", _read)  # a journal knows the definitions too
     waiting = [each for each in pipeline.triggers if each.secret] if pipeline else []
     if pipeline is None or not waiting:
         message = f"no pipeline {name} waits for messages"

@@ -7,6 +7,7 @@ from typing import Any
 from backlog_worker.domain.measures import Counts, Measures, measured
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle.journal import Waiting, waiting
 from backlog_worker.store import Violation
 
 
@@ -24,6 +25,7 @@ class Report:
     writebacks_due: int
     last_tick: float | None
     findings: tuple[str, ...]
+    journal: Waiting | None = None  # what a journal holds that is not merged yet
 
 
 def report(kit: Kit) -> Report:
@@ -43,6 +45,7 @@ def report(kit: Kit) -> Report:
             writebacks_due=unit.wishes_due(),
             last_tick=unit.late_by(f"dispatch:{kit.env}"),
             findings=tuple(str(error) for error in kit.book.findings.values()),
+            journal=waiting(kit),
         )
 
 

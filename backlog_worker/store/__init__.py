@@ -12,12 +12,13 @@ from backlog_worker.store.jsonl import JsonlStore
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.retired import BULK
 from backlog_worker.store.sql.seals import seal_hash
-from backlog_worker.store.sql.unit import Store, Unit
+from backlog_worker.store.sql.unit import ENV, Store, Unit
 from backlog_worker.store.sql.verify import INVARIANTS, Violation
 from backlog_worker.store.sql.versions import PIPELINE, POLICY
 
 __all__ = [
     "BULK",
+    "ENV",
     "INVARIANTS",
     "PIPELINE",
     "POLICY",
@@ -31,13 +32,13 @@ __all__ = [
 ]
 
 
-def opened(url: str, *, clock: Clock | None = None) -> Store:
+def opened(url: str, *, clock: Clock | None = None, env: str = ENV) -> Store:
     """Open the store at an address: postgresql://, sqlite:///, memory://, or jsonl:// and a folder.
 
     `auto+postgresql://` keeps its journal in a folder of its own, for tests; `wiring` makes the real ones.
     """
     if url.startswith("auto+"):
-        return AutoStore(url.removeprefix("auto+"), Path(tempfile.mkdtemp(prefix="journal-")))
+        return AutoStore(url.removeprefix("auto+"), Path(tempfile.mkdtemp(prefix="journal-")) / env, env=env)
     if url.startswith("jsonl://"):
-        return JsonlStore(Path(url.removeprefix("jsonl://")), clock=clock)
-    return Store(url, clock=clock)
+        return JsonlStore(Path(url.removeprefix("jsonl://")), clock=clock, env=env)
+    return Store(url, clock=clock, env=env)

@@ -17,7 +17,7 @@ from backlog_worker.domain.masking import masked
 from backlog_worker.store import migrate
 from backlog_worker.store.jsonl import JsonlStore
 from backlog_worker.store.sql.connection import Clock
-from backlog_worker.store.sql.unit import Store, Unit
+from backlog_worker.store.sql.unit import ENV, Store, Unit
 from backlog_worker.telemetry import emit
 
 
@@ -32,11 +32,12 @@ class AutoStore(Store):
         retry_seconds: float = 300.0,
         prepare: Callable[[Store], object] = migrate.upgrade,
         clock: Clock | None = None,
+        env: str = ENV,
     ) -> None:
-        super().__init__(url, clock=clock)
+        super().__init__(url, clock=clock, env=env)
         self.away_since: datetime | None = None
         self.away_told: datetime | None = None  # the outage of which people were told
-        self._journal = JsonlStore(journal)
+        self._journal = JsonlStore(journal, env=env)
         self._prepare = prepare
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
@@ -80,6 +81,11 @@ class AutoStore(Store):
                 unit = stack.enter_context(self.journal().begin(actor=actor))
             yield unit
 
+    @property
+    def journal_folder(self) -> Path:
+        """Return where the journal lies."""
+        return self._journal.folder
+
     def journal(self) -> JsonlStore:
         """Return the journal, with its schema and the definitions of the project in force in it."""
         if not self._prepared or self._journal.empty():
@@ -92,7 +98,12 @@ class AutoStore(Store):
         if self._journal.empty():
             return False
         with self._journal.read() as unit:
-            return bool(unit.value("SELECT count(*) FROM entries"))
+            return bool(unit.value("SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM operations)"))
+
+    def of(self, env: str) -> Store:
+        """Return the same database for another environment, with a journal of its own beside this one."""
+        folder = self._journal.folder.parent / env
+        return AutoStore(self.url, folder, retry_seconds=self._retry_seconds, prepare=self._prepare, env=env)
 
     def exclusively(self) -> AbstractContextManager[None]:
         """Keep everybody else out of the journal, over several transactions."""

@@ -21,26 +21,25 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 
 from backlog_worker.domain.errors import Finding, InvalidFileError, UnreachableError, UsageError
-from backlog_worker.store import migrate
+from backlog_worker.store import migrate, rendering
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
-from backlog_worker.store.sql.dialect import METADATA, kind_of
-from backlog_worker.store.sql.unit import Store, Unit
+from backlog_worker.store.sql.dialect import METADATA
+from backlog_worker.store.sql.unit import ENV, Store, Unit
 from backlog_worker.telemetry import emit
 
 FORMAT = "backlog-worker/jsonl@1"
 ITEMS, EVENTS, REDO = "items.jsonl", "events.jsonl", "compaction.json"
 LOCK_SECONDS = 60
 _TABLES = tuple(METADATA.tables)
-_KEYS = {name: tuple(column.name for column in table.primary_key) for name, table in METADATA.tables.items()}
-_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 class JsonlStore(Store):
     """A store in a folder; safe for several processes of one machine, not for a network file system."""
 
-    def __init__(self, folder: Path, *, clock: Clock | None = None) -> None:
-        super().__init__("memory://", clock=clock)
+    def __init__(self, folder: Path, *, clock: Clock | None = None, env: str = ENV) -> None:
+        super().__init__("memory://", clock=clock, env=env)
+        self._clock = clock
         self.url = f"jsonl://{folder}"
         self.folder = folder
         self._alone = threading.RLock()  # always taken before the file's lock
@@ -55,7 +54,7 @@ class JsonlStore(Store):
         with self.exclusively():
             self._catch_up(writes=True)
             with connection.opened(self.engine, writes=True) as opened:
-                unit = Unit(opened, self.dialect)
+                unit = Unit(opened, self.dialect, self.env)
                 unit.actor = actor
                 yield unit
                 unit.flush()
@@ -98,6 +97,10 @@ class JsonlStore(Store):
                 message = f"another process has held the files of {self.folder} for {LOCK_SECONDS} s"
                 raise UnreachableError(message, hint="look for a process that is stopped, and end it") from None
             yield
+
+    def of(self, env: str) -> Store:
+        """Return a store of the same files for another environment; it reads them by itself."""
+        return JsonlStore(self.folder, clock=self._clock, env=env)
 
     def compact(self) -> tuple[int, int]:
         """Write the files anew with the last line of every id; returns their size before and after, in bytes."""
@@ -180,7 +183,7 @@ class JsonlStore(Store):
             raw.execute("INSERT INTO capturing VALUES (1)")
             there = {row[0] for row in raw.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
             for table in (name for name in _TABLES if name in there):
-                for statement in _triggers(table):
+                for statement in rendering.triggers(raw, table):
                     raw.execute(statement)
 
     def _apply(self, items: BinaryIO) -> None:
@@ -218,15 +221,16 @@ class JsonlStore(Store):
         with (self.folder / EVENTS).open("rb") as file:
             file.seek(self._events)
             for line in file.read(events - self._events).splitlines():
-                _put(raw, "events", json.loads(line))
-        known = [each for each in lines if each.get("table") in _KEYS]
+                rendering.put(raw, "events", json.loads(line))
+        known = [each for each in lines if each.get("table") in rendering.KEYS]
         for each in known:
             if "put" in each:
-                _put(raw, each["table"], each["put"])
+                rendering.put(raw, each["table"], each["put"])
         for each in known:
             if "gone" in each:
-                key = _KEYS[each["table"]]
-                values = [_stored(each["table"], name, each["gone"][name]) for name in key]
+                # as far as the release that wrote it knew the key
+                key = [name for name in rendering.KEYS[each["table"]] if name in each["gone"]]
+                values = [rendering.stored(each["table"], name, each["gone"][name]) for name in key]
                 raw.execute(f"DELETE FROM {each['table']} WHERE {' AND '.join(f'{n} IS ?' for n in key)}", values)
         raw.execute("UPDATE capturing SET live = 1")
         raw.execute("COMMIT")
@@ -236,7 +240,7 @@ class JsonlStore(Store):
         raw = opened.connection.cursor()
         events, rows = [], []
         for table, place in raw.execute("SELECT DISTINCT name, place FROM changed ORDER BY name, place").fetchall():
-            found = _row(raw, table, place)
+            found = rendering.row(raw, table, place)
             if found is not None and table == "events":
                 events.append(found)
             elif found is not None:
@@ -245,15 +249,16 @@ class JsonlStore(Store):
             names = json.loads(key)
             where = " AND ".join(f"{name} IS ?" for name in names)
             if not raw.execute(f"SELECT 1 FROM {table} WHERE {where}", list(names.values())).fetchone():
-                rows.append({"table": table, "gone": {name: _shown(table, name, v) for name, v in names.items()}})
+                shown = {name: rendering.shown(table, name, value) for name, value in names.items()}
+                rows.append({"table": table, "gone": shown})
         raw.execute("DELETE FROM changed")
         raw.execute("DELETE FROM gone")
         if not events and not rows:
             return
         if events:
-            self._events += self._written(EVENTS, [_line_of(event) for event in events])
+            self._events += self._written(EVENTS, [rendering.line_of(event) for event in events])
         rows.append({"commit": datetime.now(UTC).isoformat(timespec="milliseconds"), "events": self._events})
-        self._items += self._written(ITEMS, [_line_of(row) for row in rows])
+        self._items += self._written(ITEMS, [rendering.line_of(row) for row in rows])
 
     def _written(self, name: str, lines: Sequence[bytes]) -> int:
         content = b"".join(lines)
@@ -275,14 +280,16 @@ class JsonlStore(Store):
         with super().connected() as opened:
             raw = opened.connection.cursor()
             header = {"format": FORMAT, "revision": _revision(opened), "generation": max(self._generation, 0) + 1}
-            events = self._aside(EVENTS, (_line_of(row) for row in _rows(raw, "events")))
-            lines = [_line_of(header)]
+            events = self._aside(EVENTS, (rendering.line_of(row) for row in rendering.rows(raw, "events")))
+            lines = [rendering.line_of(header)]
             for table in _TABLES:
                 if table != "events":
-                    lines += [_line_of({"table": table, "put": row}) for row in _rows(raw, table)]
-            lines.append(_line_of({"commit": datetime.now(UTC).isoformat(timespec="milliseconds"), "events": events}))
+                    lines += [rendering.line_of({"table": table, "put": row}) for row in rendering.rows(raw, table)]
+            lines.append(
+                rendering.line_of({"commit": datetime.now(UTC).isoformat(timespec="milliseconds"), "events": events})
+            )
             items = self._aside(ITEMS, iter(lines))
-        self._written(REDO, [_line_of({"items": items, "events": events})])
+        self._written(REDO, [rendering.line_of({"items": items, "events": events})])
         self._finish_compaction()
         self._generation, self._items, self._events = int(str(header["generation"])), items, events
 
@@ -337,64 +344,3 @@ def _revision(opened: Connection) -> int:
         return 0
     found = raw.execute("SELECT version_num FROM alembic_version").fetchone()
     return int(found[0]) if found else 0
-
-
-def _triggers(table: str) -> Iterator[str]:
-    key = ", ".join(f"'{name}', OLD.{name}" for name in _KEYS[table])
-    live = "WHEN (SELECT live FROM capturing) = 1"
-    for verb in ("INSERT", "UPDATE"):
-        yield (
-            f"CREATE TEMP TRIGGER IF NOT EXISTS {verb}_{table} AFTER {verb} ON main.{table} {live}"
-            f" BEGIN INSERT INTO changed VALUES ('{table}', NEW.rowid); END"
-        )
-    yield (
-        f"CREATE TEMP TRIGGER IF NOT EXISTS delete_{table} AFTER DELETE ON main.{table} {live}"
-        f" BEGIN INSERT INTO gone VALUES ('{table}', json_object({key})); END"
-    )
-
-
-def _put(raw: Any, table: str, row: Mapping[str, Any]) -> None:  # noqa: ANN401 - the driver's cursor
-    """Insert a row, or put it in place of an older one; columns that this release does not know are left out."""
-    known = [name for name in row if name in METADATA.tables[table].c]
-    marks = ", ".join("?" for _ in known)
-    values = [_stored(table, name, row[name]) for name in known]
-    raw.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(known)}) VALUES ({marks})", values)
-
-
-def _row(raw: Any, table: str, place: int) -> dict[str, Any] | None:  # noqa: ANN401 - the driver's cursor
-    found = raw.execute(f"SELECT * FROM {table} WHERE rowid = ?", (place,)).fetchone()
-    return None if found is None else _named(raw, table, found)
-
-
-def _rows(raw: Any, table: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - the driver's cursor
-    if raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone():
-        order = ", ".join(_KEYS[table])
-        for row in raw.execute(f"SELECT * FROM {table} ORDER BY {order}"):
-            yield _named(raw, table, row)
-
-
-def _named(raw: Any, table: str, row: Sequence[Any]) -> dict[str, Any]:  # noqa: ANN401 - the driver's cursor
-    return {
-        head[0]: _shown(table, head[0], value)
-        for head, value in zip(raw.description, row, strict=True)
-        if value is not None
-    }
-
-
-def _shown(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
-    """Return a value as a person reads it: moments in ISO 8601, JSON as JSON."""
-    kind = kind_of(table, name)
-    if kind == "moment" and isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC).isoformat()
-    return json.loads(value) if kind == "data" and isinstance(value, str) else value
-
-
-def _stored(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
-    kind = kind_of(table, name)
-    if kind == "moment" and isinstance(value, str):
-        return datetime.fromisoformat(value).timestamp()
-    return _ENCODER.encode(value) if kind == "data" and value is not None else value
-
-
-def _line_of(value: Mapping[str, Any]) -> bytes:
-    return (_ENCODER.encode(value) + "\n").encode()

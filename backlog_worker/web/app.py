@@ -4,6 +4,7 @@ Errors are RFC 9457 problems with `error` beside `detail`, for clients of older 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
@@ -55,6 +56,8 @@ def made(kit: Kit, pepper: bytes) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HttpError, _plain)
     app.include_router(routes)
+    with suppress(errors.UnreachableError):  # a server may start while its database is away
+        access.remember(kit)
     return app
 
 
@@ -113,6 +116,7 @@ def alive() -> dict[str, str]:
 @routes.get("/readyz")
 def ready(kit: OfProcess) -> dict[str, str]:
     """Say whether the database answers and a policy is in force."""
+    access.remember(kit)
     with kit.store.read() as unit:
         return {"status": "ok", "policy": kit.book.policy(unit).stamp}
 
@@ -120,6 +124,8 @@ def ready(kit: OfProcess) -> dict[str, str]:
 @routes.get("/metrics", response_class=PlainTextResponse)
 def measured(kit: OfProcess) -> PlainTextResponse:
     """Return the metrics, computed from the database."""
+    with suppress(errors.UnreachableError):
+        access.remember(kit)
     return PlainTextResponse(metrics.text(kit), media_type="text/plain; version=0.0.4")
 
 

@@ -47,15 +47,16 @@ class Fleet:
     database: str
     policy: str = POLICY
     pipelines: tuple[str, ...] = (PIPELINE, QUICK)
+    env: str = "prod"
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         folder = self.root / ".backlog-worker"
-        (folder / "pipelines").mkdir(parents=True)
+        (folder / "pipelines").mkdir(parents=True, exist_ok=True)
         (folder / "policy.yml").write_text(self.policy)
         for number, text in enumerate(self.pipelines):
             (folder / "pipelines" / f"{number}.yml").write_text(text)
-        given = Settings(dir=folder, broker_url=self.broker, database_url=self.database)
+        given = Settings(dir=folder, env=self.env, broker_url=self.broker, database_url=self.database)
         store = store_of(given)
         migrate.upgrade(store)
         self.kit = kit_of(given, worker="test", store=store)
@@ -77,17 +78,18 @@ class Fleet:
         self.worker("stages", queues="stages")
         self.beat()
 
-    def start(self, name: str, arguments: list[str]) -> None:
+    def start(self, name: str, arguments: list[str], *, celery: bool = True) -> None:
         env = {name: value for name, value in os.environ.items() if not name.startswith("BACKLOG_")}
         env |= {
             "BACKLOG_DIR": str(self.root / ".backlog-worker"),
             "BACKLOG_BROKER_URL": self.broker,
             "BACKLOG_DATABASE_URL": self.database,
+            "BACKLOG_ENV": self.env,
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
         with (self.root / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "backlog_worker", *arguments],
+                [sys.executable, *(["-m", "celery", "-A", "backlog_worker"] if celery else []), *arguments],
                 cwd=self.root,
                 env=env,
                 stdout=log,
@@ -104,7 +106,7 @@ class Fleet:
 
     def counts(self) -> dict[str, int]:
         with self.kit.store.read() as unit:
-            return unit.statuses("prod")
+            return unit.statuses(self.env)
 
     def done(self) -> bool:
         return set(self.counts()) <= {"completed"}

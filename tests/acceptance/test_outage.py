@@ -88,19 +88,20 @@ def test_workers_of_this_release_go_on_while_the_schema_grows_under_them(tmp_pat
         fleet.file(30)
         fleet.both()
         eventually(lambda: fleet.counts().get("completed", 0) >= 3, within=60, what="some work")
-        grow(fleet, 4, works_from=migrate.SCHEMA_MAX)
+        grow(fleet, migrate.SCHEMA_MAX + 1, works_from=migrate.SCHEMA_MAX)
         middle = fleet.counts().get("completed", 0)
         assert middle < 30, "the schema grew under load"
         fleet.kill("stages")
         fleet.worker("stages", queues="stages")  # an old worker that starts on the new schema
         eventually(fleet.done, within=120, what="the end of the backlog")
         fleet.sound()
-        grow(fleet, 5, works_from=5)
+        newest = migrate.SCHEMA_MAX + 2
+        grow(fleet, newest, works_from=newest)
         fleet.kill("control")
         fleet.file(1)
         fleet.worker("control", queues="control,dead_letter,writeback", pool="threads", slots=3)
         eventually(
-            lambda: "install a newer backlog-worker" in fleet.logs() or "revision 5" in fleet.logs(),
+            lambda: "install a newer backlog-worker" in fleet.logs() or f"revision {newest}" in fleet.logs(),
             within=60,
             what="a refusal",
         )

@@ -50,6 +50,10 @@ class Access(Seals):
         """Record an operation, or an attempt that was denied; never changed afterwards."""
         self.insert("operations", [{**row, "at": self.now()}])
 
+    def adopt_acts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take in operations that a journal recorded, once each, as of now."""
+        self.insert("operations", [{**row, "at": self.now()} for row in rows], "ON CONFLICT DO NOTHING")
+
     def acts(self, env: str, *, action: str = "", result: str = "", most: int = 100) -> list[Row]:
         """Return operations, newest first."""
         text = (
@@ -103,6 +107,23 @@ class Access(Seals):
         )
         return self.select("snapshots", text, env=env, kind=kind, since=since.timestamp())
 
+    def keep_digest(self, env: str, row: Mapping[str, Any]) -> None:
+        """Keep a digest, in place of an older one of its kind and period."""
+        tail = (
+            "ON CONFLICT (env, kind, period) DO UPDATE SET sha256 = excluded.sha256, body = excluded.body,"
+            " at = excluded.at"
+        )
+        self.insert("digests", [{**row, "env": env, "at": self.now()}], tail)
+
+    def digest(self, env: str, kind: str, period: str = "") -> Row | None:
+        """Return a digest, the newest where no period is named."""
+        text = (
+            "SELECT kind, period, sha256, body, at FROM digests WHERE env = :env AND kind = :kind"
+            " AND (:period = '' OR period = :period) ORDER BY period DESC LIMIT 1"
+        )
+        rows = self.select("digests", text, env=env, kind=kind, period=period)
+        return rows[0] if rows else None
+
     def overdue_entries(self, env: str, most: int) -> tuple[int, list[Row]]:
         """Count open entries past their due date, and return those that have been longest so."""
         where = f"FROM entries WHERE env = :env AND due_date < {{now}} AND {_OPEN}"
@@ -128,7 +149,11 @@ class Access(Seals):
         return [(row[0], int(row[1])) for row in self.run(text, env=env, most=most)]
 
     def pressure(self, env: str, days: float) -> list[Row]:
-        """Return, by service, what presses on it: open, overdue, escalated and retrying entries, and failed runs."""
+        """Return, by service, what presses on it: open, overdue, escalated and retrying entries, and failed runs.
+
+        Entries that digests made are not among them, nor what was forked from or called by these: a digest that
+        counted them would press on itself.
+        """
         self.plan_freely()
         since = f"{{now}} - {self._seconds_of(':seconds')}"
         text = (
@@ -140,7 +165,8 @@ class Access(Seals):
             " sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.ended_by IN ('retried', 'escalated',"
             f" 'failed', 'expired') AND r.claimed_at > {since})) AS failed,"
             f" min(CASE WHEN {_OPEN} THEN e.created_at END) AS oldest"
-            " FROM entries e WHERE e.env = :env AND e.service <> '' GROUP BY e.service ORDER BY e.service"
+            " FROM entries e WHERE e.env = :env AND e.service <> '' AND coalesce(e.provenance ->> 'channel', '') <>"
+            " 'digest' GROUP BY e.service ORDER BY e.service"
         )
         names = ("service", "open", "overdue", "escalated", "retrying", "runs", "failed", "oldest")
         rows: Sequence[Any] = self.run(text, env=env, seconds=days * 86_400)

@@ -13,13 +13,14 @@ from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Sta
 from backlog_worker.domain.errors import ConflictError, LostClaimError
 from backlog_worker.domain.events import Event, chained
 from backlog_worker.store.sql.history import History
+from backlog_worker.store.sql.statements import HERE
 
 HELD = frozenset({Status.READY, Status.IN_PROGRESS})
 Data = Mapping[str, Any] | None
 COLUMNS = tuple(each.name for each in fields(Entry))
 LISTED = ", ".join(COLUMNS)
-_HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} ORDER BY id {{lock}}"
-_RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' ORDER BY id {{lock}}"
+_HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} AND {HERE} ORDER BY id {{lock}}"
+_RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' AND {HERE} ORDER BY id {{lock}}"
 # The whole guard: the row is still the one that was read, and still belongs to the run that read it.
 _GUARD = (
     "entries.id = r.id__ AND entries.seq = r.seq__read AND entries.status = r.status__read"
@@ -50,12 +51,17 @@ class Entries(History):
         self.lease: float | None = None
 
     def hold(self, entry_ids: Iterable[str]) -> dict[str, Entry]:
-        """Lock entries, in the order of their ids, and return them as they stand; unknown ids are left out."""
-        return self._held(self.select("entries", _HOLD, ids=self.dialect.bind(sorted(set(entry_ids)))))
+        """Lock entries, in the order of their ids, and return them as they stand.
+
+        Unknown ids are left out, and so are those of another environment.
+        """
+        ids = self.dialect.bind(sorted(set(entry_ids)))
+        return self._held(self.select("entries", _HOLD, ids=ids, env=self.env))
 
     def renew(self, run_ids: Iterable[str]) -> dict[str, Entry]:
         """Lock the entries that these runs still hold, by run; a run that is missing has lost its claim."""
-        found = self._held(self.select("entries", _RENEW, ids=self.dialect.bind(sorted(set(run_ids)))))
+        ids = self.dialect.bind(sorted(set(run_ids)))
+        found = self._held(self.select("entries", _RENEW, ids=ids, env=self.env))
         return {str(entry.run_id): entry for entry in found.values()}
 
     def renewed(self, run_id: str) -> Entry:

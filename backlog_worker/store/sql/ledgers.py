@@ -1,4 +1,4 @@
-"""The tables of what was done, kept, sealed and told: retirement, redactions, seals, operations, tokens, alerts."""
+"""The tables of what was done, kept, sealed and told: retirement, seals, operations, tokens, alerts, digests."""
 
 import sqlalchemy as sa
 
@@ -95,6 +95,24 @@ snapshots = sa.Table(
     sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("at", MOMENT, primary_key=True),
     data("data", "{}"),
+)
+
+# What the tools of the clock found out about services, once for each period; also written as files.
+digests = sa.Table(
+    "digests",
+    METADATA,
+    *(sa.Column(name, sa.Text, primary_key=True) for name in ("env", "kind", "period")),
+    text("sha256"),
+    data("body", "{}"),
+    moment("at", nullable=False),
+)
+
+# What tells this database from every other: a random id, made once.
+identity = sa.Table(
+    "identity",
+    METADATA,
+    sa.Column("name", sa.Text, primary_key=True),
+    text("value"),
 )
 
 # The schema's own history: the lowest revision whose release can still work on this schema.

@@ -1,4 +1,4 @@
-"""Named leases, so that one tick works at a time, and the workers that were seen."""
+"""Named leases, so that one tick works at a time, the workers that were seen, and the id of the database."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,47 +13,66 @@ class Limits(Versions):
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
         """Take a named lease, or renew our own; locks its row, so of two transactions one waits and then gets no."""
         text = (
-            "INSERT INTO leases (name, holder, until) VALUES (:name, :holder, {later}) ON CONFLICT (name)"
-            " DO UPDATE SET holder = excluded.holder, until = excluded.until"
+            "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, :holder, {later})"
+            " ON CONFLICT (env, name) DO UPDATE SET holder = excluded.holder, until = excluded.until"
             " WHERE leases.until < {now} OR leases.holder = excluded.holder RETURNING name"
         )
-        return bool(self.run(text, name=name, holder=holder, lease=seconds))
+        return bool(self.run(text, env=self.env, name=name, holder=holder, lease=seconds))
 
     def late_by(self, name: str) -> float | None:
         """Return for how many seconds a lease has been over (negative while it lasts); None where nobody had it."""
         seconds = "extract(epoch FROM {now} - until)" if self.dialect.name == "postgresql" else "{now} - until"
-        value = self.value("SELECT " + seconds + " FROM leases WHERE name = :name", name=name)
+        text = "SELECT " + seconds + " FROM leases WHERE env = :env AND name = :name"
+        value = self.value(text, env=self.env, name=name)
         return None if value is None else float(value)
 
     def take_slot(self, name: str, slot: datetime) -> bool:
         """Take one slot of a schedule; of several beats exactly one gets it."""
         moment = "to_timestamp(:slot)" if self.dialect.name == "postgresql" else ":slot"
         text = (
-            "INSERT INTO leases (name, holder, until) VALUES (:name, 'beat', {m}) ON CONFLICT (name) DO UPDATE"
-            " SET until = excluded.until WHERE leases.until < excluded.until RETURNING name"
+            "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {m})"
+            " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
+            " WHERE leases.until < excluded.until RETURNING name"
         ).replace("{m}", moment)
-        return bool(self.run(text, name=name, slot=slot.timestamp()))
+        return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp()))
+
+    def identity(self, new: str) -> str:
+        """Return the id of this database; *new* becomes it where it has none yet.
+
+        A copy of a PostgreSQL database beside the first is another one.
+        """
+        row = {"name": "database", "value": new}
+        self.insert("identity", [row], "ON CONFLICT DO NOTHING")
+        found = str(self.value("SELECT value FROM identity WHERE name = 'database'"))
+        if self.dialect.name == "postgresql":
+            oid = self.value("SELECT CAST(oid AS bigint) FROM pg_database WHERE datname = current_database()")
+            return f"{found}.{oid}"
+        return found
 
     def leases(self) -> list[dict[str, Any]]:
         """Return every named lease."""
-        return self.select("leases", "SELECT name, holder, until FROM leases ORDER BY name")
+        text = "SELECT name, holder, until FROM leases WHERE env = :env ORDER BY name"
+        return self.select("leases", text, env=self.env)
 
     def see_worker(self, row: Mapping[str, Any]) -> None:
         """Record that a worker lives, and what it can take."""
         tail = (
-            "ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at, queues = excluded.queues,"
+            "ON CONFLICT (env, name) DO UPDATE SET seen_at = excluded.seen_at, queues = excluded.queues,"
             " slots = excluded.slots, schema_min = excluded.schema_min, schema_max = excluded.schema_max"
         )
-        self.insert("workers", [{**row, "seen_at": self.now()}], tail)
+        self.insert("workers", [{**row, "env": self.env, "seen_at": self.now()}], tail)
 
     def lose_worker(self, name: str) -> None:
         """Record that a worker ended in good order."""
-        self.count("DELETE FROM workers WHERE name = :name", name=name)
+        self.count("DELETE FROM workers WHERE env = :env AND name = :name", env=self.env, name=name)
 
     def workers(self) -> list[dict[str, Any]]:
         """Return the workers that were seen, the last one first."""
-        text = "SELECT name, seen_at, queues, slots, schema_min, schema_max FROM workers ORDER BY seen_at DESC"
-        return self.select("workers", text)
+        text = (
+            "SELECT name, seen_at, queues, slots, schema_min, schema_max FROM workers WHERE env = :env"
+            " ORDER BY seen_at DESC"
+        )
+        return self.select("workers", text, env=self.env)
 
     def slots(self, queue: str, within: float) -> int:
         """Count the slots of workers that consume *queue* and were seen within so many seconds."""

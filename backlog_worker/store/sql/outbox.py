@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backlog_worker.store.sql.reviews import Reviews
+from backlog_worker.store.sql.statements import HERE
 
-_NEWER = """ON CONFLICT (target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
+_NEWER = """ON CONFLICT (env, target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
  seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at,
  attempts = CASE WHEN outbox.status = 'due' THEN outbox.attempts ELSE 0 END,
  retry_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
@@ -15,18 +16,20 @@ class Outbox(Reviews):
     """Verbs of the outbox."""
 
     def put(self, row: Mapping[str, Any]) -> None:
-        """Store a wish: one row per target and topic, so nothing older can overtake it."""
-        self.insert("outbox", [{**row, "status": "due"}], _NEWER)
+        """Store a wish: one row per environment, target and topic, so nothing older can overtake it."""
+        self.insert("outbox", [{**row, "env": self.env, "status": "due"}], _NEWER)
 
     def take_wishes(self, lease: float, most: int) -> list[dict[str, Any]]:
         """Take the oldest wishes that are due, for *lease* seconds in all; commit before sending them."""
         text = (
             "UPDATE outbox SET attempts = attempts + 1, leased_until = {later} WHERE id IN (SELECT id FROM outbox"
-            " WHERE status = 'due' AND (leased_until IS NULL OR leased_until < {now})"
+            " WHERE env = :env AND status = 'due' AND (leased_until IS NULL OR leased_until < {now})"
             " AND (retry_at IS NULL OR retry_at <= {now}) ORDER BY id LIMIT :most {skip_locked})"
             " RETURNING id, target, topic, entry_id, run_id, seq, body, sha256, attempts, remote_id"
         )
-        return sorted(self.select("outbox", text, lease=lease, most=most), key=lambda wish: str(wish["id"]))
+        return sorted(
+            self.select("outbox", text, env=self.env, lease=lease, most=most), key=lambda wish: str(wish["id"])
+        )
 
     def sent(self, wish: Mapping[str, Any], remote_id: str) -> bool:
         """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""
@@ -53,22 +56,22 @@ class Outbox(Reviews):
         text = (
             "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at,"
             " remote_id, error FROM outbox"
-            " WHERE entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
+            " WHERE env = :env AND entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
         )
-        return self.select("outbox", text, entry=entry_id, most=most)
+        return self.select("outbox", text, env=self.env, entry=entry_id, most=most)
 
     def send_again(self, wish_ids: Sequence[str]) -> int:
         """Let wishes be sent once more, whatever was sent before."""
         text = (
             "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, error = NULL"
-            " WHERE id {ids}"
+            f" WHERE id {{ids}} AND {HERE}"
         )
-        return self.count(text, ids=self.dialect.bind(wish_ids))
+        return self.count(text, ids=self.dialect.bind(wish_ids), env=self.env)
 
     def wishes_given_up(self) -> int:
         """Count what was given up."""
-        return int(self.value("SELECT count(*) FROM outbox WHERE status = 'given_up'"))
+        return int(self.value("SELECT count(*) FROM outbox WHERE env = :env AND status = 'given_up'", env=self.env))
 
     def wishes_due(self) -> int:
         """Count what waits to be sent."""
-        return int(self.value("SELECT count(*) FROM outbox WHERE status = 'due'"))
+        return int(self.value("SELECT count(*) FROM outbox WHERE env = :env AND status = 'due'", env=self.env))

@@ -12,6 +12,7 @@ from typing import Any
 from backlog_worker.domain.entry import Entry
 from backlog_worker.store.sql.dialect import moment
 from backlog_worker.store.sql.entries import LISTED, Entries, entry
+from backlog_worker.store.sql.statements import HERE
 
 _WAITING = "env = :env AND status IN ('queued', 'retrying') AND wake_at IS NULL"
 # Loose index scans: one probe of the index for each group, however many entries it holds.
@@ -27,7 +28,7 @@ SELECT g.rank_group, (SELECT h.created_at FROM entries h WHERE h.env = :env AND 
 FROM g WHERE g.rank_group IS NOT NULL"""
 _GROUP = f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group ORDER BY created_at, id LIMIT :most"
 _EXPIRED = (
-    "SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND leased_until < {now}"
+    f"SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND {HERE} AND leased_until < {{now}}"
     " ORDER BY leased_until LIMIT :most {skip_locked}"
 )
 _OVERDUE = (
@@ -88,7 +89,7 @@ class Queue(Entries):
 
     def expired(self, most: int) -> dict[str, Entry]:
         """Lock entries whose lease ran out, oldest first; what somebody else has locked is left to them."""
-        return self.hold([row[0] for row in self.run(_EXPIRED, most=most)])
+        return self.hold([row[0] for row in self.run(_EXPIRED, env=self.env, most=most)])
 
     def overdue(self, env: str, most: int) -> dict[str, Entry]:
         """Lock entries whose due date passed before they ran."""
@@ -96,19 +97,24 @@ class Queue(Entries):
 
     def grace(self, seconds: float) -> None:
         """After an outage: give leases that are about to run out, or did, *seconds* more; nobody could renew."""
+        mine = {
+            "entries": HERE,
+            "stages": f"EXISTS (SELECT 1 FROM entries e WHERE e.id = stages.entry_id AND e.{HERE})",
+        }
         for table, status in (("entries", "in_progress"), ("stages", "running")):
             text = "UPDATE " + table + " SET leased_until = {later} WHERE status = :status AND leased_until < {later}"
-            self.count(text, lease=seconds, status=status)
+            self.count(f"{text} AND {mine[table]}", lease=seconds, status=status, env=self.env)
 
     def keep_pending(self, seconds: float) -> None:
         """Renew runs whose next stage waits for a slot: no worker holds them, so none can be dead."""
         text = (
             "UPDATE entries SET leased_until = {later} WHERE status = 'in_progress' AND leased_until < {later}"
+            f" AND {HERE}"
             " AND EXISTS (SELECT 1 FROM stages s WHERE s.entry_id = entries.id AND s.run_id = entries.run_id"
             " AND s.status = 'pending' AND s.rung_at IS NOT NULL) AND NOT EXISTS (SELECT 1 FROM stages s"
             " WHERE s.entry_id = entries.id AND s.run_id = entries.run_id AND s.status = 'running')"
         )
-        self.count(text, lease=seconds)
+        self.count(text, lease=seconds, env=self.env)
 
     def heartbeat(self, takes: Sequence[tuple[str, str, int]], lease: float) -> set[tuple[str, str, int]]:
         """Renew the leases of stages (run, job, take) and of their runs; returns those that are still held."""
@@ -137,8 +143,11 @@ class Queue(Entries):
 
     def late_runs(self, most: int) -> list[str]:
         """Return the runs that have lasted longer than their pipeline allows."""
-        text = "SELECT id FROM runs WHERE ended_at IS NULL AND ends_by IS NOT NULL AND ends_by < {now} LIMIT :most"
-        return [row[0] for row in self.run(text, most=most)]
+        text = (
+            f"SELECT id FROM runs WHERE ended_at IS NULL AND ends_by IS NOT NULL AND ends_by < {{now}} AND {HERE}"
+            " LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def group_keys(self, env: str) -> dict[str, list[str]]:
         """Return who holds which concurrency group, oldest first."""
@@ -168,9 +177,9 @@ class Queue(Entries):
             "UPDATE stages SET rung_at = {now}, rings = rings + 1 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"
             " s.entry_id, s.pipeline_hash, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id"
             " AND e.run_id = s.run_id WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND e.status = 'in_progress'"
-            f" AND {due} LIMIT :most) RETURNING run_id, job_id, takes, rings"
+            f" AND e.{HERE} AND {due} LIMIT :most) RETURNING run_id, job_id, takes, rings"
         )
-        rows: Sequence[Any] = self.run(text, most=most)
+        rows: Sequence[Any] = self.run(text, most=most, env=self.env)
         return [(row[0], row[1], row[2] + 1, row[3]) for row in rows]
 
 

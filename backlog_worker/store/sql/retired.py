@@ -10,7 +10,7 @@ from backlog_worker.domain.entry import FINAL, Change
 from backlog_worker.domain.events import Event
 from backlog_worker.store.sql.entries import LISTED, in_order
 from backlog_worker.store.sql.search import Search
-from backlog_worker.store.sql.statements import Row
+from backlog_worker.store.sql.statements import HERE, Row
 from backlog_worker.store.sql.tables import FINAL_SQL
 
 _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
@@ -29,11 +29,11 @@ _BELONGINGS = (
 _RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold"
 # kind -> the condition on what is old, of tables that hold the bulk of runs
 BULK: Mapping[str, tuple[str, str]] = {
-    "logs": ("log_chunks", "at < {past}"),
+    "logs": ("log_chunks", "run_id IN (SELECT id FROM runs WHERE env = :env) AND at < {past}"),
     "receipts": ("receipts", "decision_id IN (SELECT id FROM decisions WHERE env = :env AND at < {past})"),
     "snapshots": ("snapshots", "env = :env AND at < {past}"),
     "results": ("results", "env = :env AND until < {past}"),
-    "writebacks": ("outbox", "status IN ('sent', 'given_up') AND put_at < {past} AND entry_id = ''"),
+    "writebacks": ("outbox", "env = :env AND status IN ('sent', 'given_up') AND put_at < {past} AND entry_id = ''"),
 }
 
 
@@ -80,13 +80,14 @@ class Retired(Search):
 
     def retired(self, entry_id: str) -> Row | None:
         """Return what is left of one retired entry."""
-        rows = self.select("retired", f"SELECT {_RETIRED} FROM retired WHERE entry_id = :entry", entry=entry_id)
+        text = f"SELECT {_RETIRED} FROM retired WHERE entry_id = :entry AND {HERE}"
+        rows = self.select("retired", text, entry=entry_id, env=self.env)
         return rows[0] if rows else None
 
     def hold_retired(self, entry_id: str, words: str) -> bool:
         """Put a legal hold on the history of a retired entry, or take it off; False where there is none."""
-        text = "UPDATE retired SET legal_hold = :words WHERE entry_id = :entry"
-        return bool(self.count(text, entry=entry_id, words=words))
+        text = f"UPDATE retired SET legal_hold = :words WHERE entry_id = :entry AND {HERE}"
+        return bool(self.count(text, entry=entry_id, words=words, env=self.env))
 
     def outlived(self, env: str, most: int) -> list[str]:
         """Return retired entries whose evidence is past its time and under no legal hold."""
@@ -131,7 +132,10 @@ class Retired(Search):
         return sorted({str(each["sha256"]) for row in rows for each in row["artifacts"]})
 
     def artifacts_kept(self, digests: Sequence[str]) -> set[str]:
-        """Return which artifacts some stage or stored result still names."""
+        """Return which artifacts some stage or stored result still names, in whatever environment.
+
+        Older releases kept the artifacts of all in one folder, and there none may take away what another needs.
+        """
         text = "SELECT artifacts FROM {table} WHERE CAST(artifacts AS text) <> '[]'"
         found: set[str] = set()
         for table in ("stages", "results"):
@@ -150,14 +154,15 @@ class Retired(Search):
 
     def rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
         """Return the rows of entries as they stand, by id, without locking them."""
-        text = f"SELECT {LISTED} FROM entries WHERE id {{ids}}"
-        found = self.select("entries", text, ids=self.dialect.bind(entry_ids))
+        text = f"SELECT {LISTED} FROM entries WHERE id {{ids}} AND {HERE}"
+        found = self.select("entries", text, ids=self.dialect.bind(entry_ids), env=self.env)
         return {row["id"]: row for row in found}
 
     def retired_rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
         """Return what is left of retired entries, by id."""
-        text = f"SELECT {_RETIRED} FROM retired WHERE entry_id {{ids}}"
-        return {row["entry_id"]: row for row in self.select("retired", text, ids=self.dialect.bind(entry_ids))}
+        text = f"SELECT {_RETIRED} FROM retired WHERE entry_id {{ids}} AND {HERE}"
+        rows = self.select("retired", text, ids=self.dialect.bind(entry_ids), env=self.env)
+        return {row["entry_id"]: row for row in rows}
 
     def snapshot(self) -> None:
         """Let everything that this transaction reads be of one moment; the first word of a transaction that reads."""
@@ -186,9 +191,9 @@ class Retired(Search):
         text = (
             "SELECT v.entry_id FROM events v WHERE v.seq = 1 AND NOT EXISTS (SELECT 1 FROM entries e"
             " WHERE e.id = v.entry_id) AND NOT EXISTS (SELECT 1 FROM retired r WHERE r.entry_id = v.entry_id)"
-            " LIMIT :most"
+            " AND v.data -> 'set' ->> 'env' = :env LIMIT :most"
         )
-        return [row[0] for row in self.run(text, most=most)]
+        return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def restore(self, row: Mapping[str, Any], *, missing: bool) -> None:
         """Write an entry's row as its history gives it; the only write without an event, for `audit rebuild`."""
@@ -205,7 +210,7 @@ class Retired(Search):
             " pipeline_hash = excluded.pipeline_hash, policy_hash = excluded.policy_hash,"
             " ended_at = excluded.ended_at, ended_by = excluded.ended_by, kind = excluded.kind"
         )
-        self.insert("runs", rows, tail)
+        self.insert("runs", [{**row, "env": self.env} for row in rows], tail)
 
     def adopt(
         self,

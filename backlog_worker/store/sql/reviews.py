@@ -7,6 +7,7 @@ from typing import Any
 
 from backlog_worker.domain.review import Decided, Review, ReviewKind
 from backlog_worker.store.sql.stages import Stages
+from backlog_worker.store.sql.statements import HERE
 
 _COLUMNS = tuple(each.name for each in fields(Review))
 _LISTED = ", ".join(_COLUMNS)
@@ -31,10 +32,10 @@ class Reviews(Stages):
     def review(self, review_id: str) -> Review | None:
         """Return one review by its id, or the open one of an entry by the entry's id."""
         text = (
-            f"SELECT {_LISTED} FROM reviews WHERE id = :id OR (entry_id = :id AND answer IS NULL)"
+            f"SELECT {_LISTED} FROM reviews WHERE (id = :id OR (entry_id = :id AND answer IS NULL)) AND {HERE}"
             " ORDER BY opened_at DESC LIMIT 1"
         )
-        rows = self.select("reviews", text, id=review_id)
+        rows = self.select("reviews", text, id=review_id, env=self.env)
         return _review(rows[0]) if rows else None
 
     def answer(self, review: Review, decided: Decided) -> bool:
@@ -89,9 +90,9 @@ class Reviews(Stages):
         """Mark the open dead letter of an entry as assigned, once; None where that is done or there is none."""
         text = (
             "UPDATE reviews SET assigned_at = {now} WHERE entry_id = :entry AND kind = 'dead_letter'"
-            f" AND answer IS NULL AND assigned_at IS NULL RETURNING {_LISTED}"
+            f" AND answer IS NULL AND assigned_at IS NULL AND {HERE} RETURNING {_LISTED}"
         )
-        rows = self.select("reviews", text, entry=entry_id)
+        rows = self.select("reviews", text, entry=entry_id, env=self.env)
         return _review(rows[0]) if rows else None
 
     def unassigned(self, env: str, most: int) -> list[str]:

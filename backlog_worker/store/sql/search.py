@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,9 +12,10 @@ from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.measures import Counts
 from backlog_worker.domain.search import Clause, Filter, age
 from backlog_worker.store.sql import tables
-from backlog_worker.store.sql.dialect import decoded
+from backlog_worker.store.sql.dialect import decoded, moment
 from backlog_worker.store.sql.entries import COLUMNS, entry
 from backlog_worker.store.sql.logs import Logs
+from backlog_worker.store.sql.statements import HERE
 
 _E = tables.entries.c
 _PLAIN = ("category", "owner", "pipeline", "priority", "service", "source", "status", "team")
@@ -31,8 +33,8 @@ class Search(Logs):
     """Verbs for people who look."""
 
     def entry(self, entry_id: str) -> Entry | None:
-        """Return one entry by its id, or by the beginning of it where that names just one."""
-        chosen = sa.select(*(_E[name] for name in COLUMNS))
+        """Return one entry of this environment by its id, or by the beginning of it where that names just one."""
+        chosen = sa.select(*(_E[name] for name in COLUMNS)).where(_E.env + "" == self.env)  # as HERE says
         found = self._entries(chosen.where(_E.id == entry_id)) or self._entries(
             chosen.where(_E.id.startswith(entry_id, autoescape=True)).limit(2)
         )
@@ -87,10 +89,10 @@ class Search(Logs):
         text = (
             "SELECT l.from_id, l.to_id FROM links l JOIN entries e ON e.id = l.to_id WHERE l.from_id {ids}"
             " AND ((l.kind = 'depends_on' AND e.status <> 'completed') OR (l.kind = 'calls'"
-            " AND e.status NOT IN ('completed', 'failed', 'canceled'))) ORDER BY l.to_id"
+            f" AND e.status NOT IN ('completed', 'failed', 'canceled'))) AND e.{HERE} ORDER BY l.to_id"
         )
         found: dict[str, list[str]] = {}
-        for row in self.run(text, ids=self.dialect.bind(entry_ids)):
+        for row in self.run(text, ids=self.dialect.bind(entry_ids), env=self.env):
             found.setdefault(row[0], []).append(row[1])
         return found
 
@@ -98,9 +100,9 @@ class Search(Logs):
         """Return the blocked entries that depend on any of these, or called one of them."""
         text = (
             "SELECT DISTINCT l.from_id FROM links l JOIN entries e ON e.id = l.from_id"
-            " WHERE l.to_id {ids} AND l.kind IN ('depends_on', 'calls') AND e.status = 'blocked'"
+            f" WHERE l.to_id {{ids}} AND l.kind IN ('depends_on', 'calls') AND e.status = 'blocked' AND e.{HERE}"
         )
-        return [row[0] for row in self.run(text, ids=self.dialect.bind(entry_ids))]
+        return [row[0] for row in self.run(text, ids=self.dialect.bind(entry_ids), env=self.env)]
 
     def unbarred(self, env: str, most: int) -> list[str]:
         """Return blocked entries that wait for others, of which none is open any more."""
@@ -148,8 +150,21 @@ class Search(Logs):
             escalated_ever=int(self.value(_EVER, env=env, change="escalated")),
             waits=waits,
             reviews_open=int(self.value("SELECT count(*) FROM reviews WHERE env = :env AND answer IS NULL", env=env)),
-            doubled=int(self.value(_DOUBLED)),
+            doubled=int(self.value(_DOUBLED, env=env)),
         )
+
+    def taken_in(self) -> tuple[int, datetime | None]:
+        """Return how many entries there are, and when the first of them was filed; for a journal, which is small."""
+        text = (
+            "SELECT count(*), min(v.at) FROM entries e JOIN events v ON v.entry_id = e.id AND v.seq = 1"
+            " WHERE e.env = :env"
+        )
+        row = self.run(text, env=self.env)[0]
+        return int(row[0]), None if row[1] is None else moment(row[1])
+
+    def environments(self) -> list[str]:
+        """Return the environments that have entries here."""
+        return [row[0] for row in self.run("SELECT DISTINCT env FROM entries ORDER BY env")]
 
     def statuses(self, env: str) -> dict[str, int]:
         """Count entries by status."""
@@ -193,10 +208,8 @@ class Search(Logs):
 
     def _older(self, value: str) -> sa.ColumnElement[bool]:
         sign, length = age(value)
-        moment: Any = self.now() - length
-        edge = (
-            sa.literal(moment, sa.TIMESTAMP(timezone=True)) if self.dialect.name == "postgresql" else moment.timestamp()
-        )
+        past: Any = self.now() - length
+        edge = sa.literal(past, sa.TIMESTAMP(timezone=True)) if self.dialect.name == "postgresql" else past.timestamp()
         return _E.created_at < edge if sign == ">" else _E.created_at > edge
 
 
@@ -212,6 +225,6 @@ _WAITS = (
     " AND x.seq <> q.seq)"
 )
 _DOUBLED = (
-    "SELECT count(*) FROM (SELECT entry_id FROM events WHERE change = 'completed' GROUP BY entry_id"
-    " HAVING count(*) > 1) doubled"
+    "SELECT count(*) FROM (SELECT v.entry_id FROM events v JOIN entries e ON e.id = v.entry_id"
+    " WHERE e.env = :env AND v.change = 'completed' GROUP BY v.entry_id HAVING count(*) > 1) doubled"
 )

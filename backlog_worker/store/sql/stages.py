@@ -7,6 +7,7 @@ from typing import Any
 
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.store.sql.queue import Queue
+from backlog_worker.store.sql.statements import HERE
 
 _COLUMNS = tuple(each.name for each in fields(Stage))
 _LISTED = ", ".join(_COLUMNS)
@@ -137,17 +138,19 @@ class Stages(Queue):
             " rings = 0 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT s.entry_id, s.pipeline_hash, s.job_id"
             " FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id WHERE s.status = 'running'"
             f" AND s.leased_until < {{now}} - {ago} AND e.status = 'in_progress' AND e.leased_until >= {{now}}"
+            f" AND e.{HERE}"
             " LIMIT :most) AND status = 'running' RETURNING run_id, job_id, takes, expiries"
         )
-        return [(row[0], row[1], row[2], row[3]) for row in self.run(text, older=older, most=most)]
+        return [(row[0], row[1], row[2], row[3]) for row in self.run(text, older=older, most=most, env=self.env)]
 
     def unstarted(self, most: int) -> list[tuple[str, str]]:
         """Return (run, job) of stages that no worker began in the time that their pipeline allows."""
         text = (
             "SELECT s.run_id, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id"
-            " WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND s.start_by < {now} LIMIT :most"
+            " WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND s.start_by < {now}"
+            f" AND e.{HERE} LIMIT :most"
         )
-        return [(row[0], row[1]) for row in self.run(text, most=most)]
+        return [(row[0], row[1]) for row in self.run(text, most=most, env=self.env)]
 
     def answered(self, entry_id: str, pipeline_hash: str, job_id: str, values: Mapping[str, Any]) -> None:
         """Write what a person's word makes of a waiting stage."""

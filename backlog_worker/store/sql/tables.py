@@ -96,10 +96,13 @@ runs = sa.Table(
     moment("ended_at"),
     *(text(name, nullable=True) for name in ("ended_by", "kind", "reason")),
     moment("ends_by"),
+    text("env", default="prod"),
     sa.UniqueConstraint("entry_id", "attempt", name="runs_attempt"),
     sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="runs_end_has_change"),
     partial("runs_live", "entry_id", where="ended_at IS NULL", unique=True),
     partial("runs_ends_by", "ends_by", where="ended_at IS NULL AND ends_by IS NOT NULL"),
+    sa.Index("runs_by_env", "env", "claimed_at", "id"),
+    partial("runs_live_by_env", "env", "id", where="ended_at IS NULL"),
 )
 
 stages = sa.Table(
@@ -264,14 +267,16 @@ outbox = sa.Table(
     count("attempts"),
     *(moment(name) for name in ("leased_until", "retry_at", "put_at", "sent_at")),
     *(text(name, nullable=True) for name in ("remote_id", "error")),
-    sa.UniqueConstraint("target", "topic", name="outbox_topic"),
+    text("env", default="prod"),
+    sa.UniqueConstraint("env", "target", "topic", name="outbox_topic"),
     sa.CheckConstraint("status IN ('due', 'sent', 'given_up')", name="outbox_status_known"),
-    partial("outbox_due", "id", where="status = 'due'"),
+    partial("outbox_due", "env", "id", where="status = 'due'"),
 )
 
 leases = sa.Table(
     "leases",
     METADATA,
+    sa.Column("env", sa.Text, primary_key=True, server_default="prod"),
     sa.Column("name", sa.Text, primary_key=True),
     text("holder"),
     moment("until", nullable=False),
@@ -280,6 +285,7 @@ leases = sa.Table(
 workers = sa.Table(
     "workers",
     METADATA,
+    sa.Column("env", sa.Text, primary_key=True, server_default="prod"),
     sa.Column("name", sa.Text, primary_key=True),
     moment("seen_at", nullable=False),
     data("queues", "[]"),

@@ -1,5 +1,8 @@
 """The store: units of work over one database."""
 
+import copy
+import hashlib
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,20 +15,30 @@ from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.verify import Verify
 
+ENV = "prod"  # of everybody who names no other
+
 
 class Unit(Verify):
-    """One transaction: all verbs of the store. What was decided about held entries is written when it ends."""
+    """One transaction: all verbs of the store, on one environment.
+
+    What was decided about held entries is written when it ends.
+    """
 
 
 class Store:
-    """Durable truth. `begin` writes, `read` only looks; both are short, and neither spans a call to another system."""
+    """Durable truth of one environment: what belongs to another is not there.
 
-    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+    `begin` writes, `read` only looks; both are short, and neither spans a call to another system.
+    """
+
+    def __init__(self, url: str, *, clock: Clock | None = None, env: str = ENV) -> None:
         self.url = url
+        self.env = env
         self.engine, self.dialect = connection.made(url, clock=clock)
         # One connection serves every thread of a store in memory; one in a file is never open across a fork.
         memory = threading.RLock() if url in {"sqlite://", "memory://"} else connection.FORKING
         self._alone = memory if self.dialect.name == "sqlite" else nullcontext()
+        self._fingerprints: dict[str, str] = {}
         self.transactions = 0
         self.statements = 0
 
@@ -33,7 +46,7 @@ class Store:
     def begin(self, *, actor: str = "system") -> Iterator[Unit]:
         """Open a transaction that writes, in the name of *actor*; all of it is done, or nothing."""
         with self._alone, connection.opened(self.engine, writes=True) as opened:
-            unit = Unit(opened, self.dialect)
+            unit = Unit(opened, self.dialect, self.env)
             unit.actor = actor
             yield unit
             unit.flush()
@@ -55,9 +68,23 @@ class Store:
     def read(self) -> Iterator[Unit]:
         """Open a transaction that only reads."""
         with self._alone, connection.opened(self.engine, writes=False) as opened:
-            unit = Unit(opened, self.dialect)
+            unit = Unit(opened, self.dialect, self.env)
             yield unit
             self._counted(unit)
+
+    def of(self, env: str) -> "Store":
+        """Return the same store for another environment, over the same connections."""
+        other = copy.copy(self)
+        other.env = env
+        return other
+
+    def fingerprint(self) -> str:
+        """Return what tells this backlog from every other: a digest of its environment and the id of its database."""
+        if self.env not in self._fingerprints:
+            with self.begin() as unit:
+                told = f"{unit.identity(secrets.token_hex(16))} {self.env}"
+            self._fingerprints[self.env] = hashlib.sha256(told.encode()).hexdigest()[:16]
+        return self._fingerprints[self.env]
 
     def backup(self, path: Path) -> None:
         """Copy the whole database into a new file while it is in use.

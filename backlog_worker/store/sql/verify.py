@@ -7,6 +7,11 @@ from backlog_worker.domain.entry import Change
 from backlog_worker.store.sql.access import Access
 
 _CHANGES = ", ".join(f"'{change}'" for change in Change)
+# Most name an entry or a run, which is of this environment or none of our business.
+_OURS = (
+    "WITH v(subject) AS ({query}) SELECT subject FROM v WHERE subject IN (SELECT id FROM entries WHERE env = :env"
+    " UNION ALL SELECT entry_id FROM retired WHERE env = :env UNION ALL SELECT id FROM runs WHERE env = :env)"
+)
 _RUN_CHANGES = "'taken', 'checkpointed', 'returned', 'retried', 'completed', 'failed', 'escalated', 'blocked'"
 INVARIANTS: Mapping[str, tuple[str, str]] = {
     "I1": (
@@ -77,7 +82,7 @@ INVARIANTS: Mapping[str, tuple[str, str]] = {
     ),
     "I19": (
         "One entry per environment and dedupe key.",
-        "SELECT dedupe_key FROM entries GROUP BY env, dedupe_key HAVING count(*) > 1",
+        "SELECT dedupe_key FROM entries WHERE env = :env GROUP BY env, dedupe_key HAVING count(*) > 1",
     ),
     "I21": (
         "A stored output has its artifacts.",
@@ -105,7 +110,10 @@ class Verify(Access):
     """Verbs that look for what must never be."""
 
     def violations(self, *, grace: float = 10.0, limits: Mapping[str, int] | None = None) -> list[Violation]:
-        """Run every invariant query; *grace* is two sweeps in seconds, *limits* the caps of the live policy."""
+        """Run every invariant query over this environment.
+
+        *grace* is two sweeps in seconds, *limits* the caps of the live policy.
+        """
         self.plan_freely()
         past = "{now} - " + ("make_interval(secs => :grace)" if self.dialect.name == "postgresql" else ":grace")
         found = []
@@ -113,7 +121,8 @@ class Verify(Access):
             values: dict[str, object] = {"grace": grace} if "{grace}" in query else {}
             if ":cap" in query:
                 values["cap"] = (limits or {})[name]
-            rows = self.run(query.replace("{grace}", past) + " LIMIT 20", **values)
+            ours = query if ":env" in query else _OURS.replace("{query}", query)
+            rows = self.run(ours.replace("{grace}", past) + " LIMIT 20", env=self.env, **values)
             found += [Violation(invariant=name, subject=str(row[0]), text=text) for row in rows]
         return found
 
@@ -122,12 +131,13 @@ def _capped(limits: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     known = {
         "I11": (
             "An entry that kills its workers stops after a bounded number of expiries.",
-            "SELECT id FROM entries WHERE expiries >= :cap"
+            "SELECT id FROM entries WHERE env = :env AND expiries >= :cap"
             " AND status IN ('queued', 'ready', 'in_progress', 'retrying')",
         ),
         "I16": (
             "Ready and in progress together stay within admission.maxInProgress.",
-            "SELECT env FROM entries WHERE status IN ('ready', 'in_progress') GROUP BY env HAVING count(*) > :cap",
+            "SELECT env FROM entries WHERE env = :env AND status IN ('ready', 'in_progress') GROUP BY env"
+            " HAVING count(*) > :cap",
         ),
     }
     return {name: known[name] for name in limits}

@@ -6,6 +6,7 @@ from typing import Any
 
 from backlog_worker.store.sql.dialect import decoded
 from backlog_worker.store.sql.outbox import Outbox
+from backlog_worker.store.sql.statements import HERE
 
 POLICY = "policy"
 PIPELINE = "pipeline"
@@ -94,23 +95,24 @@ class Versions(Outbox):
 
     def begin_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store new runs; a unique index refuses a second live one for an entry."""
-        self.insert("runs", rows)
+        self.insert("runs", [{**row, "env": self.env} for row in rows])
 
     def runs(self, entry_id: str | None = None, *, live: bool = False, most: int = 50) -> list[dict[str, Any]]:
         """Return runs, newest first."""
         text = (
-            f"SELECT {_RUN} FROM runs WHERE entry_id = coalesce(:entry, entry_id)"
+            f"SELECT {_RUN} FROM runs WHERE "
+            + ("env = :env" if entry_id is None else f"entry_id = :entry AND {HERE}")
             + (" AND ended_at IS NULL" if live else "")
             + " ORDER BY claimed_at DESC, id DESC LIMIT :most"
         )
-        return self.select("runs", text, entry=entry_id, most=most)
+        return self.select("runs", text, env=self.env, most=most, **({"entry": entry_id} if entry_id else {}))
 
     def run_of(self, run_id: str) -> dict[str, Any] | None:
         """Return one run."""
-        rows = self.select("runs", f"SELECT {_RUN} FROM runs WHERE id = :id", id=run_id)
+        rows = self.select("runs", f"SELECT {_RUN} FROM runs WHERE id = :id AND {HERE}", id=run_id, env=self.env)
         return rows[0] if rows else None
 
     def runs_by_id(self, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return runs by id."""
-        text = f"SELECT {_RUN} FROM runs WHERE id {{ids}}"
-        return {row["id"]: row for row in self.select("runs", text, ids=self.dialect.bind(run_ids))}
+        text = f"SELECT {_RUN} FROM runs WHERE id {{ids}} AND {HERE}"
+        return {row["id"]: row for row in self.select("runs", text, ids=self.dialect.bind(run_ids), env=self.env)}
