@@ -1,10 +1,12 @@
 """The app that `celery -A backlog_worker` finds: broker, queues, routes, the schedule; ring() sends bells."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from celery import Celery
+from celery import Celery, signals
 from celery.beat import ScheduleEntry, Scheduler
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -42,16 +44,27 @@ PRIORITY = {
     Step.SEND: 6,
     Step.JOB: 6,
 }
+# Whatever has a name on the broker carries the environment: one broker may serve several, and nothing of one reaches
+# another. The dot is in no name of an environment.
+HERE = f"{SETTINGS.env}."
+MARK = "backlog"  # the header of a bell that says whose it is
 EXCHANGE = Exchange(
-    "backlog", type="topic" if AMQP else "direct"
+    f"{HERE}backlog", type="topic" if AMQP else "direct"
 )  # a direct one makes Celery warn beside quorum queues
 QUORUM = {"x-queue-type": "quorum"} if AMQP else None
-QUEUES = [Queue(name, EXCHANGE, routing_key=name, queue_arguments=QUORUM) for name in sorted(set(ROUTES.values()))]
+# By their aliases `-Q stages` means the stages of this environment.
+QUEUES = [
+    Queue(HERE + name, EXCHANGE, routing_key=HERE + name, alias=name, queue_arguments=QUORUM)
+    for name in sorted(set(ROUTES.values()))
+]
 FAILS_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 REDIS = {
     "visibility_timeout": 60,  # a bell is unacked for milliseconds: bring back soon what a dying worker held
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
+    "unacked_key": f"{HERE}unacked",
+    "unacked_index_key": f"{HERE}unacked_index",
+    "unacked_mutex_key": f"{HERE}unacked_mutex",
     "priority_steps": list(range(10)),  # the default of four steps mixes 0 to 2
     "queue_order_strategy": "priority",
     "socket_timeout": 5,  # bounds a ring while the broker is frozen
@@ -72,12 +85,15 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=not AMQP,
     task_queues=QUEUES,
-    task_routes={TASKS[step]: {"queue": queue, "routing_key": queue} for step, queue in ROUTES.items()},
+    task_routes={TASKS[step]: {"queue": HERE + name, "routing_key": HERE + name} for step, name in ROUTES.items()},
     task_create_missing_queues=False,  # a mistyped name fails at once
-    task_default_queue="control",
-    task_default_exchange="backlog",
+    task_default_queue=f"{HERE}control",
+    task_default_exchange=EXCHANGE.name,
     task_default_exchange_type=EXCHANGE.type,
-    task_default_routing_key="control",
+    task_default_routing_key=f"{HERE}control",
+    control_exchange=f"{HERE}pidbox",  # or `celery control shutdown` would stop the workers of all
+    event_exchange=f"{HERE}celeryev",
+    event_queue_prefix=f"{HERE}celeryev",
     task_default_queue_type="quorum" if AMQP else "classic",
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # the default gives up after a hundred tries
@@ -97,6 +113,23 @@ app.conf.update(
     timezone="UTC",
     enable_utc=True,
 )
+
+
+@lru_cache(maxsize=1)
+def fingerprint() -> str:
+    """Return the mark of this backlog, which every bell carries; raises UnreachableError."""
+    store = store_of(SETTINGS)
+    try:
+        return store.fingerprint()
+    finally:
+        store.close()
+
+
+@signals.before_task_publish.connect
+def _marked(headers: dict[str, Any], **_: Any) -> None:
+    """Say on every message that this process sends whose it is; without its mark it is refused and rung again."""
+    with suppress(BacklogError):
+        headers[MARK] = fingerprint()
 
 
 def ring(bells: Sequence[Bell]) -> None:

@@ -1,15 +1,16 @@
 """One Celery task per step: ids in, one lifecycle call, bells rung after its commit."""
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from celery import signals
+from celery import current_task, signals
 
 from backlog_worker import telemetry
-from backlog_worker.celery import SETTINGS, TASKS, app, ring
+from backlog_worker.celery import HERE, MARK, SETTINGS, TASKS, app, fingerprint, ring
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process, workspace
@@ -20,6 +21,9 @@ from backlog_worker.wiring import kit_of
 
 SEEN_EVERY = 10.0
 TIDY_ROUNDS = 30  # every five minutes
+TOLD_SECONDS = 86_400.0  # of a stranger's bells is told once a day
+STRANGERS_MAX = 100
+_strangers: set[str] = set()
 _stopping = threading.Event()
 
 
@@ -90,13 +94,45 @@ def run_job(name: str) -> None:
 def _do(step: Callable[[], object]) -> None:
     """Do one step and ring its bells; a database that is away is said in one line, and the sweep rings again."""
     try:
-        found = step()
+        found = step() if _ours() else None
     except UnreachableError as error:
         emit("database_away", error=str(error))
     except BacklogError as error:
         emit("step_refused", error=str(error))
     else:
         ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
+
+
+def _ours() -> bool:
+    """Return whether the bell that is answered now was rung for this backlog; one without a mark was not.
+
+    The sweep of its own backlog rings again, so refusing one loses nothing.
+    """
+    request = getattr(current_task, "request", None)
+    if request is None or request.called_directly:
+        return True
+    said = (request.headers or {}).get(MARK)
+    try:
+        if said == fingerprint():
+            return True
+    except UnreachableError:  # nothing can be done to the database now, but people can be told that it is away
+        return True
+    _refused(said if isinstance(said, str) and _MARKED.fullmatch(said) else "none")
+    return False
+
+
+def _refused(stranger: str) -> None:
+    """Say that bells of another backlog arrive here: once for each, however many arrive and on whatever worker."""
+    if stranger in _strangers or len(_strangers) >= STRANGERS_MAX:
+        return
+    with kit().store.begin(actor="worker") as unit:
+        first = unit.take_lease(f"refused:{stranger}", kit().new_id("bell"), TOLD_SECONDS)
+    _strangers.add(stranger)
+    if first:
+        emit("bell_refused", sender=stranger, ours=fingerprint(), env=SETTINGS.env)
+
+
+_MARKED = re.compile(r"[0-9a-f]{16}")
 
 
 @signals.setup_logging.connect
@@ -118,7 +154,7 @@ def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, 
     controller = sender.controller
     row = {
         "name": controller.hostname,
-        "queues": sorted(app.amqp.queues.consume_from),
+        "queues": sorted(name.removeprefix(HERE) for name in app.amqp.queues.consume_from),
         "slots": controller.concurrency,
         "schema_min": migrate.SCHEMA_MIN,
         "schema_max": migrate.SCHEMA_MAX,

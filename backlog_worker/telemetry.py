@@ -33,6 +33,10 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "definition_invalid": (logging.ERROR, "a definition is wrong; the last good one stays in force"),
     "definition_stale": (logging.WARNING, "a file is older than what is in force; give it a new version"),
     "bells_unsent": (logging.WARNING, "the broker does not answer; the sweep will ring again"),
+    "bell_refused": (
+        logging.ERROR,
+        "bells of another backlog arrive here and are refused; give each project a broker, or a vhost, of its own",
+    ),
     "step_refused": (logging.ERROR, "a step was refused; nothing changed"),
     "store_opened": (logging.INFO, "the backlog is kept here"),
     "store_fallback": (logging.ERROR, "PostgreSQL is away: the journal takes in new work, and nothing else is done"),

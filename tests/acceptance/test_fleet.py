@@ -82,13 +82,14 @@ def test_every_message_doubled_and_some_forged_change_nothing(fleet, eventually)
 
     entries = fleet.file(8)
     fleet.both()
-    exchange = Exchange("backlog", type="direct")
+    exchange = Exchange("prod.backlog", type="direct")
     with Connection(fleet.broker) as connection:
         producer = connection.Producer()
 
         def _ring(task, *ids):
             headers = {"task": task, "id": str(uuid.uuid4()), "lang": "py", "argsrepr": "", "kwargsrepr": ""}
-            queue = "stages" if "stage" in task or "claim" in task else "control"
+            headers["backlog"] = fleet.kit.store.fingerprint()
+            queue = "prod.stages" if "stage" in task or "claim" in task else "prod.control"
             body = (list(ids), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
             producer.publish(body, exchange=exchange, routing_key=queue, headers=headers, serializer="json")
 
@@ -204,7 +205,7 @@ def test_rabbitmq_runs_the_same_story(tmp_path, postgres_url, eventually):
     from kombu import Connection
 
     with Connection(url) as connection:  # leftovers of an earlier run would be heard here
-        for queue in ("control", "stages", "dead_letter", "writeback"):
+        for queue in ("prod.control", "prod.stages", "prod.dead_letter", "prod.writeback"):
             try:
                 connection.default_channel.queue_delete(queue)
             except amqp.exceptions.NotFound:
