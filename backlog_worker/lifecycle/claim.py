@@ -11,9 +11,10 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Standing
 from backlog_worker.domain.review import ReviewKind
-from backlog_worker.lifecycle import Kit, ahead, answer, intake, settle, stage
+from backlog_worker.lifecycle import Kit, answer, intake, settle, stage, stood
 from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.settle import Ending
+from backlog_worker.lifecycle.stood import goes_on
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -119,6 +120,7 @@ def _begun(
 ) -> list[Start]:
     """Begin a run for each entry: its id is the fence that every later write must show."""
     now = unit.now()
+    before = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
     runs: list[dict[str, Any]] = [
         {
             "id": kit.new_id("run"),
@@ -129,19 +131,21 @@ def _begun(
             "policy_hash": policy.hash,
             "claimed_at": now,
             "ends_by": now + pipeline.clocks.total if pipeline.clocks.total else None,
+            "goes_on": goes_on(before.get(entry.id)),
         }
         for entry, pipeline, _ in fit
     ]
     unit.begin_runs(runs)
-    pairs = zip(fit, runs, strict=True)
-    read = ahead.stages_of_many(unit, [(entry, pipeline, run["id"]) for (entry, pipeline, _), run in pairs])
+    pairs = [(entry, pipeline, run) for (entry, pipeline, _), run in zip(fit, runs, strict=True)]
+    read, void = stood.found(unit, pairs)
     starts = []
     for (entry, pipeline, said), run in zip(fit, runs, strict=True):
+        data = {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash}
         claimed = unit.move(
             entry.id,
             Change.CLAIMED,
             f"claimed by {kit.worker}",
-            {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash},
+            {**data, "goes_on": run["goes_on"], "void": void[run["id"]]},
             run_id=run["id"],
             worker=kit.worker,
             claimed_at=now,
