@@ -7,7 +7,7 @@ from rich.tree import Tree
 
 from backlog_worker.cli.output import plain
 from backlog_worker.domain.drawing import SIGNS
-from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.entry import Entry, standing
 from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.review import Review
@@ -32,7 +32,7 @@ def run_tree(
 ) -> Tree:
     """Draw a run; a job stands under the last of those that it depends on."""
     name = f"{pipeline.name} {pipeline.version}" if pipeline else "a version that is gone"
-    root = Tree(plain(f"{run['id']}  {name}  attempt {run['attempt']}  {entry.status}  {entry.title}"))
+    root = Tree(plain(f"{run['id']}  {name}  attempt {run['attempt']}  {standing(entry)}  {entry.title}"))
     nodes: dict[str, Tree] = {}
     for job_id in pipeline.order if pipeline else ():
         job = pipeline.job(job_id) if pipeline else None

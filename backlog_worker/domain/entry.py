@@ -177,7 +177,12 @@ def target(change: Change, status: Status) -> Status:
 
 def standing(entry: Entry) -> str:
     """Say where an entry stands, for people: its status, but `nothing to do` where it ended so."""
-    return entry.outcome.replace("_", " ") or str(entry.status)
+    return stands({"outcome": entry.outcome, "status": entry.status})
+
+
+def stands(values: Mapping[str, Any]) -> str:
+    """Say the same of folded values."""
+    return str(values.get("outcome") or "").replace("_", " ") or str(values["status"])
 
 
 def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from backlog_worker.domain import tally
+from backlog_worker.domain import ends
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.expression import ExpressionError, plain
 from backlog_worker.domain.handling import Failures, bridged, failures, handlers, handles
@@ -100,11 +100,11 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
         reason = held[0].reason or {}
         kind = str(reason.get("kind", "review"))
         return Stopped(job_id=held[0].job_id, result=Asked(question=str(reason.get("text", "waits")), kind=kind))
-    found = tally.counted(pipeline, stages)
+    found = ends.of(pipeline, stages)
     done = [job_id for job_id in pipeline.order if job_id in stages and stages[job_id].status == StageStatus.COMPLETED]
-    ends = [job_id for job_id in pipeline.last() if job_id in done] or done
-    words = tally.nothing(pipeline, stages) if found.idle else found.words()
-    return Succeeded(job_id=ends[-1] if ends else "", words=words, idle=found.idle)
+    last = [job_id for job_id in pipeline.last() if job_id in done] or done
+    words = ends.nothing(pipeline, stages) if found.idle else found.words()
+    return Succeeded(job_id=last[-1] if last else "", words=words, idle=found.idle)
 
 
 def handled(pipeline: Pipeline, job_id: str, stages: Mapping[str, Stage]) -> bool:
@@ -268,8 +268,8 @@ def _said(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan, first: str
     why = str((stages[first].reason or {}).get("text", "failed"))[:250]
     done = handlers(pipeline, now.failed, lambda each: stages[each].status if each in stages else StageStatus.PENDING)
     where = f"failed at {first}"
-    said = f"{where}; {tally.listed(done)} completed ({why})" if done else f"{where}: {why}"
-    return "; ".join(filter(None, [said, tally.counted(pipeline, stages).words(besides=(first, *done))]))
+    said = f"{where}; {ends.listed(done)} completed ({why})" if done else f"{where}: {why}"
+    return "; ".join(filter(None, [said, ends.of(pipeline, stages).words(besides=(first, *done))]))
 
 
 def _ended(stage: Stage | None) -> float:

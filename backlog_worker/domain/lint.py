@@ -103,7 +103,7 @@ def warnings(
         if unnamed[each.id]:
             yield _unnamed(each, unnamed[each.id])
         if _WAY_BACK.search(each.file.id) and each.file.undoes is None and (found.asks_all or found.reads):
-            text = f'"{each.id}" handles a failure and does not say what it takes back: a resumed run would not do it again'
+            text = f'"{each.id}" does not say what it takes back, so a resumed run would not do that again'
             yield _warning(each, ("id",), "33", text, hint="write `undoes: JOB`")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain import tally
+from backlog_worker.domain import ends
 from backlog_worker.domain.entry import Change, Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Stage, StageStatus, Unbegun
@@ -251,7 +251,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
 
 
 def _jobs(run: RunFacts | None, pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
-    found = tally.counted(pipeline, stages) if pipeline else tally.Tally(total=0)
+    found = ends.of(pipeline, stages) if pipeline else ends.Ends(total=0)
     return found.as_data(run.void if run else ())
 
 
@@ -280,7 +280,7 @@ def _row(stage: Mapping[str, Any]) -> str:
 
 def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
     """Name the jobs by what became of them, each list with its length: nothing that was skipped passes for done."""
-    said = [f"{word} {len(names)} ({tally.listed(names, 20)})" for word, names in jobs.items() if names]
+    said = [f"{word} {len(names)} ({ends.listed(names, 20)})" for word, names in jobs.items() if names]
     return [f"**Jobs:** {'; '.join(said)}"] if said else []
 
 

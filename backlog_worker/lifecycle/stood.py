@@ -1,4 +1,4 @@
-"""What a run that begins finds of those before it: what stands stays, what is void is written off, once, at the claim."""
+"""What a run that begins finds of those before it: what stands stays, and what is void is written off, at the claim."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

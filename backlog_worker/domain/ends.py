@@ -12,7 +12,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Ends:
     """The jobs of a run by what became of them, each in one list; what was taken back counts as void, not completed.
 
     `idle_jobs` had nothing to do; `unmet` were skipped because something before them did not run, or failed.
@@ -63,7 +63,7 @@ class Tally:
         return "; ".join(parts)
 
 
-def counted(pipeline: Pipeline, stages: Mapping[str, Stage]) -> Tally:
+def of(pipeline: Pipeline, stages: Mapping[str, Stage]) -> Ends:
     """Tell what became of the jobs of a run that has ended, or ends now."""
     status = {job.id: stages[job.id].status if job.id in stages else StageStatus.PENDING for job in pipeline.jobs}
     overcome = failures(pipeline, status.__getitem__).overcome
@@ -74,7 +74,7 @@ def counted(pipeline: Pipeline, stages: Mapping[str, Stage]) -> Tally:
             job_id
         )
     lists.pop("", None)
-    return Tally(total=len(status), **{name: tuple(jobs) for name, jobs in lists.items()})
+    return Ends(total=len(status), **{name: tuple(jobs) for name, jobs in lists.items()})
 
 
 def nothing(pipeline: Pipeline, stages: Mapping[str, Stage]) -> str:
