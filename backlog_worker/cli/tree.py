@@ -38,7 +38,7 @@ def run_tree(
         job = pipeline.job(job_id) if pipeline else None
         if job is None:
             continue
-        above = nodes[job.depends_on[-1]] if job.depends_on else root
+        above = nodes[job.after[-1]] if job.after else root
         status = str(stages[job_id].status) if job_id in stages else "pending"
         nodes[job_id] = above.add(_line(job, stages.get(job_id), status), style=STYLES.get(status, ""))
     for review in asked:
