@@ -11,7 +11,6 @@ from backlog_worker.cli.access import Limit, Reason, kit
 from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.entry import FINAL, stands
 from backlog_worker.domain.errors import NotFoundError
-from backlog_worker.domain.stages import idle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -248,6 +247,8 @@ def _how(found: "Mapping[str, Any]") -> str:
 
 
 def _row(job_id: str, stage: "Stage | None") -> tuple[object, ...]:
+    from backlog_worker.domain.stages import idle
+
     if stage is None:
         return (job_id, "not reached", 0, "", None, None, None, "", "")
     gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates)

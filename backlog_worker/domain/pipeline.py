@@ -216,12 +216,10 @@ class _Made:
         self.output = _schema(placed.source, (*placed.path, "output"), job.output, reader, findings)
 
     def job(self, unnamed: Sequence[str]) -> Job:
-        """Build the job, which also waits for *unnamed*; its hash stands for all that decides what it does."""
+        """Build the job, which also waits for *unnamed*."""
         placed, file = self.placed, self.placed.file
         kind, target = _does(file)
         setup = tuple(each if isinstance(each, SetupFile) else SetupFile(command=each) for each in file.setup)
-        said = [file.model_dump_json(by_alias=True), sorted(placed.params.items()), self.output]
-        said += [each.hash for each in (self.agent, self.fallback) if each]
         wanted = tuple(dict.fromkeys(lint.wanted(placed)))
         return Job(
             id=placed.id,
@@ -257,8 +255,14 @@ class _Made:
             inline=file.inline,
             runs_on=file.runs_on or "",
             stage=file.stage or "",
-            hash=hashlib.sha256(_canonical(said).encode()).hexdigest(),
+            hash=self._hash(),
         )
+
+    def _hash(self) -> str:
+        """Return what stands for all that decides what the job does."""
+        said = [self.placed.file.model_dump_json(by_alias=True), sorted(self.placed.params.items()), self.output]
+        said += [each.hash for each in (self.agent, self.fallback) if each]
+        return hashlib.sha256(_canonical(said).encode()).hexdigest()
 
 
 def _ttl(cache: CacheFile | bool) -> timedelta | None:

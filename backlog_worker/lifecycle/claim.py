@@ -121,19 +121,11 @@ def _begun(
     """Begin a run for each entry: its id is the fence that every later write must show."""
     now = unit.now()
     before = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
-    runs: list[dict[str, Any]] = [
-        {
-            "id": kit.new_id("run"),
-            "entry_id": entry.id,
-            "attempt": entry.attempt + 1,
-            "worker": kit.worker,
-            "pipeline_hash": pipeline.hash,
-            "policy_hash": policy.hash,
-            "claimed_at": now,
-            "ends_by": now + pipeline.clocks.total if pipeline.clocks.total else None,
-            "goes_on": goes_on(before.get(entry.id)),
-        }
-        for entry, pipeline, _ in fit
+    rows = [_run(kit, entry, pipeline, policy) | {"claimed_at": now} for entry, pipeline, _ in fit]
+    ends = [now + pipeline.clocks.total if pipeline.clocks.total else None for _, pipeline, _ in fit]
+    runs = [
+        {**row, "ends_by": end, "goes_on": goes_on(before.get(row["entry_id"]))}
+        for row, end in zip(rows, ends, strict=True)
     ]
     unit.begin_runs(runs)
     pairs = [(entry, pipeline, run) for (entry, pipeline, _), run in zip(fit, runs, strict=True)]
@@ -158,6 +150,17 @@ def _begun(
         known = read[run["id"]]
         starts.append(Start(entry=claimed, run=run, pipeline=pipeline, policy=policy, stages=known, input=None))
     return starts
+
+
+def _run(kit: Kit, entry: Entry, pipeline: Pipeline, policy: Policy) -> dict[str, Any]:
+    return {
+        "id": kit.new_id("run"),
+        "entry_id": entry.id,
+        "attempt": entry.attempt + 1,
+        "worker": kit.worker,
+        "pipeline_hash": pipeline.hash,
+        "policy_hash": policy.hash,
+    }
 
 
 def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
