@@ -220,7 +220,6 @@ class _Made:
         placed, file = self.placed, self.placed.file
         kind, target = _does(file)
         setup = tuple(each if isinstance(each, SetupFile) else SetupFile(command=each) for each in file.setup)
-        wanted = tuple(dict.fromkeys(lint.wanted(placed)))
         return Job(
             id=placed.id,
             name=file.name or placed.id,
@@ -229,7 +228,7 @@ class _Made:
             agent=self.agent,
             task=file.task,
             prompt=file.prompt,
-            depends_on=wanted,
+            depends_on=(wanted := tuple(dict.fromkeys(lint.wanted(placed)))),
             after=(*wanted, *unnamed),
             when=condition.compiled(file.when, placed.names) if file.when is not None else None,
             undoes=placed.names[file.undoes] if file.undoes is not None else None,

@@ -120,16 +120,14 @@ def _begun(
 ) -> list[Start]:
     """Begin a run for each entry: its id is the fence that every later write must show."""
     now = unit.now()
-    before = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
-    rows = [_run(kit, entry, pipeline, policy) | {"claimed_at": now} for entry, pipeline, _ in fit]
-    ends = [now + pipeline.clocks.total if pipeline.clocks.total else None for _, pipeline, _ in fit]
+    last = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
     runs = [
-        {**row, "ends_by": end, "goes_on": goes_on(before.get(row["entry_id"]))}
-        for row, end in zip(rows, ends, strict=True)
+        _run(kit, unit, entry, pipeline, policy) | {"goes_on": goes_on(last.get(entry.id))}
+        for entry, pipeline, _ in fit
     ]
     unit.begin_runs(runs)
-    pairs = [(entry, pipeline, run) for (entry, pipeline, _), run in zip(fit, runs, strict=True)]
-    read, void = stood.found(unit, pairs)
+    begun = [(entry, pipeline, run) for (entry, pipeline, _), run in zip(fit, runs, strict=True)]
+    read, void = stood.found(unit, begun)
     starts = []
     for (entry, pipeline, said), run in zip(fit, runs, strict=True):
         data = {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash}
@@ -152,7 +150,7 @@ def _begun(
     return starts
 
 
-def _run(kit: Kit, entry: Entry, pipeline: Pipeline, policy: Policy) -> dict[str, Any]:
+def _run(kit: Kit, unit: Unit, entry: Entry, pipeline: Pipeline, policy: Policy) -> dict[str, Any]:
     return {
         "id": kit.new_id("run"),
         "entry_id": entry.id,
@@ -160,6 +158,8 @@ def _run(kit: Kit, entry: Entry, pipeline: Pipeline, policy: Policy) -> dict[str
         "worker": kit.worker,
         "pipeline_hash": pipeline.hash,
         "policy_hash": policy.hash,
+        "claimed_at": unit.now(),
+        "ends_by": unit.now() + pipeline.clocks.total if pipeline.clocks.total else None,
     }
 
 
