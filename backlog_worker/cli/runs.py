@@ -278,7 +278,8 @@ def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
 def _said(engine: "Engine", entry_id: str) -> None:
     """Say how an entry ended, by words and by the exit code."""
     status = engine.status(entry_id)
-    say(f"{entry_id}  {stands(status)}  {plain(status['reason'])}")
+    words, reason = stands(status), plain(status["reason"])
+    say(f"{entry_id}  {reason}" if reason.startswith(words) else f"{entry_id}  {words}  {reason}")
     if status["status"] in {"blocked", "escalated"}:
         following(f"backlog-worker review show {entry_id}")
         raise SystemExit(WAITING)

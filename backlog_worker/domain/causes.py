@@ -79,6 +79,7 @@ def _pending(stage: Stage, *, approved: bool) -> Stage:
         again = replace(again, approval=None)
     if stage.status in VOIDED:
         again = replace(again, output=None, sha256=None, artifacts=(), gates=(), reason=None)
+        again = replace(again, worker=None, started_at=None)
     return again
 
 

@@ -132,18 +132,22 @@ class _Pass:
         self, pipeline: Pipeline, stages: Mapping[str, Stage], values: Values, decided: dict[str, Ruling]
     ) -> None:
         self.pipeline, self.stages, self.values, self.decided = pipeline, stages, values, decided
-        self.failures: Failures = failures(pipeline, self.status)
+        ends = [*(each.status for each in stages.values()), *(each.status for each in decided.values())]
+        found = StageStatus.FAILED in ends
+        self.failures = failures(pipeline, self.status) if found else Failures()
         self.carries: set[str] = set()  # handlers of failures that stand, and what stands behind them
         self.places: dict[str, list[str]] = {}
 
     def look(self, job: Job) -> bool:
         """Find where one job stands, and decide it where it ends without beginning; whether the pass still holds."""
         known = job.id in self.decided
-        handler = any(handles(self.pipeline, job, each) for each in self.failures.standing)
-        behind = not self.carries.isdisjoint(job.after)
+        handler = behind = False
+        if self.failures.standing:
+            handler = any(handles(self.pipeline, job, each) for each in self.failures.standing)
+            behind = not self.carries.isdisjoint(job.after)
         place = self._place(job, spared=handler or behind or (job.when is not None and job.when.asks_all))
         self.places.setdefault(place, []).append(job.id)
-        if self._carries(job, handler=handler, behind=behind):
+        if (handler or behind) and self._carries(job, handler=handler, behind=behind):
             self.carries.add(job.id)
         return known or job.id not in self.decided or not self._changes(self.decided[job.id].status)
 

@@ -143,6 +143,7 @@ class Stages(Queue):
     def fall(self, again: Iterable[Stage], void: Iterable[Stage]) -> None:
         """Write which stages do not stand for the run that begins now; of what is *void* nothing is left to read."""
         nothing: dict[str, Any] = {"output": None, "sha256": None, "artifacts": [], "gates": [], "reason": None}
+        nothing |= {"worker": None, "started_at": None}
         self.update("stages", [_pending(each) for each in again], _KEY)
         self.update("stages", [{**_pending(each), **nothing} for each in void], _KEY)
 
