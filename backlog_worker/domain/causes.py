@@ -3,7 +3,8 @@
 A run *goes on* from those before it that were lost, given back, parked or out of quota: what had ended in them stays as
 it ended, so a worker that dies changes nothing. Every other run is a new try, for which
 
-1. what failed or was canceled is pending again, but for failures that `continueOnError` tolerates or a person meant;
+1. what a fault ended or was canceled is pending again; other failures stand, unless a person sends the entry round:
+   then they are pending before the run begins;
 2. what a completed handler `undoes` is void, and so on with all that was decided from it;
 3. a stage stands if all that it was decided from stands, and has not been done again since; skips and handlers too.
 """
@@ -13,7 +14,7 @@ from dataclasses import replace
 
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
-from backlog_worker.domain.stages import ENDED, Stage, StageStatus, tolerated
+from backlog_worker.domain.stages import ENDED, Stage, StageStatus
 
 VOIDED = frozenset({StageStatus.COMPLETED, StageStatus.SKIPPED})
 
@@ -33,10 +34,9 @@ def standing(pipeline: Pipeline, stages: Mapping[str, Stage], goes_on: Collectio
         stage = stages.get(job_id)
         if stage is None:
             continue
-        job = pipeline.job(job_id)
         same = stage.run_id in goes_on
         based = same or _based(found, stage)
-        if _kept(job, stage, same=same) and based and job_id not in undone:
+        if _kept(stage, same=same) and based and job_id not in undone:
             found[job_id] = stage
         else:
             found[job_id] = _pending(stage, approved=based and job_id not in undone)
@@ -83,7 +83,7 @@ def _pending(stage: Stage, *, approved: bool) -> Stage:
     return again
 
 
-def _kept(job: Job, stage: Stage, *, same: bool) -> bool:
+def _kept(stage: Stage, *, same: bool) -> bool:
     """Return whether a stage may stand, apart from what it was decided from."""
     kind = (stage.reason or {}).get("kind")
     match stage.status:
@@ -92,7 +92,7 @@ def _kept(job: Job, stage: Stage, *, same: bool) -> bool:
         case StageStatus.SKIPPED:
             return same or stage.based_on is not None
         case StageStatus.FAILED:
-            return same or tolerated(job, stage) or kind == FailureKind.REJECTED
+            return same or not (stage.reason or {}).get("fault")
         case StageStatus.CANCELED:
             return same
         case StageStatus.WAITING:

@@ -253,8 +253,13 @@ class _Pass:
 
 
 def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome:
-    """Judge a failed run by the first job that failed: a fault that nobody handled may be tried again."""
-    first = min(now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
+    """Judge a failed run by the first job that failed; by one that nobody handled and a fault ended, if that is all.
+
+    Then it may be tried again by itself: what else failed may still be overcome once the faults are gone.
+    """
+    faults = [each for each in now.failed if each in stages and (stages[each].reason or {}).get("fault")]
+    lifted = failures(pipeline, lambda each: _lifted(stages.get(each), fault=each in faults)).final if faults else ()
+    first = min(lifted or faults or now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
     if first in now.decided:
         return Stopped(job_id=first, result=Refused(kind=FailureKind.VALIDATION, reason=now.decided[first].why))
     reason = stages[first].reason or {}
@@ -265,6 +270,13 @@ def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
         return Stopped(job_id=first, result=Faulted(kind=kind, reason=text, rule=rule))
     role = str(reason.get("role") or "reviewer")
     return Stopped(job_id=first, result=Refused(kind=kind, reason=text, rule=rule, role=role))
+
+
+def _lifted(stage: Stage | None, *, fault: bool) -> StageStatus:
+    """Return where a stage would stand for a run that tries faults again."""
+    if stage is None or fault or stage.status == StageStatus.CANCELED:
+        return StageStatus.PENDING
+    return stage.status
 
 
 def _said(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan, first: str) -> str:

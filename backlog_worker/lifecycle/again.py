@@ -194,7 +194,8 @@ def _take_over(
     rows = []
     stages = unit.stages({old: pipeline.hash})[old]
     for job_id, stage in causes.standing(pipeline, stages, ()).items():
-        if job_id in again or (stage.status not in KEPT and job_id not in edited):
+        failed = stage.status == StageStatus.FAILED and not pipeline.job(job_id).continue_on_error
+        if job_id in again or (job_id not in edited and (failed or stage.status not in KEPT)):
             continue
         output = edited.get(job_id, stage.output)
         rows.append(

@@ -11,6 +11,7 @@ import pytest
 from backlog_worker.cli import samples
 from backlog_worker.domain.errors import InvalidFileError, InvalidInputError
 from backlog_worker.integrations import files
+from backlog_worker.store import migrate
 
 
 @pytest.fixture
@@ -119,8 +120,8 @@ def test_migrations_show_what_they_would_do(run, tmp_path):
     url = {"BACKLOG_DATABASE_URL": f"sqlite:///{tmp_path / 'x.db'}"}
     assert "CREATE TABLE entries" in run("db", "migrate", "--dry-run", **url).stdout
     run("db", "status", code=7, **url)
-    assert "0 -> 3" in run("db", "migrate", **url).stdout
-    assert "3 -> 3" in run("db", "migrate", **url).stdout
+    assert f"0 -> {migrate.SCHEMA_MAX}" in run("db", "migrate", **url).stdout
+    assert f"{migrate.SCHEMA_MAX} -> {migrate.SCHEMA_MAX}" in run("db", "migrate", **url).stdout
 
 
 def read(path: Path):

@@ -26,6 +26,10 @@ class History:
     def begin(self, *, goes_on):
         """Begin a run, as the claim does."""
         self.tries = self.tries if goes_on else []
+        if not goes_on:  # a person sends it round
+            for job_id, each in self.stages.items():
+                if each.status == "failed" and not self.pipeline.job(job_id).continue_on_error:
+                    self.stages[job_id] = replace(each, status=StageStatus.PENDING)
         found = causes.standing(self.pipeline, self.stages, self.tries)
         self.runs.append(f"run{len(self.runs)}")
         self.tries = [*self.tries, self.runs[-1]]

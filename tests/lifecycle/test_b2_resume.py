@@ -91,6 +91,20 @@ def test_b2_a_fault_that_is_tried_again_by_itself_is_causal_too(made):
     assert stages(table, found)["c"].based_on == {"a": stages(table, found)["a"].run_id}
 
 
+def test_b2_a_fault_behind_a_handled_failure_is_all_that_is_tried_again_by_itself(made):
+    table = made(
+        pipeline("""\
+  - { id: review, python: "f:r" }
+  - { id: fix, python: "f:f", dependsOn: review, when: "review.status == 'failed'" }
+  - { id: validate, python: "f:v", dependsOn: [review, fix] }
+  - { id: end, python: "f:e", dependsOn: validate }
+""")
+    )
+    found = run(table, ("review", [NO]), ("validate", [FAULT]))
+    assert performed(table) == ["review", "fix", "validate", "validate", "end"]
+    assert found.reason == "completed: fix, validate, end; overcome: review"
+
+
 def test_b2_an_approval_of_what_was_taken_back_is_asked_for_again(made):
     table = made(pipeline(UNDONE.replace('"f:d",', '"f:d", approval: {},')))
     found = run(table, ("verify", [NO]))
