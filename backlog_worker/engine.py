@@ -50,7 +50,8 @@ class Engine:
             }
             for job_id, each in stages.items()
         }
-        return {"runId": entry.run_id, "status": str(entry.status), "reason": entry.reason, "jobs": jobs}
+        return {"runId": entry.run_id, "status": str(entry.status), "outcome": entry.outcome, "reason": entry.reason,
+                "jobs": jobs}  # fmt: skip
 
     def cancel(self, entry_id: str, reason: str) -> None:
         """Cancel for good; a running child is killed on whatever machine it runs."""

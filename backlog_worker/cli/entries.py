@@ -9,6 +9,7 @@ import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
 from backlog_worker.cli.output import as_json, console, following, say, shown, table, talk
+from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def list_entries(
         found = unit.search(with_kit.env, parsed(query), most=limit)
 
     def _human() -> None:
-        rows = [(e.id, e.status, e.priority, e.score, e.team, e.title[:60], e.reason[:60]) for e in found]
+        rows = [(e.id, standing(e), e.priority, e.score, e.team, e.title[:60], e.reason[:60]) for e in found]
         table("", ("id", "status", "priority", "score", "team", "title", "why"), rows)
         if len(found) == limit:
             talk(f"the first {limit}; more with --limit")
@@ -338,7 +339,7 @@ def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", 
 
     talk(f"{verb}: {len(chosen)} entries" + (" (dry run)" if dry_run else ""))
     for each in chosen[:5]:
-        talk(f"  {each.id}  {each.status}  {each.title[:60]}")
+        talk(f"  {each.id}  {standing(each)}  {each.title[:60]}")
     if dry_run or not chosen:
         return
     if len(chosen) > 1 and not yes and not typer.confirm(f"{verb} {len(chosen)} entries?", err=True):
@@ -371,7 +372,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
 
 def _told(changed: "Entry") -> None:
     bars = f"  {', '.join(changed.bars)}" if changed.bars else ""
-    shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {changed.status}{bars}  {changed.reason}"))
+    shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {standing(changed)}{bars}  {changed.reason}"))
 
 
 def _words(data: Mapping[str, Any]) -> str:

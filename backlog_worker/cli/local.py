@@ -6,6 +6,7 @@ import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import UnreachableError, UsageError
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _explained(found: "Explained") -> None:
     entry = found.entry
     rank = f"   rank {found.position}" if found.position else ""
     score = f"   score {found.scored.score:.2f}" if found.scored and found.scored.score is not None else ""
-    where = f"{entry.status}{rank}{score}   policy {found.policy}   at {plain(found.at)}"
+    where = f"{standing(entry)}{rank}{score}   policy {found.policy}   at {plain(found.at)}"
     say(f'{entry.id}  "{plain(entry.title)}"   {where}')
     if found.scored and found.scored.terms:
         rows = [(name, points) for name, points in found.scored.terms.items()]
@@ -173,7 +174,7 @@ def _explained(found: "Explained") -> None:
     elif entry.status in {"queued", "retrying"}:
         say("Nothing keeps it back: it goes in the next tick.")
     else:
-        say(f"It is {entry.status}: {plain(entry.reason)}")
+        say(f"It is {standing(entry)}: {plain(entry.reason)}")
     refused = [rule for rule, said in found.eligibility.items() if not said]
     eligible = f"no, by {', '.join(refused)}" if refused else "yes"
     say(f"Eligible: {eligible}   attempts {entry.attempt}   faults {entry.faults}")

@@ -46,7 +46,7 @@ def show(name: Name) -> None:
         (
             job.id,
             job.agent.name if job.agent else job.kind,
-            job.depends_on,
+            job.after,
             job.when.source if job.when else "",
             f"{job.timeout.total_seconds():g} s",
             job.retry.max_attempts,

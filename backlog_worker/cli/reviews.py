@@ -7,6 +7,7 @@ import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
 from backlog_worker.cli.output import following, plain, say, shown, table, talk
+from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def decide(
         from backlog_worker.celery import ring
 
         ring(bells)
-    shown("backlog-worker/decided", entry, lambda: say(f"{entry.id}  {entry.status}  {entry.reason}"))
+    shown("backlog-worker/decided", entry, lambda: say(f"{entry.id}  {standing(entry)}  {entry.reason}"))
 
 
 def _value(text: str) -> object:

@@ -3,16 +3,18 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
 from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
-from backlog_worker.domain.entry import FINAL
+from backlog_worker.domain.entry import FINAL, stands
 from backlog_worker.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from backlog_worker.domain.frontier import Stage
     from backlog_worker.engine import Engine
 
@@ -38,10 +40,7 @@ def list_runs(
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.runs(entry or None, live=live, most=limit)
-    rows = [
-        (r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], r["ended_by"] or "live", r["reason"])
-        for r in found
-    ]
+    rows = [(r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], _how(r), r["reason"]) for r in found]
     columns = ("id", "entry", "attempt", "worker", "claimed", "ended by", "why")
     shown("backlog-worker/runs", found, lambda: table("", columns, rows))
 
@@ -79,7 +78,7 @@ def show(run_id: Run) -> None:
 
     def _human() -> None:
         attempt = f"attempt {found['attempt']} of {found['entry_id']}"
-        say(f"{found['id']}  {attempt}  by {found['worker']}  {found['ended_by'] or 'live'}")
+        say(f"{found['id']}  {attempt}  by {found['worker']}  {_how(found)}", *filter(None, [found["reason"]]))
         columns = ("job", "status", "attempts", "worker", "started", "ended", "usd", "gates", "why")
         table("", columns, [_row(job, stages.get(job)) for job in order])
 
@@ -242,13 +241,22 @@ def artifacts(run_id: Run) -> None:
     shown("backlog-worker/artifacts", found, lambda: table("", ("job", "name", "bytes", "sha256", "where"), rows))
 
 
+def _how(found: "Mapping[str, Any]") -> str:
+    """Say how a run ended: by which change, or that it had nothing to do."""
+    return str(found["outcome"]).replace("_", " ") or found["ended_by"] or "live"
+
+
 def _row(job_id: str, stage: "Stage | None") -> tuple[object, ...]:
+    from backlog_worker.domain.stages import idle
+
     if stage is None:
         return (job_id, "not reached", 0, "", None, None, None, "", "")
     gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates)
     usd = (stage.cost or {}).get("usd")
     why = (stage.reason or {}).get("text", "")
     status = f"{stage.status} {stage.progress} %" if stage.status == "running" and stage.progress else stage.status
+    if idle(stage):
+        status = "nothing to do"
     return (job_id, status, stage.attempts, stage.worker, stage.started_at, stage.ended_at, usd, gates, why)
 
 
@@ -270,7 +278,8 @@ def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
 def _said(engine: "Engine", entry_id: str) -> None:
     """Say how an entry ended, by words and by the exit code."""
     status = engine.status(entry_id)
-    say(f"{entry_id}  {status['status']}  {plain(status['reason'])}")
+    words, reason = stands(status), plain(status["reason"])
+    say(f"{entry_id}  {reason}" if reason.startswith(words) else f"{entry_id}  {words}  {reason}")
     if status["status"] in {"blocked", "escalated"}:
         following(f"backlog-worker review show {entry_id}")
         raise SystemExit(WAITING)

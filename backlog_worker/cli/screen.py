@@ -16,6 +16,7 @@ COLORS = {
     "blocked": "bright_black",
     "escalated": "red",
     "completed": "green",
+    "nothing to do": "bright_black",
     "failed": "red",
     "canceled": "bright_black",
 }

@@ -7,7 +7,7 @@ from rich.tree import Tree
 
 from backlog_worker.cli.output import plain
 from backlog_worker.domain.drawing import SIGNS
-from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.entry import Entry, standing
 from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.review import Review
@@ -32,13 +32,13 @@ def run_tree(
 ) -> Tree:
     """Draw a run; a job stands under the last of those that it depends on."""
     name = f"{pipeline.name} {pipeline.version}" if pipeline else "a version that is gone"
-    root = Tree(plain(f"{run['id']}  {name}  attempt {run['attempt']}  {entry.status}  {entry.title}"))
+    root = Tree(plain(f"{run['id']}  {name}  attempt {run['attempt']}  {standing(entry)}  {entry.title}"))
     nodes: dict[str, Tree] = {}
     for job_id in pipeline.order if pipeline else ():
         job = pipeline.job(job_id) if pipeline else None
         if job is None:
             continue
-        above = nodes[job.depends_on[-1]] if job.depends_on else root
+        above = nodes[job.after[-1]] if job.after else root
         status = str(stages[job_id].status) if job_id in stages else "pending"
         nodes[job_id] = above.add(_line(job, stages.get(job_id), status), style=STYLES.get(status, ""))
     for review in asked:

@@ -27,7 +27,7 @@ CONDITION_NAMES: expression.Names = (
 _CALLS = {"always()": "true", "failure()": "upstream.failed", "success()": "upstream.completed"}
 _CALL = re.compile(r"\b(always|failure|success)\(\s*\)")
 _ATTRIBUTE = re.compile(r"\.\s*([A-Za-z_]\w*)")
-_INDEXED = re.compile(r"\bjobs\[\s*[\"']([^\"']+)[\"']\s*\]\s*\.\s*(?:status|reason)")
+_INDEXED = re.compile(r"\bjobs\[\s*[\"']([^\"']+)[\"']\s*\](\s*\.\s*(?:status|reason)\b)?")
 _ROOTS = frozenset(name.partition(".")[0] for name, _ in CONDITION_NAMES)
 _COMPARED = re.compile(r"\.\s*status\s*(?:==|!=)\s*(['\"])(.*?)\1")
 
@@ -39,6 +39,7 @@ class Rewritten:
     text: str
     reads: frozenset[str]
     mentions: frozenset[str] | None
+    awaits: frozenset[str]
     asks_all: bool
     moves: tuple[tuple[int, int], ...]
 
@@ -53,12 +54,16 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A compiled `when`: the jobs whose end it reads, all that it names (None: any), whether it asks about all."""
+    """A compiled `when`: the jobs whose end it reads, all that it names (None: any), whether it asks about all.
+
+    It can be asked once all that it *awaits* has ended: every job that it names.
+    """
 
     source: str
     program: Expression
     reads: frozenset[str]
     mentions: frozenset[str] | None
+    awaits: frozenset[str]
     asks_all: bool
 
     @property
@@ -80,7 +85,7 @@ def compiled(source: str, jobs: Mapping[str, str]) -> Condition:
         program = expression.compiled(found.text, CONDITION_NAMES)
     except ExpressionError as error:
         raise ExpressionError(_said(str(error), jobs), found.column(error.column)) from None
-    return Condition(source, program, found.reads, found.mentions, found.asks_all)
+    return Condition(source, program, found.reads, found.mentions, found.awaits, found.asks_all)
 
 
 def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
@@ -113,10 +118,12 @@ def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
         length += len(new)
         if len(new) != len(old):
             moves.append((length, len(new) - len(old)))
-    reads |= {match[1] for match in _INDEXED.finditer(source)}
+    indexed = list(_INDEXED.finditer(source))
+    reads |= {match[1] for match in indexed if match[2]}
+    awaits = frozenset(mentions) | {match[1] for match in indexed}
     anything = re.search(r"(?<![\w.])jobs\b", LITERAL.sub("''", source))
     named_jobs = None if anything else frozenset(mentions)
-    return Rewritten("".join(out), frozenset(reads), named_jobs, asks_all, tuple(moves))
+    return Rewritten("".join(out), frozenset(reads), named_jobs, awaits, asks_all, tuple(moves))
 
 
 def named(text: str, jobs: Mapping[str, str]) -> str | None:
@@ -139,7 +146,7 @@ def _misread(source: str, jobs: Mapping[str, str]) -> list[tuple[int, str]]:
             continue
         if match.group() not in jobs:
             if attribute and attribute[1] in ATTRIBUTES and match.group() not in _ROOTS:
-                hint = suggestion(match.group(), list(jobs)) or "name it in dependsOn"
+                hint = suggestion(match.group(), list(jobs)) or "no job of this file has that id"
                 found.append((match.start(), f'"{match.group()}" is not a job before this one; {hint}'))
             continue
         if attribute and attribute[1] not in ATTRIBUTES:

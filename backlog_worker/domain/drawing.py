@@ -29,10 +29,10 @@ NO_STATUSES: Statuses = {}
 
 
 def layers(pipeline: Pipeline) -> list[list[Job]]:
-    """Return the jobs in columns: each stands behind everything that it depends on."""
+    """Return the jobs in columns: each stands behind everything that it waits for."""
     depth: dict[str, int] = {}
     for job_id in pipeline.order:
-        depth[job_id] = 1 + max((depth[each] for each in pipeline.job(job_id).depends_on), default=-1)
+        depth[job_id] = 1 + max((depth[each] for each in pipeline.job(job_id).after), default=-1)
     found: list[list[Job]] = [[] for _ in range(1 + max(depth.values()))]
     for job in pipeline.jobs:
         found[depth[job.id]].append(job)
@@ -45,7 +45,7 @@ def text(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
     for number, column in enumerate(layers(pipeline), start=1):
         for job in column:
             sign = SIGNS.get(statuses.get(job.id, ""), "•" if not statuses else "·")
-            behind = f"  <- {', '.join(job.depends_on)}" if job.depends_on else ""
+            behind = f"  <- {', '.join(job.after)}" if job.after else ""
             when = f"  when {job.when.source}" if job.when else ""
             marks = "".join(f"  [{mark}]" for mark in _marks(job))
             rows.append(f"{number:>3} {sign} {job.id}{behind}{when}{marks}")
@@ -62,7 +62,7 @@ def mermaid(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
         rows.append(f"  {number[job.id]}{shape[0]}{label}{shape[1]}")
     for job in pipeline.jobs:
         arrow = "-.->" if job.when else "-->"
-        rows += [f"  {number[each]} {arrow} {number[job.id]}" for each in job.depends_on]
+        rows += [f"  {number[each]} {arrow} {number[job.id]}" for each in job.after]
     for job_id, status in statuses.items():
         if job_id in number and status in COLORS:
             rows.append(f"  style {number[job_id]} stroke:{COLORS[status]},stroke-width:3px")
@@ -77,7 +77,7 @@ def dot(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
         rows.append(f'  "{_quoted(job.id)}" [label="{_quoted(job.name)}", color="{color}"];')
     for job in pipeline.jobs:
         style = " [style=dashed]" if job.when else ""
-        rows += [f'  "{_quoted(each)}" -> "{_quoted(job.id)}"{style};' for each in job.depends_on]
+        rows += [f'  "{_quoted(each)}" -> "{_quoted(job.id)}"{style};' for each in job.after]
     return "\n".join([*rows, "}"])
 
 
@@ -95,7 +95,7 @@ def svg(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
     rows = [f'{head} role="img" aria-label="{escape(pipeline.name)}" font-family="sans-serif" font-size="13">']
     for job in pipeline.jobs:
         dash = ' stroke-dasharray="5 4"' if job.when else ""
-        for each in job.depends_on:
+        for each in job.after:
             (x1, y1), (x2, y2) = place[each], place[job.id]
             start, end = (x1 + WIDTH, y1 + HEIGHT // 2), (x2, y2 + HEIGHT // 2)
             middle = (start[0] + end[0]) // 2

@@ -25,6 +25,7 @@ class Status(StrEnum):
     CANCELED = "canceled"
 
 
+NOTHING_TO_DO = "nothing_to_do"  # the outcome of a run in which no job did anything, and of its entry
 FINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
 OPEN = tuple(status for status in Status if status not in FINAL)
 WAITING = (Status.QUEUED, Status.RETRYING)
@@ -145,6 +146,7 @@ class Entry:
     group_key: str | None = None
     reserved_usd: float | None = None
     legal_hold: str = ""
+    outcome: str = ""
 
 
 # What the clock and the bells write without an event; everything else follows from the history.
@@ -171,6 +173,16 @@ def target(change: Change, status: Status) -> Status:
         message = f"an entry that is {status} cannot be {change}; only from: {allowed}"
         raise ConflictError(message)
     return TRANSITIONS[change][status]
+
+
+def standing(entry: Entry) -> str:
+    """Say where an entry stands, for people: its status, but `nothing to do` where it ended so."""
+    return stands({"outcome": entry.outcome, "status": entry.status})
+
+
+def stands(values: Mapping[str, Any]) -> str:
+    """Say the same of folded values."""
+    return str(values.get("outcome") or "").replace("_", " ") or str(values["status"])
 
 
 def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]) -> dict[str, Any]:

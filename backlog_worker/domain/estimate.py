@@ -53,10 +53,10 @@ def estimated(
 
 def makespan(pipeline: Pipeline, seconds: Mapping[str, float]) -> float:
     """Return when the last job ends, if every job begins as soon as its dependencies and a slot allow."""
-    left = {job.id: len(job.depends_on) for job in pipeline.jobs}
+    left = {job.id: len(job.after) for job in pipeline.jobs}
     behind: dict[str, list[str]] = {job.id: [] for job in pipeline.jobs}
     for job in pipeline.jobs:
-        for each in job.depends_on:
+        for each in job.after:
             behind[each].append(job.id)
     ready = [job.id for job in pipeline.jobs if not left[job.id]]
     running: list[tuple[float, int, str]] = []

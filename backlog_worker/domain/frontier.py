@@ -2,84 +2,59 @@
 
 The rules, in the order in which they are asked, for a job that has not begun:
 
-1. It is *pending* while a job that it depends on has not ended.
-2. Once a job failed that nothing tolerates, the run fails: what has not begun is *canceled*, but for jobs whose `when`
-   reads that failure (by name, or with `always()` or `failure()`). Running jobs end.
-3. Each dependency must be completed, or failed with `continueOnError`; one whose status the `when` reads need only have
-   ended. Otherwise the job is *skipped*, and so on down.
-4. Its `when` must be true, otherwise it is skipped. A `when` that cannot be evaluated *fails* the job and says why.
+1. Once a failure is *final* (nothing tolerates it, and no later job can overcome it any more) the run fails: what has
+   not begun is *canceled*, but for handlers of a failure, jobs with `always()` or `failure()`, and what stands behind a
+   handler that completed or may still. Running jobs end.
+2. It is *pending* while a job that it waits for has not ended: one that it depends on, or that its `when` reads.
+3. Each dependency must be *met*: it completed; or had nothing to do, because its own `when` was false; or failed with
+   `continueOnError`; or failed, and another dependency of the same job is a handler of that failure that completed. One
+   whose status the `when` reads need only have ended. Otherwise the job is *skipped*, and so on down.
+4. Its `when` must be true, otherwise it is skipped and had nothing to do. A `when` that cannot be evaluated *fails* the
+   job and says why.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
+from backlog_worker.domain import ends
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.expression import ExpressionError, plain
+from backlog_worker.domain.handling import Failures, bridged, failures, handlers, handles
 from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Outcome, Refused, Stopped, Succeeded, Throttled
 from backlog_worker.domain.pipeline import Job, Pipeline
+from backlog_worker.domain.stages import ENDED, Stage, StageStatus, Unbegun, idle, seen, tolerated
+
+__all__ = ["ENDED", "Stage", "StageStatus", "Unbegun", "idle", "seen", "tolerated"]
+__all__ += ["Plan", "Ruling", "current", "handled", "nothing", "outcome", "plan"]
 
 
-class StageStatus(StrEnum):
-    """Where a stage stands."""
+class Ruling(NamedTuple):
+    """What a plan says of a job that ends without beginning: where it stands then, why, and which kind of why."""
 
-    PENDING = "pending"
-    WAITING = "waiting"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-    CANCELED = "canceled"
-
-
-ENDED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """One job of one entry at run time, as its row stands."""
-
-    entry_id: str
-    pipeline_hash: str
-    job_id: str
     status: StageStatus
-    run_id: str | None = None
-    takes: int = 0
-    worker: str | None = None
-    attempts: int = 0
-    expiries: int = 0
-    tries: Sequence[Mapping[str, Any]] = ()
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    leased_until: datetime | None = None
-    rung_at: datetime | None = None
-    start_by: datetime | None = None
-    rings: int = 0
-    progress: int | None = None
-    output: Any = None
-    sha256: str | None = None
-    artifacts: Sequence[Mapping[str, Any]] = ()
-    gates: Sequence[Mapping[str, Any]] = ()
-    approval: Mapping[str, Any] | None = None
-    reason: Mapping[str, Any] | None = None
-    cost: Mapping[str, Any] | None = None
+    why: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The jobs of a run at one moment; `decided` are those that end now without ever beginning, and why."""
+    """The jobs of a run at one moment; `decided` are those that end now without ever beginning, and why.
+
+    `failed` are the failures that are final; `moot` waits for an answer that a failed run does not need any more.
+    """
 
     done: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     rung: tuple[str, ...] = ()
     running: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
+    moot: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
-    decided: Mapping[str, tuple[StageStatus, str]] = field(default_factory=dict)
+    decided: Mapping[str, Ruling] = field(default_factory=dict)
 
     @property
     def active(self) -> int:
@@ -95,26 +70,17 @@ def nothing() -> Mapping[str, Any]:
     return {}
 
 
-def current(pipeline: Pipeline, stages: Mapping[str, Stage], run_id: str) -> dict[str, Stage]:
-    """Return the stages as a run sees them: what an earlier run ended stays, all else is pending again.
-
-    A failure that `continueOnError` tolerates is an end; a question that is still open goes on waiting.
-    """
-    return {
-        job_id: each if each.status == StageStatus.COMPLETED else _now(pipeline, each, run_id)
-        for job_id, each in stages.items()
-        if job_id in pipeline.index
-    }
+def current(pipeline: Pipeline, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    """Return the stages of jobs that the pipeline has; what stands of earlier runs was said when the run began."""
+    return {job_id: each for job_id, each in stages.items() if job_id in pipeline.index}
 
 
 def plan(pipeline: Pipeline, stages: Mapping[str, Stage], values: Values = nothing) -> Plan:
-    """Say where every job stands, in one pass over the graph; a second one where a condition failed its job."""
-    decided: dict[str, tuple[StageStatus, str]] = {}
+    """Say where every job stands, in one pass over the graph; a new one where a decision changes what failures mean."""
+    decided: dict[str, Ruling] = {}
     while True:
         found = _Pass(pipeline, stages, values, decided)
-        for job_id in pipeline.order:
-            found.look(pipeline.job(job_id))
-        if found.fatal == found.fatal_before:
+        if all(found.look(pipeline.job(job_id)) for job_id in pipeline.order):
             return found.plan()
 
 
@@ -122,9 +88,9 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
     """Say how the run ended, or None while a job may begin, runs, or was rung for."""
     if now.ready or now.active:
         return None
-    if now.failed:
-        return _failed(pipeline, stages, now)
     held = [stages[job_id] for job_id in now.waiting if job_id in stages]
+    if now.failed and not held:
+        return _failed(pipeline, stages, now)
     quota = [each for each in held if (each.reason or {}).get("kind") == FailureKind.QUOTA]
     if quota:
         reason = quota[0].reason or {}
@@ -134,32 +100,19 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
         reason = held[0].reason or {}
         kind = str(reason.get("kind", "review"))
         return Stopped(job_id=held[0].job_id, result=Asked(question=str(reason.get("text", "waits")), kind=kind))
-    ends = [job_id for job_id in pipeline.last() if job_id in stages and stages[job_id].status == StageStatus.COMPLETED]
-    return Succeeded(job_id=ends[-1] if ends else pipeline.order[-1])
+    found = ends.of(pipeline, stages)
+    done = [job_id for job_id in pipeline.order if job_id in stages and stages[job_id].status == StageStatus.COMPLETED]
+    last = [job_id for job_id in pipeline.last() if job_id in done] or done
+    words = ends.nothing(pipeline, stages) if found.idle else found.words()
+    return Succeeded(job_id=last[-1] if last else "", words=words, idle=found.idle)
 
 
 def handled(pipeline: Pipeline, job_id: str, stages: Mapping[str, Stage]) -> bool:
     """Return whether some job that has not begun reads the failure of this one: then a failure is final at once."""
     return any(
-        _reads_failure(job, {job_id})
+        (job.id not in stages or stages[job.id].status == StageStatus.PENDING) and handles(pipeline, job, job_id)
         for job in pipeline.jobs
-        if job.when is not None
-        and (job.id not in stages or stages[job.id].status == StageStatus.PENDING)
-        and pipeline.precedes(job_id, job.id)
     )
-
-
-def tolerated(job: Job, stage: Stage) -> bool:
-    """Return whether a failed stage counts as completed for those that do not read its status."""
-    return job.continue_on_error and stage.status == StageStatus.FAILED
-
-
-def seen(stage: Stage | None) -> dict[str, Any]:
-    """Return what conditions and texts see of a job: status, output, attempts, reason."""
-    if stage is None:
-        return {"status": "pending", "output": None, "attempts": 0, "reason": ""}
-    reason = str((stage.reason or {}).get("text", ""))
-    return {"status": str(stage.status), "output": stage.output, "attempts": stage.attempts, "reason": reason}
 
 
 _PLACES: Mapping[StageStatus, str] = {
@@ -176,71 +129,94 @@ class _Pass:
     """One pass in topological order; `decided` is kept from pass to pass."""
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        stages: Mapping[str, Stage],
-        values: Values,
-        decided: dict[str, tuple[StageStatus, str]],
+        self, pipeline: Pipeline, stages: Mapping[str, Stage], values: Values, decided: dict[str, Ruling]
     ) -> None:
         self.pipeline, self.stages, self.values, self.decided = pipeline, stages, values, decided
-        self.fatal = {job.id for job in pipeline.jobs if self._fatal(job)}
-        self.fatal_before = set(self.fatal)
+        ends = [*(each.status for each in stages.values()), *(each.status for each in decided.values())]
+        found = StageStatus.FAILED in ends
+        self.failures = failures(pipeline, self.status) if found else Failures()
+        self.carries: set[str] = set()  # handlers of failures that stand, and what stands behind them
         self.places: dict[str, list[str]] = {}
 
-    def look(self, job: Job) -> None:
-        """Find where one job stands, and decide it where it ends without beginning."""
-        place = self._place(job)
+    def look(self, job: Job) -> bool:
+        """Find where one job stands, and decide it where it ends without beginning; whether the pass still holds."""
+        known = job.id in self.decided
+        handler = behind = False
+        if self.failures.standing:
+            handler = any(handles(self.pipeline, job, each) for each in self.failures.standing)
+            behind = not self.carries.isdisjoint(job.after)
+        place = self._place(job, spared=handler or behind or (job.when is not None and job.when.asks_all))
         self.places.setdefault(place, []).append(job.id)
+        if (handler or behind) and self._carries(job, handler=handler, behind=behind):
+            self.carries.add(job.id)
+        return known or job.id not in self.decided or not self._changes(self.decided[job.id].status)
 
     def plan(self) -> Plan:
         """Return what was found."""
         return Plan(
             **{name: tuple(listed) for name, listed in self.places.items()},
-            failed=tuple(job.id for job in self.pipeline.jobs if job.id in self.fatal),
-            decided={each: said for each, said in self.decided.items() if self._stage_status(each) != said[0]},
+            failed=tuple(job.id for job in self.pipeline.jobs if job.id in self.failures.final),
+            decided={each: said for each, said in self.decided.items() if self._stage_status(each) != said.status},
         )
 
-    def _place(self, job: Job) -> str:
+    def status(self, job_id: str) -> StageStatus:
+        """Return where a job stands, with what was decided."""
+        return self.decided[job_id].status if job_id in self.decided else self._stage_status(job_id)
+
+    def _place(self, job: Job, *, spared: bool) -> str:
         stage = self.stages.get(job.id)
-        status = self._status(job.id)
+        status = self.status(job.id)
+        stopped = bool(self.failures.final) and not spared
         if status != StageStatus.PENDING:
-            return _PLACES[status]
-        if self.fatal and not (job.when is not None and _reads_failure(job, self.fatal)):
-            return self._decide(job, StageStatus.CANCELED, f'"{min(self.fatal)}" failed')
-        if any(self._status(each) not in ENDED for each in job.depends_on):
+            return "moot" if stopped and status == StageStatus.WAITING else _PLACES[status]
+        if stopped:
+            return self._decide(job, StageStatus.CANCELED, f'"{min(self.failures.final)}" failed', Unbegun.FAILURE)
+        if any(self.status(each) not in ENDED for each in job.after):
             return "pending"
         if why := self._unmet(job):
-            return self._decide(job, StageStatus.SKIPPED, why)
+            return self._decide(job, StageStatus.SKIPPED, why, Unbegun.DEPENDENCY)
         begun = stage is not None and (stage.rung_at or stage.approval)
-        said = "" if job.when is None or begun else self._condition(job)
+        said = "" if job.when is None or begun else self._condition(job, job.when)
         return said or ("rung" if stage and stage.rung_at else "ready")
 
-    def _condition(self, job: Job) -> str:
+    def _changes(self, status: StageStatus) -> bool:
+        """Return whether a decision just made changes what failures mean; without open ones only a failure can."""
+        is_open = self.failures.standing - self.failures.final
+        return bool(is_open or status == StageStatus.FAILED) and failures(self.pipeline, self.status) != self.failures
+
+    def _carries(self, job: Job, *, handler: bool, behind: bool) -> bool:
+        """Return whether what stands behind a job has its turn although the run fails."""
+        status = self.status(job.id)
+        if status == StageStatus.COMPLETED or status not in ENDED or self._tolerated(job.id):
+            return handler or behind
+        return behind and self._idle(job.id)
+
+    def _condition(self, job: Job, when: Condition) -> str:
         """Ask the `when` of a job: nothing where it may begin, else where it stands now."""
-        if job.when is None:
-            return ""
         try:
-            if job.when.holds(self._values(job, job.when)):
+            if when.holds(self._values(job, when)):
                 return ""
         except ExpressionError as error:
-            self.fatal |= set() if job.continue_on_error else {job.id}
-            return self._decide(job, StageStatus.FAILED, f"`when` cannot be evaluated: {error}")
-        return self._decide(job, StageStatus.SKIPPED, f"`when` is false: {job.when.source}")
+            why = f"`when` cannot be evaluated: {error}"
+            return self._decide(job, StageStatus.FAILED, why, FailureKind.VALIDATION)
+        return self._decide(job, StageStatus.SKIPPED, f"`when` is false: {when.source}", Unbegun.CONDITION)
 
     def _values(self, job: Job, when: Condition) -> dict[str, Any]:
-        before = [self._status(each) for each in self.pipeline.ancestors(job.id)] if when.asks_upstream else []
+        before = self.pipeline.ancestors(job.id) if when.asks_upstream else []
         named = self.pipeline.ancestors(job.id) if when.mentions is None else when.mentions
+        past = self.failures.overcome
+        failed = [each for each in before if self.status(each) == StageStatus.FAILED and each not in past]
         return {
             **self.values(),
             "params": plain(job.params),
             "jobs": {each: self._seen(each) for each in named},
-            "upstream.failed": StageStatus.FAILED in before,
-            "upstream.completed": all(each == StageStatus.COMPLETED for each in before),
+            "upstream.failed": bool(failed),
+            "upstream.completed": all(self._well(each) or each in past for each in before),
         }
 
     def _seen(self, job_id: str) -> Any:  # noqa: ANN401 - what CEL takes
         if job_id in self.decided:
-            status, why = self.decided[job_id]
+            status, why, _ = self.decided[job_id]
             return plain({"status": str(status), "attempts": 0, "reason": why})
         return plain(seen(self.stages.get(job_id)))
 
@@ -249,60 +225,67 @@ class _Pass:
         when = job.when
         for each in job.depends_on:
             excused = when is not None and (when.asks_all or each in when.reads)
-            status = self._status(each)
-            if excused or status == StageStatus.COMPLETED:
-                continue
-            stage = self.stages.get(each)
-            if stage is not None and tolerated(self.pipeline.job(each), stage):
-                continue
-            return f'"{each}" is {status}'
+            if not (excused or self._well(each) or self._tolerated(each) or self._bridged(job, each)):
+                return f'"{each}" is {self.status(each)}'
         return ""
 
-    def _decide(self, job: Job, status: StageStatus, why: str) -> str:
-        self.decided[job.id] = (status, why[:400])
-        return "done" if status == StageStatus.FAILED else "skipped"
+    def _well(self, job_id: str) -> bool:
+        return self.status(job_id) == StageStatus.COMPLETED or self._idle(job_id)
 
-    def _status(self, job_id: str) -> StageStatus:
-        return self.decided[job_id][0] if job_id in self.decided else self._stage_status(job_id)
+    def _idle(self, job_id: str) -> bool:
+        if job_id in self.decided:
+            return self.decided[job_id].kind == Unbegun.CONDITION
+        return idle(self.stages.get(job_id))
+
+    def _tolerated(self, job_id: str) -> bool:
+        return self.status(job_id) == StageStatus.FAILED and self.pipeline.job(job_id).continue_on_error
+
+    def _bridged(self, job: Job, failed: str) -> bool:
+        return self.status(failed) == StageStatus.FAILED and bridged(self.pipeline, job, failed, self.status)
+
+    def _decide(self, job: Job, status: StageStatus, why: str, kind: str) -> str:
+        self.decided[job.id] = Ruling(status, why[:400], str(kind))
+        return "done" if status == StageStatus.FAILED else "skipped"
 
     def _stage_status(self, job_id: str) -> StageStatus:
         stage = self.stages.get(job_id)
         return stage.status if stage else StageStatus.PENDING
 
-    def _fatal(self, job: Job) -> bool:
-        return self._status(job.id) == StageStatus.FAILED and not job.continue_on_error
-
-
-def _reads_failure(job: Job, failed: set[str]) -> bool:
-    return job.when is not None and (job.when.asks_all or bool(job.when.reads & failed))
-
-
-def _now(pipeline: Pipeline, stage: Stage, run_id: str) -> Stage:
-    """Return one stage as the run sees it."""
-    if stage.run_id == run_id:
-        return stage
-    if tolerated(pipeline.job(stage.job_id), stage):
-        return stage
-    kind = (stage.reason or {}).get("kind")
-    if stage.status == StageStatus.FAILED and kind == FailureKind.REJECTED:
-        return stage
-    if stage.status == StageStatus.WAITING and kind != FailureKind.QUOTA:
-        return stage
-    return replace(stage, status=StageStatus.PENDING, rung_at=None)
-
 
 def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome:
-    """Judge a failed run by the first job that failed: a fault that nobody handled may be tried again."""
-    first = min(now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
+    """Judge a failed run by the first job that failed; by one that nobody handled and a fault ended, if that is all.
+
+    Then it may be tried again by itself: what else failed may still be overcome once the faults are gone.
+    """
+    faults = [each for each in now.failed if each in stages and (stages[each].reason or {}).get("fault")]
+    lifted = failures(pipeline, lambda each: _lifted(stages.get(each), fault=each in faults)).final if faults else ()
+    first = min(lifted or faults or now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
     if first in now.decided:
-        return Stopped(job_id=first, result=Refused(kind=FailureKind.VALIDATION, reason=now.decided[first][1]))
+        return Stopped(job_id=first, result=Refused(kind=FailureKind.VALIDATION, reason=now.decided[first].why))
     reason = stages[first].reason or {}
     kind = FailureKind(str(reason.get("kind", FailureKind.EXECUTION)))
-    text, rule = str(reason.get("text", "failed")), str(reason.get("rule", ""))
+    rule = str(reason.get("rule", ""))
+    text = _said(pipeline, stages, now, first)
     if reason.get("fault"):
         return Stopped(job_id=first, result=Faulted(kind=kind, reason=text, rule=rule))
     role = str(reason.get("role") or "reviewer")
     return Stopped(job_id=first, result=Refused(kind=kind, reason=text, rule=rule, role=role))
+
+
+def _lifted(stage: Stage | None, *, fault: bool) -> StageStatus:
+    """Return where a stage would stand for a run that tries faults again."""
+    if stage is None or fault or stage.status == StageStatus.CANCELED:
+        return StageStatus.PENDING
+    return stage.status
+
+
+def _said(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan, first: str) -> str:
+    """Say where a run failed, which handlers completed, why, and what became of the other jobs."""
+    why = str((stages[first].reason or {}).get("text", "failed"))[:250]
+    done = handlers(pipeline, now.failed, lambda each: stages[each].status if each in stages else StageStatus.PENDING)
+    where = f"failed at {first}"
+    said = f"{where}; {ends.listed(done)} completed ({why})" if done else f"{where}: {why}"
+    return "; ".join(filter(None, [said, ends.of(pipeline, stages).words(besides=(first, *done))]))
 
 
 def _ended(stage: Stage | None) -> float:

@@ -114,6 +114,7 @@ class JobFile(Model):
     prompt: str = ""
     depends_on: list[str] | str = []
     when: str | None = None
+    undoes: JOB_ID | None = None
     inputs: dict[str, Any] = {}
     env: dict[str, str] = {}
     timeout: Duration | None = None

@@ -1,7 +1,9 @@
 """What is wrong with the jobs of a pipeline, each mistake at its place; and what is allowed but unwise."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +21,7 @@ from backlog_worker.domain.policy import ENTRY_NAMES
 EPOCH = "1970-01-01T00:00:00+00:00"
 DOES = ("agent", "run", "python", "template", "pipeline", "interactive")
 EVENT_NAMES: expression.Names = (("event", "any"),)
+_WAY_BACK = re.compile(r"roll-?_?back|revert|undo", re.IGNORECASE)
 
 
 def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
@@ -53,15 +56,19 @@ def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:
         for column, words in template.faults(text, names, ancestors, params):
             yield placed.finding(("env", name), "13", words, shift=column)
     if job.when is not None:
-        before = {local: each for local, each in names.items() if each in ancestors}
         try:
-            found = condition.compiled(job.when, before)
+            found = condition.compiled(job.when, names)
         except ExpressionError as error:
             quoted = _quoted(placed, ("when",))
             yield placed.finding(("when",), "04", str(error), shift=error.column + quoted)
         else:
-            for each in sorted(found.reads - ancestors):
-                yield placed.finding(("when",), "04", f'`when` reads the job "{each}", which does not come before')
+            for each in sorted(found.awaits - ancestors):
+                said = "is the job itself" if each == placed.id else "does not exist"
+                yield placed.finding(("when",), "04", f'`when` reads the job "{each}", which {said}')
+    if job.undoes is not None and names.get(job.undoes, "") not in ancestors:
+        text = f'"{job.undoes}", which the job "{job.id}" undoes, does not come before it'
+        local = [name for name, each in names.items() if each in ancestors]
+        yield placed.finding(("undoes",), "14", text, hint=document.suggestion(job.undoes, local))
 
 
 def of_pipeline(source: Document, checked: PipelineFile) -> Iterator[Finding]:
@@ -76,8 +83,14 @@ def of_pipeline(source: Document, checked: PipelineFile) -> Iterator[Finding]:
             yield source.finding(("concurrency", "group", "key"), "04", str(error), shift=error.column)
 
 
-def warnings(jobs: Sequence[Placed], ancestors: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
-    """Find what would go on after somebody said no: `always()` or `failure()` below an approval that is not read."""
+def warnings(
+    jobs: Sequence[Placed], ancestors: Mapping[str, frozenset[str]], unnamed: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """Find what is allowed but unwise; *unnamed* are the jobs that each `when` waits for without `dependsOn`.
+
+    What would go on after somebody said no (`always()` or `failure()` below an approval that is not read), what waits
+    for a job that it does not name, and a way back that does not say what it takes back.
+    """
     approved = {each.id for each in jobs if each.file.approval is not None}
     for each in jobs:
         if each.file.when is None:
@@ -86,21 +99,54 @@ def warnings(jobs: Sequence[Placed], ancestors: Mapping[str, frozenset[str]]) ->
         unread = sorted((ancestors[each.id] & approved) - found.reads)
         if found.asks_all and unread:
             text = f'"{each.id}" also runs when the approval of "{unread[0]}" is refused'
-            finding = each.finding(("when",), "29", text)
-            yield Finding(**{name: getattr(finding, name) for name in finding.__slots__} | {"level": "warning"})
+            yield _warning(each, ("when",), "29", text)
+        if unnamed[each.id]:
+            yield _unnamed(each, unnamed[each.id])
+        if _WAY_BACK.search(each.file.id) and each.file.undoes is None and (found.asks_all or found.reads):
+            text = f'"{each.id}" does not say what it takes back, so a resumed run would not do that again'
+            yield _warning(each, ("id",), "33", text, hint="write `undoes: JOB`")
+
+
+def _unnamed(placed: Placed, jobs: Sequence[str]) -> Finding:
+    """Say that a `when` waits for jobs that `dependsOn` does not name, with the line that does."""
+    local = {each: name for name, each in placed.names.items()}
+    given = placed.file.depends_on
+    line = ", ".join(dict.fromkeys([*([given] if isinstance(given, str) else given), *(local[each] for each in jobs)]))
+    text = f'"{placed.id}" waits for {_listed(jobs)}, which its `when` reads and `dependsOn` does not name'
+    return _warning(placed, ("when",), "32", text, hint=f"write `dependsOn: [{line}]`")
+
+
+def _listed(jobs: Sequence[str]) -> str:
+    return ", ".join(f'"{each}"' for each in jobs)
+
+
+def _warning(placed: Placed, path: Path, number: str, text: str, *, hint: str = "") -> Finding:
+    finding = placed.finding(path, number, text, hint=hint)
+    return Finding(**{name: getattr(finding, name) for name in finding.__slots__} | {"level": "warning"})
 
 
 def cycle(placed: Sequence[Placed], path: Sequence[str]) -> Finding:
-    """Say which jobs wait for each other, in a circle."""
+    """Say which jobs wait for each other, in a circle, at a `when` that closes it or else at a `dependsOn`."""
     words = " -> ".join(path)
-    at = next(each for each in placed if each.id == path[0])
-    return at.finding(("dependsOn",), "12", f"these jobs wait for each other: {words}")
+    found = {each.id: each for each in placed if each.id in path}
+    reader = next((at for at, before in pairwise(path) if before not in wanted(found[at])), None)
+    at, key = (found[reader], "when") if reader else (found[path[0]], "dependsOn")
+    hint = "Take that name out of the `when`." if reader else ""
+    return at.finding((key,), "12", f"these jobs wait for each other: {words}", hint=hint)
 
 
 def wanted(placed: Placed) -> list[str]:
     """Return the ids, as the pipeline knows them, that a job depends on."""
     named = placed.file.depends_on
     return [placed.names.get(each, each) for each in ([named] if isinstance(named, str) else named)]
+
+
+def awaited(placed: Placed, known: Collection[str]) -> list[str]:
+    """Return the other jobs that the `when` of a job names, in the order of their ids."""
+    if placed.file.when is None:
+        return []
+    named = condition.rewritten(placed.file.when, placed.names).awaits
+    return sorted(each for each in named if each in known and each != placed.id)
 
 
 def _dependencies(placed: Placed, known: Collection[str]) -> Iterator[Finding]:

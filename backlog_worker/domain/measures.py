@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.entry import ENDS, Change, Status, after
+from backlog_worker.domain.entry import ENDS, Change, Status, after, stands
 from backlog_worker.domain.events import Event, upcast
 
 
@@ -92,7 +92,7 @@ class Tally:
         self.doubled += completed > 1
         if not values:
             return
-        self.statuses[events[0].entry_id] = str(values["status"])
+        self.statuses[events[0].entry_id] = stands(values)
         self.priorities[str(values.get("priority", ""))] += 1
         self.bars.update(values.get("bars") or () if values["status"] == Status.BLOCKED else ())
         if Change.CLEARED in first and Change.CLAIMED in first:

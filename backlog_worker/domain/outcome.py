@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
 
-from backlog_worker.domain.entry import Change, Entry
+from backlog_worker.domain.entry import NOTHING_TO_DO, Change, Entry
 from backlog_worker.domain.policy import ClaimsFile
 from backlog_worker.domain.reasons import Bar
 
@@ -86,9 +86,11 @@ Result = Done | Asked | Throttled | Faulted | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """Every stage of the run is completed."""
+    """The run came to its end: where it completed, and what became of its jobs; *idle*: none of them did anything."""
 
     job_id: str
+    words: str = field(default="", compare=False)
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +118,15 @@ class Verdict:
     retry_at: datetime | None = None
     faults: int = 0
     expiries: int = 0
+    outcome: str = ""
 
 
 def judge(outcome: Outcome, entry: Entry, *, claims: ClaimsFile, now: datetime, jitter: float) -> Verdict:
     """Decide what an outcome does to its entry."""
     if isinstance(outcome, Succeeded):
-        return Verdict(change=Change.COMPLETED, reason=f"completed at {outcome.job_id}", job_id=outcome.job_id)
+        reason = outcome.words or f"completed at {outcome.job_id}"
+        ended = NOTHING_TO_DO if outcome.idle else ""
+        return Verdict(change=Change.COMPLETED, reason=reason, job_id=outcome.job_id, outcome=ended)
     job_id, result = outcome.job_id, outcome.result
     match result:
         case Asked():

@@ -43,7 +43,10 @@ NO_FILES: Callable[[str], Any] = NOTHING.__getitem__
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job, checked: `kind` names its executor and `target` what that executor is told to do."""
+    """A job, checked: `kind` names its executor and `target` what that executor is told to do.
+
+    It waits for the end of all jobs in `after`: what it depends on, and what else its `when` reads.
+    """
 
     id: str
     name: str
@@ -53,7 +56,9 @@ class Job:
     task: str
     prompt: str
     depends_on: tuple[str, ...]
+    after: tuple[str, ...]
     when: Condition | None
+    undoes: str | None
     inputs: Mapping[str, Any]
     env: Mapping[str, str]
     params: Mapping[str, Any]
@@ -124,8 +129,8 @@ class Pipeline:
         return bool(self.masks[self.index[job_id]] >> self.index[before] & 1)
 
     def last(self) -> list[str]:
-        """Return the jobs that nothing depends on: their outputs are the output of the pipeline."""
-        before = {each for job in self.jobs for each in job.depends_on}
+        """Return the jobs that nothing waits for: their outputs are the output of the pipeline."""
+        before = {each for job in self.jobs for each in job.after}
         return [job.id for job in self.jobs if job.id not in before]
 
 
@@ -144,7 +149,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     known = {each.id for each in placed}
     for each in placed:
         findings += lint.of_job(each, known)
-    order, masks = _ordered(placed, findings)
+    order, masks, unnamed = _ordered(placed, findings)
     if order:
         for each, mask in zip(placed, masks, strict=True):
             findings += lint.of_texts(each, _unmasked(placed, mask))
@@ -167,11 +172,11 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
         concurrency=checked.concurrency,
         clocks=checked.clocks,
         budget=checked.budget,
-        jobs=tuple(each.job() for each in made),
+        jobs=tuple(each.job(unnamed[each.placed.id]) for each in made),
         index={each.id: at for at, each in enumerate(placed)},
         order=order,
         masks=masks,
-        warnings=tuple(lint.warnings(placed, ancestors)),
+        warnings=tuple(lint.warnings(placed, ancestors, unnamed)),
     )
 
 
@@ -210,13 +215,11 @@ class _Made:
         self.fallback = _agent(placed, ("fallback", "agent"), other, reader, findings)
         self.output = _schema(placed.source, (*placed.path, "output"), job.output, reader, findings)
 
-    def job(self) -> Job:
-        """Build the job; its hash stands for all that decides what it does."""
+    def job(self, unnamed: Sequence[str]) -> Job:
+        """Build the job, which also waits for *unnamed*."""
         placed, file = self.placed, self.placed.file
         kind, target = _does(file)
         setup = tuple(each if isinstance(each, SetupFile) else SetupFile(command=each) for each in file.setup)
-        said = [file.model_dump_json(by_alias=True), sorted(placed.params.items()), self.output]
-        said += [each.hash for each in (self.agent, self.fallback) if each]
         return Job(
             id=placed.id,
             name=file.name or placed.id,
@@ -225,8 +228,10 @@ class _Made:
             agent=self.agent,
             task=file.task,
             prompt=file.prompt,
-            depends_on=tuple(dict.fromkeys(lint.wanted(placed))),
+            depends_on=(wanted := tuple(dict.fromkeys(lint.wanted(placed)))),
+            after=(*wanted, *unnamed),
             when=condition.compiled(file.when, placed.names) if file.when is not None else None,
+            undoes=placed.names[file.undoes] if file.undoes is not None else None,
             inputs=file.inputs,
             env={**placed.env, **(self.agent.env if self.agent else {}), **file.env},
             params=placed.params,
@@ -249,8 +254,14 @@ class _Made:
             inline=file.inline,
             runs_on=file.runs_on or "",
             stage=file.stage or "",
-            hash=hashlib.sha256(_canonical(said).encode()).hexdigest(),
+            hash=self._hash(),
         )
+
+    def _hash(self) -> str:
+        """Return what stands for all that decides what the job does."""
+        said = [self.placed.file.model_dump_json(by_alias=True), sorted(self.placed.params.items()), self.output]
+        said += [each.hash for each in (self.agent, self.fallback) if each]
+        return hashlib.sha256(_canonical(said).encode()).hexdigest()
 
 
 def _ttl(cache: CacheFile | bool) -> timedelta | None:
@@ -268,20 +279,33 @@ def _does(file: Any) -> tuple[str, str]:  # noqa: ANN401 - a JobFile
     return "agent", file.agent or ""
 
 
-def _ordered(placed: Sequence[Placed], findings: list[Finding]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Put jobs into an order in which each comes after what it depends on, with a bit mask of all before it."""
+def _ordered(
+    placed: Sequence[Placed], findings: list[Finding]
+) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
+    """Put jobs into an order in which each comes after all that it waits for, with a bit mask of all before it.
+
+    The last value are the jobs that a `when` reads although nothing in `dependsOn` leads to them: it waits for them.
+    """
     at = {each.id: index for index, each in enumerate(placed)}
-    graph = {each.id: [name for name in lint.wanted(each) if name in at and name != each.id] for each in placed}
+    named = {each.id: [name for name in lint.wanted(each) if name in at and name != each.id] for each in placed}
+    read = {each.id: lint.awaited(each, at) for each in placed}
     try:
-        order = tuple(TopologicalSorter(graph).static_order())
+        order = tuple(TopologicalSorter({each: [*named[each], *read[each]] for each in at}).static_order())
     except CycleError as error:
         findings.append(lint.cycle(placed, [str(each) for each in reversed(error.args[1])]))
-        return (), ()
-    masks = [0] * len(placed)
+        return (), (), {}
+    led = _masks(order, at, named)
+    unnamed = {each: tuple(name for name in read[each] if not led[at[each]] >> at[name] & 1) for each in at}
+    masks = _masks(order, at, {each: [*named[each], *unnamed[each]] for each in at}) if any(unnamed.values()) else led
+    return order, tuple(masks), unnamed
+
+
+def _masks(order: Sequence[str], at: Mapping[str, int], before: Mapping[str, Sequence[str]]) -> list[int]:
+    masks = [0] * (1 + max(at.values(), default=0))
     for name in order:
-        for before in graph[name]:
-            masks[at[name]] |= masks[at[before]] | 1 << at[before]
-    return order, tuple(masks)
+        for each in before[name]:
+            masks[at[name]] |= masks[at[each]] | 1 << at[each]
+    return masks
 
 
 def _unmasked(placed: Sequence[Placed], mask: int) -> frozenset[str]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from backlog_worker.domain import ends
 from backlog_worker.domain.entry import Change, Entry
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.frontier import Stage, StageStatus
+from backlog_worker.domain.frontier import Stage, StageStatus, Unbegun
 from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import Pipeline
@@ -37,6 +38,7 @@ class RunFacts:
     rank: int | None
     tick: datetime | None
     eligibility: Mapping[str, bool]
+    void: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,8 @@ def record(
         "stages": [_stage(stage) for stage in reached],
         "not_reached": [job for job in jobs if job not in stages or stages[job].status in NEVER],
         "status": _STATUS[verdict.change],
+        "outcome": verdict.outcome,
+        "jobs": _jobs(run, pipeline, stages),
         "failed_stage": failed or None,
         "reason": {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "text": verdict.reason},
         "recovery": {
@@ -143,6 +147,7 @@ def markdown(given: Mapping[str, Any]) -> str:
         *(f"| {job} | not reached | | |" for job in value["not_reached"]),
         "",
         f"**Why:** {escaped(reason['text'])}",
+        *_named(value.get("jobs") or {}),
         f"**Done about it:** {_recovery(value)}",
         f"**Output:** {_output(value)}",
         *(f"**{p['answer'].capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}" for p in value["people"]),
@@ -160,7 +165,8 @@ def markdown(given: Mapping[str, Any]) -> str:
 
 def _head(value: Mapping[str, Any]) -> str:
     at = f" at `{value['failed_stage']}`" if value["failed_stage"] else ""
-    parts = [f"**{value['status'].capitalize()}{at}**"]
+    said = (value.get("outcome") or value["status"]).replace("_", " ")
+    parts = [f"**{said.capitalize()}{at}**"]
     if value["run"]:
         parts.append(f"run `{value['run']['id']}`, attempt {value['run']['attempt']}")
     if value["decision"]:
@@ -244,6 +250,11 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
 
 
+def _jobs(run: RunFacts | None, pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str, list[str]]:
+    found = ends.of(pipeline, stages) if pipeline else ends.Ends(total=0)
+    return found.as_data(run.void if run else ())
+
+
 def _effects(pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str, Any]:
     """Return what completed jobs may change at the source: labels to add and to remove, and whether to comment."""
     done = [job for job in (pipeline.jobs if pipeline else ()) if _completed(stages.get(job.id)) and job.write_back]
@@ -262,7 +273,15 @@ def _completed(stage: Stage | None) -> bool:
 def _row(stage: Mapping[str, Any]) -> str:
     gates = " · ".join(_gate(gate) for gate in stage["gates"])
     times = f", {stage['attempts']} attempts" if stage["attempts"] > 1 else ""
-    return f"| {stage['job']} | {stage['status']}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+    idle = stage["status"] == StageStatus.SKIPPED and (stage["reason"] or {}).get("kind") == Unbegun.CONDITION
+    said = "nothing to do" if idle else stage["status"]
+    return f"| {stage['job']} | {said}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+
+
+def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Name the jobs by what became of them, each list with its length: nothing that was skipped passes for done."""
+    said = [f"{word} {len(names)} ({ends.listed(names, 20)})" for word, names in jobs.items() if names]
+    return [f"**Jobs:** {'; '.join(said)}"] if said else []
 
 
 def _gate(gate: Mapping[str, Any]) -> str:

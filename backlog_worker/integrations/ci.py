@@ -10,6 +10,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from backlog_worker.domain import template
+from backlog_worker.domain.handling import handles
 from backlog_worker.domain.pipeline import Job, Pipeline
 
 FOLDER = ".backlog-outputs"
@@ -43,16 +44,25 @@ def minutes(length: timedelta) -> int:
     return max(1, math.ceil(length.total_seconds() / 60))
 
 
-def waits_for_end(job: Job) -> bool:
-    """Return whether a job may begin after a failure: its `when` reads how others ended, so the command must ask it."""
-    return job.when is not None and (job.when.asks_all or bool(job.when.reads))
+def waits_for_end(pipeline: Pipeline, job: Job) -> bool:
+    """Return whether a job may begin after a failure: it reads how others ended, or stands behind a job that does.
+
+    Then its command must be asked.
+    """
+    jobs = (job, *(pipeline.job(each) for each in pipeline.ancestors(job.id)))
+    return any(each.when is not None and (each.when.asks_all or bool(each.when.reads)) for each in jobs)
 
 
-def required(job: Job) -> list[str]:
-    """Return the dependencies that must have completed: those whose end the `when` does not read."""
-    if job.when is None or job.when.asks_all:
-        return list(job.depends_on) if job.when is None else []
-    return [each for each in job.depends_on if each not in job.when.reads]
+def required(pipeline: Pipeline, job: Job) -> list[str]:
+    """Return the dependencies that must have completed: the `when` does not read them, and nothing overcomes them."""
+    if job.when is not None and job.when.asks_all:
+        return []
+    read = job.when.reads if job.when is not None else frozenset()
+    return [each for each in job.depends_on if each not in read and not _bridged(pipeline, job, each)]
+
+
+def _bridged(pipeline: Pipeline, job: Job, failed: str) -> bool:
+    return any(each != failed and handles(pipeline, pipeline.job(each), failed) for each in job.depends_on)
 
 
 def header(pipeline: Pipeline, system: str) -> list[str]:
@@ -74,14 +84,20 @@ def missing(pipeline: Pipeline) -> Iterator[str]:
     if pipeline.budget:
         yield "budget: money is counted by the fleet only"
     for job in pipeline.jobs:
-        for name, said in (("cache", job.cache), ("budget", job.budget), ("writeBack", job.write_back)):
-            if said is not None:
-                yield f"{job.id}.{name}: only the fleet does that"
-        if job.kind == "call":
-            yield f"{job.id}.pipeline: calling {job.target} needs the fleet"
-        for gate in job.gates:
-            if gate.on_fail == "ask":
-                yield f"{job.id}.gates.{gate.id}.onFail ask: nobody is asked there, the job fails"
+        yield from _missing_of(pipeline, job)
+
+
+def _missing_of(pipeline: Pipeline, job: Job) -> Iterator[str]:
+    for name, said in (("cache", job.cache), ("budget", job.budget), ("writeBack", job.write_back)):
+        if said is not None:
+            yield f"{job.id}.{name}: only the fleet does that"
+    if bridged := [each for each in job.depends_on if _bridged(pipeline, job, each)]:
+        yield f"{job.id}.dependsOn: a failure of {', '.join(bridged)} that is overcome fails the build there"
+    if job.kind == "call":
+        yield f"{job.id}.pipeline: calling {job.target} needs the fleet"
+    for gate in job.gates:
+        if gate.on_fail == "ask":
+            yield f"{job.id}.gates.{gate.id}.onFail ask: nobody is asked there, the job fails"
 
 
 def dumped(value: Mapping[str, Any], comment: list[str]) -> str:

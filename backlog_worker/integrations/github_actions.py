@@ -50,10 +50,10 @@ def _event(trigger: TriggerFile, pipeline: Pipeline) -> str:
 
 def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
     value: dict[str, Any] = {"name": _text(job.name), "runs-on": job.runs_on or "ubuntu-latest"}
-    if job.depends_on:
-        value["needs"] = list(job.depends_on)
-    if ci.waits_for_end(job):
-        done = [f"needs.{each}.result == 'success'" for each in ci.required(job)]
+    if job.after:
+        value["needs"] = list(job.after)
+    if ci.waits_for_end(pipeline, job):
+        done = [f"needs.{each}.result == 'success'" for each in ci.required(pipeline, job)]
         value["if"] = " && ".join(["!cancelled()", *done])
     value["timeout-minutes"] = ci.minutes(job.timeout * job.retry.max_attempts)
     if job.continue_on_error:
@@ -71,7 +71,7 @@ def _steps(pipeline: Pipeline, job: Job) -> list[dict[str, Any]]:
         {"uses": "actions/setup-python@v5", "with": {"python-version": "3.12"}},
         {"name": "Install backlog-worker", "run": ci.INSTALL},
     ]
-    if job.depends_on:
+    if job.after:
         given = {"pattern": "backlog-*", "path": ci.FOLDER, "merge-multiple": True}
         steps.append({"uses": "actions/download-artifact@v4", "with": given})
     steps += [{"name": _text(each.name or "Set up"), "run": _text(each.command)} for each in job.setup]

@@ -66,11 +66,11 @@ def _pattern(branch: str) -> str:
 def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
     value: dict[str, Any] = {
         "stage": _stage(job),
-        "needs": [{"job": _name(pipeline.job(each))} for each in job.depends_on],
+        "needs": [{"job": _name(pipeline.job(each))} for each in job.after],
     }
     if job.runs_on:
         value["tags"] = [job.runs_on]
-    if ci.waits_for_end(job):
+    if ci.waits_for_end(pipeline, job):
         value["when"] = "always"
     if job.approval:
         value |= {"when": "manual", "allow_failure": False}
@@ -114,5 +114,5 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
             yield f"{job.id}.interactive: a pipeline cannot take a typed answer"
         if job.approval:
             yield f"{job.id}.approval: a manual job; protect its environment for {', '.join(job.approval.roles)}"
-        if ci.waits_for_end(job) and job.approval:
+        if ci.waits_for_end(pipeline, job) and job.approval:
             yield f"{job.id}.when: a manual job begins by hand only"

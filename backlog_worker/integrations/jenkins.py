@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from backlog_worker.domain.drawing import layers
+from backlog_worker.domain.handling import handles
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.integrations import ci
 from backlog_worker.integrations.ci import Exported
@@ -68,8 +69,8 @@ def _stage(pipeline: Pipeline, job: Job, pad: str) -> list[str]:
         message = f"{pad}    message {_quoted(f'Approve {job.name}?')}"
         rows += [f"{pad}  input {{", message, f"{pad}    submitter {_quoted(roles)}", f"{pad}  }}"]
     rows.append(f"{pad}  steps {{")
-    steps = [f"// needs: {', '.join(job.depends_on)}"] if job.depends_on else []
-    steps += [f"unstash {_quoted(f'backlog-{each}')}" for each in job.depends_on]
+    steps = [f"// needs: {', '.join(job.after)}"] if job.after else []
+    steps += [f"unstash {_quoted(f'backlog-{each}')}" for each in job.after]
     steps += [f"sh {_quoted(each.command)}" for each in job.setup]
     run = f"sh {_quoted(ci.command(pipeline, job))}"
     if job.continue_on_error:
@@ -87,12 +88,7 @@ def _stage(pipeline: Pipeline, job: Job, pad: str) -> list[str]:
 
 
 def _read_later(pipeline: Pipeline, job: Job) -> bool:
-    return any(
-        each.when is not None
-        and pipeline.precedes(job.id, each.id)
-        and (each.when.asks_all or job.id in each.when.reads)
-        for each in pipeline.jobs
-    )
+    return any(handles(pipeline, each, job.id) for each in pipeline.jobs)
 
 
 def _missing(pipeline: Pipeline) -> Iterator[str]:
@@ -105,7 +101,7 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
     for job in pipeline.jobs:
         if job.kind == "ask":
             yield f"{job.id}.interactive: the answer of an input step does not reach the output"
-        for each in job.depends_on:
+        for each in job.after:
             if pipeline.precedes(each, job.id) and _skips_layer(pipeline, each, job.id):
                 yield f"{job.id}.dependsOn {each}: a layer begins when the whole layer before it has ended"
                 break

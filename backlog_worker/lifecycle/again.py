@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from backlog_worker.domain import causes
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell
+from backlog_worker.domain.causes import VOIDED
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.events import digest
@@ -16,6 +18,7 @@ from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.lifecycle import Kit, dispatch, intake, journal, operate, operation, settle
 from backlog_worker.store import Unit
 
+KEPT = frozenset({StageStatus.COMPLETED, StageStatus.SKIPPED, StageStatus.FAILED})
 STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
 DIFF_LINES = 200
 
@@ -81,12 +84,14 @@ def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
 
 
 def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
-    """Do what failed once more, with attempts that begin at nothing, by the version of the pipeline in force."""
+    """Do what failed once more, and what was decided from it, with attempts that begin at nothing.
+
+    It goes by the version of the pipeline in force.
+    """
     with kit.store.begin(actor=actor) as unit:
         run, entry = _stopped(unit, run_id, reason)
         stages = unit.stages({entry.id: run["pipeline_hash"]})[entry.id]
-        failed = [job_id for job_id, stage in stages.items() if stage.status != StageStatus.COMPLETED]
-        unit.begin_again(entry.id, run["pipeline_hash"], failed)
+        unit.begin_again(entry.id, run["pipeline_hash"], _fallen(kit, unit, run["pipeline_hash"], stages))
         settle.withdraw(unit, entry.id, actor, f"retried: {reason}")
         return operate.requeued(kit, unit, entry, f"retried by {actor}: {reason}", None)
 
@@ -186,11 +191,13 @@ def _copied(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[
 def _take_over(
     unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[str], edited: Mapping[str, Any]
 ) -> None:
-    """Copy the checkpoints that a fork keeps."""
+    """Copy what a fork keeps: what stands of the first run; what a person edited rests on their word alone."""
     old, new = ids
     rows = []
-    for job_id, stage in unit.stages({old: pipeline.hash})[old].items():
-        if job_id in again or (stage.status != StageStatus.COMPLETED and job_id not in edited):
+    stages = unit.stages({old: pipeline.hash})[old]
+    for job_id, stage in causes.standing(pipeline, stages, ()).items():
+        failed = stage.status == StageStatus.FAILED and not pipeline.job(job_id).continue_on_error
+        if job_id in again or (job_id not in edited and (failed or stage.status not in KEPT)):
             continue
         output = edited.get(job_id, stage.output)
         rows.append(
@@ -198,19 +205,28 @@ def _take_over(
                 "entry_id": new,
                 "pipeline_hash": pipeline.hash,
                 "job_id": job_id,
-                "status": StageStatus.COMPLETED.value,
+                "status": (StageStatus.COMPLETED if job_id in edited else stage.status).value,
                 "run_id": stage.run_id,
                 "attempts": stage.attempts,
                 "started_at": stage.started_at,
                 "ended_at": stage.ended_at,
                 "output": output,
-                "sha256": digest(output),
+                "sha256": digest(output) if stage.status == StageStatus.COMPLETED or job_id in edited else None,
                 "artifacts": list(stage.artifacts),
                 "gates": list(stage.gates),
-                "reason": {"text": "edited for the fork"} if job_id in edited else None,
+                "reason": {"text": "edited for the fork"} if job_id in edited else stage.reason,
+                "based_on": {} if job_id in edited else stage.based_on,
             }
         )
     unit.copy(rows)
+
+
+def _fallen(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage]) -> list[str]:
+    """Return what did not complete, and what does not stand without it."""
+    pipeline = kit.book.pinned(unit, pipeline_hash)
+    left = {job_id: stage for job_id, stage in stages.items() if stage.status in VOIDED}
+    found = causes.standing(pipeline, left, ()) if pipeline else left
+    return [job_id for job_id in stages if job_id not in found or found[job_id].status not in VOIDED]
 
 
 def _said(stage: Stage | None) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression, template
 from backlog_worker.domain.budget import Mode
+from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Entry, Note
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.frontier import Plan, Stage, StageStatus, current, plan
+from backlog_worker.domain.frontier import Plan, Ruling, Stage, StageStatus, current, plan
 from backlog_worker.domain.outcome import CALL, Asked, FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.lifecycle import Kit, call, money
@@ -35,7 +36,7 @@ def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) ->
     found = {}
     for entry, pipeline, run_id in wanted:
         stages = read[entry.id] if entry.id in small else _light(unit, entry, pipeline)
-        found[run_id] = current(pipeline, stages, run_id)
+        found[run_id] = current(pipeline, stages)
     return found
 
 
@@ -43,17 +44,20 @@ def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
     """Return the stages with the outputs that *job* may read: those of all jobs before it."""
     if len(start.pipeline.jobs) <= LARGE:
         return start.stages
-    before = start.pipeline.ancestors(job.id)
-    return {**start.stages, **_completed(unit, start.entry, start.pipeline, before)}
+    before = [each for each in start.pipeline.ancestors(job.id) if _is_completed(start.stages, each)]
+    return {**start.stages, **_completed(unit, start.entry, start.stages, before)}
 
 
-def _completed(unit: Unit, entry: Entry, pipeline: Pipeline, job_ids: Sequence[str]) -> dict[str, Stage]:
-    outputs = unit.outputs(entry.id, pipeline.hash, job_ids) if job_ids else {}
-    common: dict[str, Any] = {"entry_id": entry.id, "pipeline_hash": pipeline.hash, "status": StageStatus.COMPLETED}
+def _completed(unit: Unit, entry: Entry, stages: Mapping[str, Stage], job_ids: Sequence[str]) -> dict[str, Stage]:
+    outputs = unit.outputs(entry.id, stages[job_ids[0]].pipeline_hash, job_ids) if job_ids else {}
     return {
-        job_id: Stage(**common, job_id=job_id, output=output, sha256=sha256)
+        job_id: replace(stages[job_id], job_id=job_id, output=output, sha256=sha256)
         for job_id, (output, sha256) in outputs.items()
     }
+
+
+def _is_completed(stages: Mapping[str, Stage], job_id: str) -> bool:
+    return job_id in stages and stages[job_id].status == StageStatus.COMPLETED
 
 
 def values(unit: Unit, start: Start) -> Callable[[], Mapping[str, Any]]:
@@ -90,26 +94,32 @@ def planned(kit: Kit, unit: Unit, start: Start) -> tuple[Start, Plan]:
 def without_work(
     unit: Unit,
     start: Start,
-    decided: Mapping[str, tuple[StageStatus, str]],
+    decided: Mapping[str, Ruling],
     *,
-    kind: FailureKind = FailureKind.VALIDATION,
     outputs: Mapping[str, tuple[Any, str]] | None = None,
 ) -> Start:
-    """Write stages that end without being performed: skipped, canceled, failed, or completed by somebody else."""
+    """Write stages that end without being performed: skipped, canceled, failed, or completed by somebody else.
+
+    They are given in the order in which they were decided: each is based on what ended before it.
+    """
     stages, rows = dict(start.stages), []
-    for job_id, (status, why) in decided.items():
-        reason = {"kind": kind.value, "text": why} if status == StageStatus.FAILED else {"text": why}
-        row: dict[str, Any] = {"status": status.value, "reason": reason, "ended_at": unit.now()}
-        rows.append({**_key(start, job_id), **row, "run_id": start.run["id"]})
+    for job_id, (status, why, kind) in decided.items():
+        end: dict[str, Any] = {
+            "run_id": start.run["id"],
+            "reason": {"kind": kind, "text": why} if kind else {"text": why},
+            "ended_at": unit.now(),
+            "based_on": basis(stages, start.pipeline.job(job_id)),
+        }
+        rows.append({**_key(start, job_id), "status": status.value, **end})
         old = stages.get(job_id) or Stage(
             entry_id=start.entry.id, pipeline_hash=start.pipeline.hash, job_id=job_id, status=status
         )
-        stages[job_id] = replace(old, status=status, run_id=start.run["id"], reason=reason, ended_at=unit.now())
+        stages[job_id] = replace(old, job_id=job_id, status=status, **end)
     unit.next(rows)
     for job_id, (output, sha256) in (outputs or {}).items():
         unit.answered(start.entry.id, start.pipeline.hash, job_id, {"output": output, "sha256": sha256})
         stages[job_id] = replace(stages[job_id], output=output, sha256=sha256)
-    said = {job_id: [str(status), why] for job_id, (status, why) in decided.items()}
+    said = {job_id: [str(status), why] for job_id, (status, why, _) in decided.items()}
     unit.note(start.entry.id, Note.DECIDED, {"jobs": said, "pipeline_hash": start.pipeline.hash})
     return replace(start, stages=stages)
 
@@ -128,8 +138,8 @@ def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
 def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
     stages = unit.standing(entry.id, pipeline.hash)
     read = {each for job in pipeline.jobs if job.when for each in (job.when.mentions or ())}
-    done = [each for each in sorted(read) if each in stages and stages[each].status == StageStatus.COMPLETED]
-    return {**stages, **_completed(unit, entry, pipeline, done)}
+    done = [each for each in sorted(read) if _is_completed(stages, each)]
+    return {**stages, **_completed(unit, entry, stages, done)}
 
 
 def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
@@ -144,7 +154,7 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
             asked = Asked(question=f'{over.words} before "{job.name}": go on?', kind=BUDGET, role="operator")
             return _waits(kit, unit, start, job, asked, on_timeout="escalate")
         if over.mode == Mode.STOP:
-            without_work(unit, start, {job.id: (StageStatus.FAILED, over.words)}, kind=FailureKind.BUDGET)
+            without_work(unit, start, {job.id: Ruling(StageStatus.FAILED, over.words, FailureKind.BUDGET)})
             return True
     if job.kind == "ask":
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
@@ -152,9 +162,9 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
         try:
             child = call.made(kit, unit, replace(start, stages=with_outputs(unit, start, job)), job)
         except InvalidInputError as error:
-            without_work(unit, start, {job.id: (StageStatus.FAILED, str(error))})
+            without_work(unit, start, {job.id: Ruling(StageStatus.FAILED, str(error), FailureKind.VALIDATION)})
         else:
-            unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": child}])
+            unit.next([_waiting(start, job, child)])
         return True
     return False
 
@@ -183,7 +193,7 @@ def _question(unit: Unit, start: Start, job: Job) -> Asked:
 
 def _waits(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> bool:
     reason = {"kind": "review", "text": asked.question[:400]}
-    unit.next([{**_key(start, job.id), "status": "waiting", "run_id": start.run["id"], "reason": reason}])
+    unit.next([_waiting(start, job, reason)])
     _opened(kit, unit, start, job, asked, on_timeout=on_timeout)
     return True
 
@@ -192,6 +202,11 @@ def _opened(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_ti
     if asked.kind != CALL:
         about = About(entry=start.entry, run_id=start.run["id"], policy=start.policy)
         ask(kit, unit, about, job.id, asked, on_timeout=on_timeout)
+
+
+def _waiting(start: Start, job: Job, reason: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"run_id": start.run["id"], "reason": reason, "based_on": basis(start.stages, job)}
+    return {**_key(start, job.id), "status": StageStatus.WAITING.value, **found}
 
 
 def _key(start: Start, job_id: str) -> dict[str, str]:

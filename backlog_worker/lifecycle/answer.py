@@ -88,7 +88,7 @@ def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
     runs = unit.runs(entry.id, most=1)
     if pipeline is None or not runs:
         return []
-    known = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id], "")
+    known = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id])
     policy = kit.book.policy(unit)
     start = Start(entry=entry, run=runs[0], pipeline=pipeline, policy=policy, stages=known, input=None)
     now = plan(pipeline, known, ahead.values(unit, start))

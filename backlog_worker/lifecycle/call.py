@@ -5,10 +5,10 @@ from typing import Any
 
 from backlog_worker.domain import template
 from backlog_worker.domain.draft import Draft
-from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.entry import FINAL, NOTHING_TO_DO, Entry, Status, standing
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import StageStatus
+from backlog_worker.domain.frontier import Ruling, StageStatus, Unbegun
 from backlog_worker.domain.outcome import CALL, FailureKind
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit, intake
@@ -56,7 +56,10 @@ def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
 
 
 def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> Start:
-    """Take the output of called entries that have ended; one that did not complete fails its job."""
+    """Take the output of called entries that have ended; one that did not complete fails its job.
+
+    A job whose called entry had nothing to do had nothing to do either.
+    """
     for job_id, stage in start.stages.items():
         reason: Mapping[str, Any] = stage.reason or {}
         if stage.status != StageStatus.WAITING or reason.get("kind") != CALL:
@@ -64,13 +67,15 @@ def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> S
         child = unit.entry(str(reason.get("entry")))
         if child is None or child.status not in FINAL:
             continue
-        if child.status == Status.COMPLETED:
-            output, sha256 = _output(kit, unit, child)
-            decided = {job_id: (StageStatus.COMPLETED, f"{child.id} completed")}
-            start = end(unit, start, decided, outputs={job_id: (output, sha256)})
+        if child.outcome == NOTHING_TO_DO:
+            ruling = Ruling(StageStatus.SKIPPED, f"{child.id} had {standing(child)}", Unbegun.CONDITION)
+            start = end(unit, start, {job_id: ruling})
+        elif child.status == Status.COMPLETED:
+            decided = {job_id: Ruling(StageStatus.COMPLETED, f"{child.id} completed", "")}
+            start = end(unit, start, decided, outputs={job_id: _output(kit, unit, child)})
         else:
             text = f"called {child.id}, which is {child.status}: {child.reason}"
-            start = end(unit, start, {job_id: (StageStatus.FAILED, text)}, kind=FailureKind.EXECUTION)
+            start = end(unit, start, {job_id: Ruling(StageStatus.FAILED, text, FailureKind.EXECUTION)})
     return start
 
 

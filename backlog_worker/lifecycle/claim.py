@@ -11,9 +11,10 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Standing
 from backlog_worker.domain.review import ReviewKind
-from backlog_worker.lifecycle import Kit, ahead, answer, intake, settle, stage
+from backlog_worker.lifecycle import Kit, answer, intake, settle, stage, stood
 from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.settle import Ending
+from backlog_worker.lifecycle.stood import goes_on
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -119,29 +120,22 @@ def _begun(
 ) -> list[Start]:
     """Begin a run for each entry: its id is the fence that every later write must show."""
     now = unit.now()
-    runs: list[dict[str, Any]] = [
-        {
-            "id": kit.new_id("run"),
-            "entry_id": entry.id,
-            "attempt": entry.attempt + 1,
-            "worker": kit.worker,
-            "pipeline_hash": pipeline.hash,
-            "policy_hash": policy.hash,
-            "claimed_at": now,
-            "ends_by": now + pipeline.clocks.total if pipeline.clocks.total else None,
-        }
+    last = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
+    runs = [
+        _run(kit, unit, entry, pipeline, policy) | {"goes_on": goes_on(last.get(entry.id))}
         for entry, pipeline, _ in fit
     ]
     unit.begin_runs(runs)
-    pairs = zip(fit, runs, strict=True)
-    read = ahead.stages_of_many(unit, [(entry, pipeline, run["id"]) for (entry, pipeline, _), run in pairs])
+    begun = [(entry, pipeline, run) for (entry, pipeline, _), run in zip(fit, runs, strict=True)]
+    read, void = stood.found(unit, begun)
     starts = []
     for (entry, pipeline, said), run in zip(fit, runs, strict=True):
+        data = {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash}
         claimed = unit.move(
             entry.id,
             Change.CLAIMED,
             f"claimed by {kit.worker}",
-            {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash},
+            {**data, "goes_on": run["goes_on"], "void": void[run["id"]]},
             run_id=run["id"],
             worker=kit.worker,
             claimed_at=now,
@@ -154,6 +148,19 @@ def _begun(
         known = read[run["id"]]
         starts.append(Start(entry=claimed, run=run, pipeline=pipeline, policy=policy, stages=known, input=None))
     return starts
+
+
+def _run(kit: Kit, unit: Unit, entry: Entry, pipeline: Pipeline, policy: Policy) -> dict[str, Any]:
+    return {
+        "id": kit.new_id("run"),
+        "entry_id": entry.id,
+        "attempt": entry.attempt + 1,
+        "worker": kit.worker,
+        "pipeline_hash": pipeline.hash,
+        "policy_hash": policy.hash,
+        "claimed_at": unit.now(),
+        "ends_by": unit.now() + pipeline.clocks.total if pipeline.clocks.total else None,
+    }
 
 
 def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:

@@ -70,8 +70,9 @@ def _of(event: Event, cursor: Cursor) -> Iterator[RunEvent]:
         name = "job:failed" if failed else "job:completed"
         yield RunEvent(name=name, job_id=job_id, data={"result": event.data.get("result")}, **made)
     elif event.change in set(_ENDS):
-        reason = str((event.data.get("set") or {}).get("reason", ""))
-        yield RunEvent(name=_ENDS[Change(event.change)], data={"status": event.change, "reason": reason}, **made)
+        said = event.data.get("set") or {}
+        data = {"status": event.change, "outcome": said.get("outcome", ""), "reason": str(said.get("reason", ""))}
+        yield RunEvent(name=_ENDS[Change(event.change)], data=data, **made)
 
 
 def _logged(unit: Unit, entry_id: str, run_id: str, cursor: Cursor) -> Iterator[RunEvent]:

@@ -132,9 +132,10 @@ def requeued(
 ) -> Entry:
     """Requeue a held entry: by the pipeline in force, with counters that begin again; or, with *keep*, by that one.
 
-    Then the counters go on. What had failed is done again; what is completed stays.
+    Then the counters go on. What had failed is done again, and what was decided from it; what else is completed stays.
     """
-    unit.try_again(entry.id)
+    pinned = kit.book.pinned(unit, str(entry.pipeline_hash))
+    unit.try_again(entry.id, [job.id for job in pinned.jobs if job.continue_on_error] if pinned else [])
     values: dict[str, Any] = {"pipeline_hash": keep} if keep else {"faults": 0, "expiries": 0, "pipeline_hash": None}
     if new_input is not None:
         values |= _new_input(kit, unit, entry, new_input)

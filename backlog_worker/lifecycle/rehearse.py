@@ -15,6 +15,8 @@ from backlog_worker.lifecycle import Kit, again, claim, dispatch, intake, review
 SCHEMA = "backlog-worker/recording@1"
 TICKS = 400
 STEP_SECONDS = 30.0
+# A stage that was skipped may have been taken by an earlier run, whose checkpoint is void.
+PERFORMED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.WAITING, StageStatus.RUNNING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
     with kit.store.read() as unit:
         given = unit.input(entry.id, entry.input_sha256)
         reviews = [each for each in unit.reviews(kit.env, answered=True, most=100_000) if each.entry_id == entry.id]
-    performed = {job_id: each for job_id, each in stages.items() if each.takes}
+    performed = {job_id: each for job_id, each in stages.items() if each.takes and each.status in PERFORMED}
     people = {
         each.job_id: {"answer": each.answer, "value": each.value, "reason": each.reason}
         for each in reviews

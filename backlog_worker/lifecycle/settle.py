@@ -115,6 +115,8 @@ def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
         values["bars"] = list(verdict.bars)
     if verdict.change == Change.RETRIED:
         values |= {"retry_at": verdict.retry_at, "wake_at": verdict.retry_at}
+    if verdict.outcome:
+        values["outcome"] = verdict.outcome
     data = {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "job_id": verdict.job_id}
     unit.move(entry.id, verdict.change, verdict.reason, data, **values)
 
@@ -147,6 +149,7 @@ def _run_facts(ending: Ending, facts: Mapping[str, Any], now: datetime) -> RunFa
         rank=sent.get("position"),
         tick=sent.get("at"),
         eligibility=claimed.get("eligibility", {}),
+        void=claimed.get("void", ()),
     )
 
 

@@ -41,11 +41,11 @@ def perform_one(
     entry = _entry(pipeline, given)
     now = plan(pipeline, known, lambda: _values(entry, given))
     if job_id in now.decided:
-        status, why = now.decided[job_id]
-        _write(folder, job_id, {"status": status.value, "reason": why})
+        status, why, kind = now.decided[job_id]
+        _write(folder, job_id, {"status": status.value, "reason": why, "kind": kind})
         return status.value, why
     if job_id not in now.ready:
-        missing = [each for each in pipeline.job(job_id).depends_on if stages.get(each) is None]
+        missing = [each for each in pipeline.job(job_id).after if stages.get(each) is None]
         message = f"{job_id} waits for {', '.join(missing) or 'a job before it'}, which has no result in {folder}"
         raise ConflictError(message)
     ended = perform(kit, _taken(pipeline, policy, entry, job_id, given, known))
@@ -116,7 +116,7 @@ def _read(folder: Path, pipeline: Pipeline, job_id: str) -> Stage | None:
         attempts=int(value.get("attempts", 0)),
         output=output,
         sha256=digest(output) if status == StageStatus.COMPLETED else None,
-        reason={"text": value.get("reason", "")},
+        reason={"kind": value.get("kind"), "text": value.get("reason", "")},
     )
 
 

@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell, stage_bell
+from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import Stage, StageStatus, current, handled, outcome
+from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, handled, outcome
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
@@ -88,7 +89,7 @@ def fail(kit: Kit, run_id: str, job_id: str, kind: FailureKind, text: str) -> li
         stage = start.stages[job_id]
         if stage.status != StageStatus.PENDING:
             return []
-        failed = ahead.without_work(unit, start, {job_id: (StageStatus.FAILED, text)}, kind=kind)
+        failed = ahead.without_work(unit, start, {job_id: Ruling(StageStatus.FAILED, text, kind)})
         _, bells = onward(kit, unit, [failed], takes="nothing")
     return bells
 
@@ -106,7 +107,7 @@ def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None
     entry = entries[run_id]
     policy = kit.book.policy_by_hash(unit, run["policy_hash"])
     if job_id and len(pipeline.jobs) > ahead.LARGE:
-        known = current(pipeline, unit.one_stage(entry.id, pipeline.hash, job_id), run_id)
+        known = current(pipeline, unit.one_stage(entry.id, pipeline.hash, job_id))
     else:
         known = stages_of(unit, entry, pipeline, run_id)
     return Start(entry=entry, run=run, pipeline=pipeline, policy=policy, stages=known, input=None)
@@ -126,7 +127,7 @@ def onward(
         start, now = planned(kit, unit, each)
         ended = outcome(start.pipeline, start.stages, now)
         if ended is not None:
-            ends.append((ending(start), ended))
+            ends.append((ending(unit, start), ended))
             continue
         room = start.pipeline.concurrency.max_concurrent_jobs - now.active
         jobs = [start.pipeline.job(job_id) for job_id in now.ready[: max(0, room)]]
@@ -154,6 +155,7 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
             "worker": kit.worker,
             "started_at": unit.now(),
             "leased_until": unit.now() + start.policy.claims.timeout,
+            "based_on": _basis(start, job),
         }
         for start, job in starts
     ]
@@ -182,6 +184,7 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
             "run_id": start.run["id"],
             "rung_at": unit.now(),
             "start_by": unit.now() + start.pipeline.clocks.queue if start.pipeline.clocks.queue else None,
+            "based_on": basis(start.stages, job),
         }
         for start, job in rings
     ]
@@ -190,9 +193,18 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
     return [stage_bell(start.run["id"], job.id, n) for (start, job), n in zip(rings, takes, strict=True)]
 
 
-def ending(start: Start) -> Ending:
-    """Return what settling a run looks at."""
-    return Ending(entry=start.entry, run=start.run, pipeline=start.pipeline, stages=start.stages, policy=start.policy)
+def ending(unit: Unit, start: Start) -> Ending:
+    """Return what settling a run looks at: its stages as they are stored, whole."""
+    entry, pipeline, stages = start.entry, start.pipeline, start.stages
+    if len(pipeline.jobs) > ahead.LARGE:  # a large graph was planned from less
+        stages = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id])
+    return Ending(entry=entry, run=start.run, pipeline=pipeline, stages=stages, policy=start.policy)
+
+
+def _basis(start: Start, job: Job) -> Mapping[str, str] | None:
+    """Return from which takes a job is begun: of one that was rung for the plan that rang has said it."""
+    stage = start.stages.get(job.id)
+    return stage.based_on if stage is not None and _rung(stage) else basis(start.stages, job)
 
 
 def _rung(stage: Stage | None) -> bool:

@@ -277,6 +277,7 @@ def shown(entry: Entry) -> dict[str, Any]:
     names = (
         *("id", "env", "status", "title", "url", "source", "dedupe_key", "category", "service", "team", "owner"),
         *("labels", "priority", "pipeline", "created_at", "due_date", "attempt", "score", "bars", "reason"),
+        "outcome",
     )
     values = {name: getattr(entry, name) for name in names}
     return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in values.items()}

@@ -233,17 +233,19 @@ def test_an_approval_that_runs_out_counts_as_a_no_where_the_file_says_so():
     sound(table)
 
 
-def test_a_job_behind_a_skipped_one_is_skipped_and_always_runs_all_the_same():
-    table = tables(
-        pipeline("""\
+def test_a_job_behind_one_that_had_nothing_to_do_runs_and_one_behind_a_failure_does_not():
+    body = pipeline("""\
   - { id: a, python: "f:a" }
   - { id: b, python: "f:b", dependsOn: a, when: "a.output.go == true" }
   - { id: c, python: "f:c", dependsOn: b }
   - { id: d, python: "f:d", dependsOn: c, when: "always()" }
 """)
-    )
+    table = tables(body)
     found = run(table, ("a", [Done(output={"go": False})]))
-    assert statuses(table, found) == {"a": "completed", "b": "skipped", "c": "skipped", "d": "completed"}
+    assert statuses(table, found) == {"a": "completed", "b": "skipped", "c": "completed", "d": "completed"}
+    table = tables(body)
+    found = run(table, ("a", [Done(output={"go": True})]), ("b", [NO]))
+    assert statuses(table, found) == {"a": "completed", "b": "failed", "c": "canceled", "d": "completed"}
 
 
 def test_a_condition_that_cannot_be_evaluated_fails_its_job_and_says_why():

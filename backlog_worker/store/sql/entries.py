@@ -87,7 +87,7 @@ class Entries(History):
         held.entry = replace(before, status=status, seq=held.seq + 1, **moved)
         held.written |= set(moved) | {"status"}
         if before.status == Status.IN_PROGRESS:
-            self._end_run(str(before.run_id), change, reason, data)
+            self._end_run(str(before.run_id), change, reason, data, str(values.get("outcome", "")))
         changed = {name: _stored(getattr(held.entry, name)) for name in moved if name in FOLDED}
         self._event(held, change, {**(data or {}), "set": changed}, run_id)
         return held.entry
@@ -162,9 +162,9 @@ class Entries(History):
         held.head = event.hash
         held.events.append(event)
 
-    def _end_run(self, run_id: str, change: Change, reason: str, data: Mapping[str, Any] | None) -> None:
-        kind = (data or {}).get("kind")
-        row = {"id__": run_id, "ended_at": self.now(), "ended_by": str(change), "kind": kind, "reason": reason[:500]}
+    def _end_run(self, run_id: str, change: Change, reason: str, data: Data, outcome: str) -> None:
+        end = {"ended_at": self.now(), "ended_by": str(change), "kind": (data or {}).get("kind"), "outcome": outcome}
+        row = {"id__": run_id, "reason": reason[:500], **end}
         self.update("runs", [row], "runs.id = r.id__ AND runs.ended_at IS NULL")
 
 

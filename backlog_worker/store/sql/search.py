@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.measures import Counts
 from backlog_worker.domain.search import Clause, Filter, age
 from backlog_worker.store.sql import tables
@@ -136,7 +136,7 @@ class Search(Logs):
             for bar in each["bars"]:
                 bars[bar] = bars.get(bar, 0) + each["seq"]
         return Counts(
-            by_status=self._pairs("SELECT status, count(*) FROM entries WHERE env = :env GROUP BY 1", env),
+            by_status=self._apart(env),
             by_priority=self._pairs("SELECT priority, count(*) FROM entries WHERE env = :env GROUP BY 1", env),
             bars=bars,
             eligible=int(self.value(_EVER, env=env, change="cleared")),
@@ -169,6 +169,15 @@ class Search(Logs):
     def statuses(self, env: str) -> dict[str, int]:
         """Count entries by status."""
         return self._pairs("SELECT status, count(*) FROM entries WHERE env = :env GROUP BY 1", env)
+
+    def _apart(self, env: str) -> dict[str, int]:
+        """Count entries by where they stand; those that had nothing to do stand apart from the completed."""
+        found = self.statuses(env)
+        text = "SELECT outcome, count(*) FROM entries WHERE env = :env AND outcome <> '' GROUP BY 1"
+        for outcome, number in self._pairs(text, env).items():
+            found[Status.COMPLETED] -= number
+            found[outcome.replace("_", " ")] = number
+        return {status: number for status, number in found.items() if number}
 
     def _seconds(self, later: str, earlier: str) -> str:
         return (

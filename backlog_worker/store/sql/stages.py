@@ -1,7 +1,7 @@
 """Stages: take, checkpoint, give back. A take is the right to one stage, and a later take makes an earlier one void."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -16,16 +16,20 @@ _KEY = "stages.entry_id = r.entry_id__ AND stages.pipeline_hash = r.pipeline_has
 _TAKE = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 'running', takes = stages.takes + 1,
  run_id = excluded.run_id, worker = excluded.worker, started_at = excluded.started_at, ended_at = NULL, rings = 0,
  expiries = CASE WHEN stages.run_id = excluded.run_id THEN stages.expiries ELSE 0 END,
- leased_until = excluded.leased_until, rung_at = NULL, start_by = NULL, reason = NULL, progress = NULL
+ leased_until = excluded.leased_until, rung_at = NULL, start_by = NULL, reason = NULL, progress = NULL,
+ based_on = excluded.based_on
  WHERE stages.status = 'pending' OR (stages.status = 'running' AND stages.leased_until < {now})
  OR (stages.status <> 'completed' AND coalesce(stages.run_id, '') <> excluded.run_id)
  RETURNING entry_id, job_id, takes, attempts"""
 _NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = excluded.status,
  run_id = excluded.run_id, rung_at = excluded.rung_at, start_by = excluded.start_by, rings = 0, leased_until = NULL,
- ended_at = excluded.ended_at, reason = excluded.reason
+ ended_at = excluded.ended_at, reason = excluded.reason, based_on = excluded.based_on
  WHERE stages.status <> 'completed' AND (stages.run_id IS NULL OR stages.run_id <> excluded.run_id
  OR stages.status <> 'running')"""
-_LIGHT = "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, expiries, rung_at, sha256, approval, reason"
+_LIGHT = (
+    "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, expiries, rung_at, sha256, approval, reason,"
+    " based_on"
+)
 _NO_CALL = "coalesce(reason ->> 'kind', '') <> 'call'"
 # The fence of a stage: the run that took it, and the number of the take.
 _FENCE = f"{_KEY} AND stages.run_id = r.run_id__ AND stages.takes = r.takes__ AND stages.status = 'running'"
@@ -46,16 +50,18 @@ class Stages(Queue):
     def standing(self, entry_id: str, pipeline_hash: str) -> dict[str, Stage]:
         """Return where the stages of one entry stand, for the plan of a large graph.
 
-        What is completed comes as one value of the database, and all completed jobs share one Stage without an
-        output; the others come without outputs, tries, artifacts and gates. So a finished job costs the same early
-        and late in a run.
+        What is completed comes as one value of the database for each run, and all jobs that completed in one run share
+        one Stage without an output; the others come without outputs, tries, artifacts and gates. So a finished job
+        costs the same early and late in a run.
         """
         listed = "json_agg(job_id)" if self.dialect.name == "postgresql" else "json_group_array(job_id)"
         where = "FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash"
-        text = f"SELECT {listed} {where} AND status = 'completed'"
-        done = self.value(text, entry=entry_id, hash=pipeline_hash) or []
-        shared = Stage(entry_id=entry_id, pipeline_hash=pipeline_hash, job_id="", status=StageStatus.COMPLETED)
-        found = dict.fromkeys(json.loads(done) if isinstance(done, str) else done, shared)
+        text = f"SELECT run_id, {listed} {where} AND status = 'completed' GROUP BY run_id"
+        found: dict[str, Stage] = {}
+        key: dict[str, Any] = {"entry_id": entry_id, "pipeline_hash": pipeline_hash, "job_id": ""}
+        for run_id, done in self.run(text, entry=entry_id, hash=pipeline_hash):
+            shared = Stage(**key, status=StageStatus.COMPLETED, run_id=run_id)
+            found |= dict.fromkeys(json.loads(done) if isinstance(done, str) else done, shared)
         text = f"SELECT {_LIGHT} {where} AND status <> 'completed'"
         rows = self.select("stages", text, entry=entry_id, hash=pipeline_hash)
         return {**found, **{row["job_id"]: stage(row) for row in rows}}
@@ -122,13 +128,25 @@ class Stages(Queue):
             self.count(text, run=run_id, worker=worker)
         return number
 
-    def try_again(self, entry_id: str) -> None:
-        """Make what failed, was skipped, canceled or waited pending again; its attempts stay counted."""
+    def try_again(self, entry_id: str, tolerated: Collection[str]) -> None:
+        """Make what failed, was canceled or waited pending again; its attempts stay counted.
+
+        What is *tolerated* stays as it failed, unless a person refused it. What else is done again follows from that,
+        when the next run begins.
+        """
         text = (
             "UPDATE stages SET status = 'pending', reason = NULL, approval = NULL, sha256 = NULL, output = NULL,"
-            " rung_at = NULL WHERE entry_id = :entry AND status IN ('failed', 'skipped', 'canceled', 'waiting')"
+            " rung_at = NULL WHERE entry_id = :entry AND status IN ('failed', 'canceled', 'waiting')"
+            " AND NOT (status = 'failed' AND job_id {ids} AND coalesce(reason ->> 'kind', '') <> 'rejected')"
         )
-        self.count(f"{text} AND {_NO_CALL}", entry=entry_id)
+        self.count(f"{text} AND {_NO_CALL}", entry=entry_id, ids=self.dialect.bind(tolerated))
+
+    def fall(self, again: Iterable[Stage], void: Iterable[Stage]) -> None:
+        """Write which stages do not stand for the run that begins now; of what is *void* nothing is left to read."""
+        nothing: dict[str, Any] = {"output": None, "sha256": None, "artifacts": [], "gates": [], "reason": None}
+        nothing |= {"worker": None, "started_at": None}
+        self.update("stages", [_pending(each) for each in again], _KEY)
+        self.update("stages", [{**_pending(each), **nothing} for each in void], _KEY)
 
     def lost(self, older: float, most: int) -> list[tuple[str, str, int, int]]:
         """Take back stages whose worker died while another one keeps the run: (run, job, take, expiries)."""
@@ -179,6 +197,11 @@ class Stages(Queue):
     def forget(self, entry_id: str) -> None:
         """Drop the checkpoints of an entry whose input was replaced: they belong to other work."""
         self.count("DELETE FROM stages WHERE entry_id = :entry", entry=entry_id)
+
+
+def _pending(stage: Stage) -> dict[str, Any]:
+    key = {"entry_id__": stage.entry_id, "pipeline_hash__": stage.pipeline_hash, "job_id__": stage.job_id}
+    return {**key, "status": "pending", "approval": stage.approval, "rung_at": None, "leased_until": None}
 
 
 def stage(row: Mapping[str, Any]) -> Stage:

@@ -46,7 +46,7 @@ entries = sa.Table(
     text("scored_by", nullable=True),
     text("group_key", nullable=True),
     sa.Column("reserved_usd", NUMBER),
-    *(text(name, default="") for name in ("service", "category", "legal_hold")),
+    *(text(name, default="") for name in ("service", "category", "legal_hold", "outcome")),
     sa.UniqueConstraint("env", "dedupe_key", name="entries_dedupe"),
     known("status", Status, "entries_status_known"),
     sa.CheckConstraint("(status = 'in_progress') = (run_id IS NOT NULL)", name="entries_held_by_run"),
@@ -64,6 +64,7 @@ entries = sa.Table(
     *(partial(f"entries_by_{name}", name, "env", where=f"{name} <> ''") for name in ("service", "owner", "category")),
     partial("entries_by_due_date", "due_date", "env", where="due_date IS NOT NULL"),
     partial("entries_final", "env", "changed_at", where=FINAL_SQL),
+    partial("entries_by_outcome", "outcome", "env", where="outcome <> ''"),
 )
 
 entry_inputs = sa.Table(
@@ -97,6 +98,8 @@ runs = sa.Table(
     *(text(name, nullable=True) for name in ("ended_by", "kind", "reason")),
     moment("ends_by"),
     text("env", default="prod"),
+    text("outcome", default=""),
+    data("goes_on", "[]"),
     sa.UniqueConstraint("entry_id", "attempt", name="runs_attempt"),
     sa.CheckConstraint("(ended_at IS NULL) = (ended_by IS NULL)", name="runs_end_has_change"),
     partial("runs_live", "entry_id", where="ended_at IS NULL", unique=True),
@@ -128,6 +131,7 @@ stages = sa.Table(
     data("approval"),
     data("reason"),
     data("cost"),
+    data("based_on"),
     known("status", StageStatus, "stages_status_known"),
     sa.CheckConstraint("(status = 'running') = (leased_until IS NOT NULL)", name="stages_running_has_lease"),
     partial("stages_rung", "rung_at", where="status = 'pending' AND rung_at IS NOT NULL"),

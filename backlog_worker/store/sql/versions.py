@@ -12,7 +12,8 @@ POLICY = "policy"
 PIPELINE = "pipeline"
 _LISTED = "kind, name, version, hash, body, contracts, live, at, author"
 _RUN = (
-    "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, ended_at, ended_by, kind, reason, ends_by"
+    "id, entry_id, attempt, worker, pipeline_hash, policy_hash, claimed_at, ended_at, ended_by, kind, reason,"
+    " ends_by, outcome, goes_on"
 )
 
 
@@ -106,6 +107,13 @@ class Versions(Outbox):
             + " ORDER BY claimed_at DESC, id DESC LIMIT :most"
         )
         return self.select("runs", text, env=self.env, most=most, **({"entry": entry_id} if entry_id else {}))
+
+    def last_runs(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the last run of each of these entries that has one, by entry."""
+        if not entry_ids:
+            return {}
+        text = f"SELECT {_RUN} FROM runs WHERE entry_id {{ids}} ORDER BY attempt"
+        return {row["entry_id"]: row for row in self.select("runs", text, ids=self.dialect.bind(entry_ids))}
 
     def run_of(self, run_id: str) -> dict[str, Any] | None:
         """Return one run."""

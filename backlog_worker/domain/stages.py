@@ -1,0 +1,87 @@
+"""A stage: one job of one entry at run time, and what its end means for others."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from backlog_worker.domain.pipeline import Job
+
+
+class StageStatus(StrEnum):
+    """Where a stage stands."""
+
+    PENDING = "pending"
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELED = "canceled"
+
+
+class Unbegun(StrEnum):
+    """Why a job ended without ever beginning, as the `kind` of its reason."""
+
+    CONDITION = "condition"  # its own `when` was false, or the pipeline it calls had nothing to do
+    DEPENDENCY = "dependency"  # something before it did not run, or failed
+    FAILURE = "failure"  # the run failed elsewhere
+
+
+ENDED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPED, StageStatus.CANCELED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One job of one entry at run time, as its row stands.
+
+    `based_on` says from which takes it was decided: for each job that was read, the run in which that one had ended.
+    Of a stage of an older release that is not known.
+    """
+
+    entry_id: str
+    pipeline_hash: str
+    job_id: str
+    status: StageStatus
+    run_id: str | None = None
+    takes: int = 0
+    worker: str | None = None
+    attempts: int = 0
+    expiries: int = 0
+    tries: Sequence[Mapping[str, Any]] = ()
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    leased_until: datetime | None = None
+    rung_at: datetime | None = None
+    start_by: datetime | None = None
+    rings: int = 0
+    progress: int | None = None
+    output: Any = None
+    sha256: str | None = None
+    artifacts: Sequence[Mapping[str, Any]] = ()
+    gates: Sequence[Mapping[str, Any]] = ()
+    approval: Mapping[str, Any] | None = None
+    reason: Mapping[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
+    based_on: Mapping[str, str] | None = None
+
+
+def idle(stage: Stage | None) -> bool:
+    """Return whether a stage had nothing to do: its own `when` ended it."""
+    if stage is None or stage.status != StageStatus.SKIPPED:
+        return False
+    return (stage.reason or {}).get("kind") == Unbegun.CONDITION
+
+
+def tolerated(job: Job, stage: Stage) -> bool:
+    """Return whether a failed stage counts as completed for those that do not read its status."""
+    return job.continue_on_error and stage.status == StageStatus.FAILED
+
+
+def seen(stage: Stage | None) -> dict[str, Any]:
+    """Return what conditions and texts see of a job: status, output, attempts, reason."""
+    if stage is None:
+        return {"status": "pending", "output": None, "attempts": 0, "reason": ""}
+    reason = str((stage.reason or {}).get("text", ""))
+    return {"status": str(stage.status), "output": stage.output, "attempts": stage.attempts, "reason": reason}

@@ -1,0 +1,62 @@
+"""What a run that begins finds of those before it: what stands stays, and what is void is written off, at the claim."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from backlog_worker.domain import causes
+from backlog_worker.domain.causes import VOIDED
+from backlog_worker.domain.entry import Change, Entry
+from backlog_worker.domain.frontier import Stage, StageStatus, current
+from backlog_worker.domain.outcome import CALL, FailureKind
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.lifecycle import settle
+from backlog_worker.store import Unit
+
+CLOCK = "claim"
+# What ended a run without ending the try: the next run goes on where it stood.
+PAUSES = frozenset({Change.RETURNED.value, Change.EXPIRED.value, Change.BLOCKED.value})
+
+
+def goes_on(last: Mapping[str, Any] | None) -> list[str]:
+    """Return the runs that a new one goes on from: those since the last one that came to an end of its own."""
+    if last is None:
+        return []
+    paused = last["ended_by"] in PAUSES or (last["ended_by"] == Change.RETRIED and last["kind"] == FailureKind.QUOTA)
+    return [*last["goes_on"], last["id"]] if paused else []
+
+
+def found(
+    unit: Unit, begun: Sequence[tuple[Entry, Pipeline, Mapping[str, Any]]]
+) -> tuple[dict[str, dict[str, Stage]], dict[str, list[str]]]:
+    """Return, by run, the stages that stand for it and the jobs whose checkpoints are void, and write that down.
+
+    What waits for a person on grounds that are void is asked again: its question is withdrawn.
+    """
+    read = unit.stages({entry.id: pipeline.hash for entry, pipeline, _ in begun}) if begun else {}
+    stages: dict[str, dict[str, Stage]] = {}
+    void: dict[str, list[str]] = {}
+    fallen: list[Stage] = []
+    voided: list[Stage] = []
+    for entry, pipeline, run in begun:
+        old = current(pipeline, read[entry.id])
+        new = causes.standing(pipeline, old, run["goes_on"])
+        void[run["id"]] = causes.void(pipeline, old, new)
+        changed = [job_id for job_id, each in new.items() if each != old[job_id]]
+        voided += [new[job_id] for job_id in changed if old[job_id].status in VOIDED]
+        fallen += [new[job_id] for job_id in changed if old[job_id].status not in VOIDED]
+        if any(_asked(old[job_id]) for job_id in changed):
+            settle.withdraw(unit, entry.id, CLOCK, "what it was about is done again")
+            new = {job_id: _unasked(each) for job_id, each in new.items()}
+        stages[run["id"]] = new
+    unit.fall(fallen, voided)
+    return stages, void
+
+
+def _unasked(stage: Stage) -> Stage:
+    return replace(stage, status=StageStatus.PENDING, reason=None) if _asked(stage) else stage
+
+
+def _asked(stage: Stage) -> bool:
+    kind = (stage.reason or {}).get("kind")
+    return stage.status == StageStatus.WAITING and kind not in {CALL, FailureKind.QUOTA}
