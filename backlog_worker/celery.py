@@ -132,10 +132,11 @@ def _marked(headers: dict[str, Any], **_: Any) -> None:
         headers[MARK] = fingerprint()
 
 
-def ring(bells: Sequence[Bell]) -> None:
-    """Send bells after the commit that made them; never raises, for the sweep rings again."""
-    if not bells:
-        return
+def ring(bells: Sequence[Bell]) -> list[Bell]:
+    """Send bells after the commit that made them; never raises, but returns those that could not be sent."""
+    left = list(bells)
+    if not left:
+        return []
     try:
         with app.producer_or_acquire() as producer:
             for bell in bells:
@@ -149,8 +150,10 @@ def ring(bells: Sequence[Bell]) -> None:
                     kwargsrepr="",
                     priority=None if AMQP else PRIORITY[bell.step],
                 )
+                left.pop(0)
     except (OperationalError, OSError) as error:
-        emit("bells_unsent", count=len(bells), error=str(error)[:200])
+        emit("bells_unsent", count=len(left), error=str(error)[:200])
+    return left
 
 
 class SlotScheduler(Scheduler):

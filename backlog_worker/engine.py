@@ -11,7 +11,7 @@ from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import UnreachableError, UsageError
-from backlog_worker.lifecycle import Kit, again, follow, operate, operation
+from backlog_worker.lifecycle import Kit, again, follow, operate, operation, ringing
 from backlog_worker.lifecycle.follow import Cursor, RunEvent
 from backlog_worker.wiring import kit_of
 
@@ -24,7 +24,7 @@ class Engine:
 
     def __init__(self, kit: Kit | None = None, *, ring: Callable[[Sequence[Bell]], object] | None = None) -> None:
         self.kit = kit or kit_of()
-        self._ring = ring or _ring
+        self._ring = ring or self._sent
         self._handlers: dict[str, list[Handler]] = {}
 
     def start(self, pipeline: str, context: Mapping[str, Any], *, title: str = "", labels: Sequence[str] = ()) -> str:
@@ -98,8 +98,7 @@ class Engine:
     def _entry(self, entry_id: str) -> Entry:
         return operation.wanted(self.kit, entry_id)
 
+    def _sent(self, bells: Sequence[Bell]) -> None:
+        from backlog_worker.celery import ring
 
-def _ring(bells: Sequence[Bell]) -> None:
-    from backlog_worker.celery import ring
-
-    ring(list(bells))
+        ringing.unheard(self.kit, ring(list(bells)))

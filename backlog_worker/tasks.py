@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -14,7 +14,19 @@ from backlog_worker.celery import HERE, MARK, SETTINGS, TASKS, app, fingerprint,
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, UnreachableError
 from backlog_worker.executors import process, workspace
-from backlog_worker.lifecycle import Kit, alerts, claim, dispatch, journal, review, send, stage, tools, triggers
+from backlog_worker.lifecycle import (
+    Kit,
+    alerts,
+    claim,
+    dispatch,
+    journal,
+    review,
+    ringing,
+    send,
+    stage,
+    tools,
+    triggers,
+)
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
@@ -30,7 +42,7 @@ _stopping = threading.Event()
 @lru_cache(maxsize=1)
 def kit() -> Kit:
     """Return the kit of this process, built at its first task, after the fork."""
-    return replace(kit_of(SETTINGS), ring=lambda bells: ring(list(bells)))
+    return replace(kit_of(SETTINGS), ring=_ring)
 
 
 @app.task(name=TASKS[Step.DISPATCH])
@@ -100,7 +112,15 @@ def _do(step: Callable[[], object]) -> None:
     except BacklogError as error:
         emit("step_refused", error=str(error))
     else:
-        ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
+        _ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
+
+
+def _ring(bells: Sequence[Bell]) -> None:
+    """Send bells; what could not be sent is noted, for the next sweep."""
+    try:
+        ringing.unheard(kit(), ring(bells))
+    except BacklogError as error:
+        emit("database_away", error=str(error))
 
 
 def _ours() -> bool:

@@ -19,6 +19,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "stage_lost": (logging.WARNING, "the worker of one stage died while others keep its run; it is rung for again"),
     "fallback_used": (logging.WARNING, "a job could not be done, or not in time; its fallback was used"),
     "cache_used": (logging.INFO, "a stored result was used"),
+    "cost_refused": (logging.WARNING, "a job told a cost or a count that is none; it counts as not known"),
     "price_unknown": (logging.WARNING, "nobody knows the price of a model; set it in `prices` of the policy"),
     "budget_exceeded": (logging.WARNING, "a budget that only warns is used up"),
     "triggered": (logging.INFO, "a trigger filed an entry"),

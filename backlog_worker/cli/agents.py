@@ -7,6 +7,7 @@ import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError
 
 if TYPE_CHECKING:
@@ -97,10 +98,16 @@ def list_budgets(
     with with_kit.store.read() as unit:
         policy = with_kit.book.policy(unit)
         held = sum(row["reserved_usd"] for row in unit.reserved(with_kit.env))
-        day = unit.spent(with_kit.env, "day")
+        day, unknown_today = unit.tally(with_kit.env, Scope.DAY)
         costs = unit.costs(with_kit.env, by, days)
     rules = [(rule.id, rule.scope, rule.usd, rule.on_exceeded) for rule in policy.budgets]
-    data = {"budgets": rules, "spent_today": day, "reserved": held, "costs": costs}
+    data = {
+        "budgets": rules,
+        "spent_today": day,
+        "without_price_today": unknown_today,
+        "reserved": held,
+        "costs": costs,
+    }
 
     def _human() -> None:
         table("", ("budget", "scope", "usd", "beyond it"), rules)
@@ -113,7 +120,7 @@ def list_budgets(
         table(f"last {days:g} days", columns, rows)
         unknown = sum(c["unknown"] or 0 for c in costs)
         if unknown:
-            talk(f"{unknown} calls have no known price and count as nothing; set `prices` in the policy")
+            talk(f"{unknown} calls have no known price: budgets hold work until `prices` of the policy names one")
 
     shown("backlog-worker/budgets", data, _human)
 

@@ -91,8 +91,9 @@ def decide(
     entry, bells = reviews.decide(with_kit, review_id, decided, seq=seq)
     if bells:
         from backlog_worker.celery import ring
+        from backlog_worker.lifecycle import ringing
 
-        ring(bells)
+        ringing.unheard(with_kit, ring(bells))
     shown("backlog-worker/decided", entry, lambda: say(f"{entry.id}  {standing(entry)}  {entry.reason}"))
 
 

@@ -4,23 +4,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from backlog_worker.domain.budget import Cap
+from backlog_worker.domain import expression
+from backlog_worker.domain.budget import Cap, Scope
 from backlog_worker.domain.draft import rule_values
 from backlog_worker.domain.entry import FOLDED, Entry, Status
+from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import Expression, ExpressionError
-from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import ENTRY_NAMES, Policy
 from backlog_worker.domain.priority import Scored
 from backlog_worker.domain.reasons import Wait
 from backlog_worker.domain.window import Window, opens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """Who else waits for the same: all of a concurrency key, or all of a pipeline, maybe only those of one team."""
+
+    key: str = ""
+    pipeline: str = ""
+    team: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """One wait of one candidate: its code, the words, and until when where that is known."""
+    """One wait of one candidate: its code, the words, until when where that is known, and who waits for the same."""
 
     code: Wait
     text: str
     until: datetime | None = None
+    shared: Shared | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +50,19 @@ class Group:
             return str(self.key.scalar(rule_values({name: getattr(entry, name) for name in FOLDED})))
         except ExpressionError:
             return f"?{entry.id}"
+
+    @property
+    def stamp(self) -> str:
+        """Return a short digest of the key's expression: entries of another one are keyed anew."""
+        return digest(self.key.source)[:8]
+
+
+def group_of(pipeline: Pipeline | None) -> Group | None:
+    """Return the concurrency group of a pipeline, if it has one."""
+    group = pipeline.concurrency.group if pipeline else None
+    if group is None:
+        return None
+    return Group(expression.compiled(group.key, ENTRY_NAMES, "any"), group.limit, group.on_conflict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +111,9 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
     waits: list[Waiting] = []
     if scored.score is None:
         waits.append(Waiting(code=Wait.SCORE_ERROR, text=scored.error))
+    if overdue(entry, policy, now):
+        text = f"its due date {entry.due_date:%Y-%m-%d %H:%MZ} passed before it ran"
+        waits.append(Waiting(code=Wait.DEADLINE_PASSED, text=text))
     if (wait := _closed(entry, now)) is not None:
         waits.append(wait)
     if entry.status == Status.RETRYING and entry.retry_at and entry.retry_at > now:
@@ -93,6 +122,12 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
     if wait := _broke(entry, load, policy) or _shared(entry, load):
         waits.append(wait)
     return tuple(waits) or _room(entry, load, policy)
+
+
+def overdue(entry: Entry, policy: Policy, now: datetime) -> bool:
+    """Return whether the due date of an entry has passed and the policy forbids to begin it then."""
+    late = entry.due_date is not None and entry.due_date <= now
+    return late and policy.dead_letter.on_deadline == "escalate"
 
 
 def not_before(entry: Entry) -> datetime | None:
@@ -122,12 +157,16 @@ def _broke(entry: Entry, load: Load, policy: Policy) -> Waiting | None:
     price = load.estimates.get(entry.pipeline, 0.0)
     for rule in policy.budgets:
         cap = load.caps.get((rule.id, rule.counted_for(entry)))
-        if cap is not None and not cap.takes(price):
-            text = (
-                f"{rule.id}: {cap.spent:.2f} spent and {cap.reserved:.2f} reserved of {cap.usd:.2f} USD,"
-                f" a run of {entry.pipeline} is expected to cost {price:.2f}"
-            )
-            return Waiting(code=Wait.BUDGET_EXHAUSTED, text=text)
+        if cap is None or cap.takes(price):
+            continue
+        text = f"{rule.id}: {cap.spent:.2f} spent and {cap.reserved:.2f} reserved of {cap.usd:.2f} USD"
+        if cap.unknown:
+            text += f", and nobody knows what calls of {', '.join(cap.unknown)} cost: name it under `prices`"
+        else:
+            text += f", a run of {entry.pipeline} is expected to cost {price:.2f}"
+        team = entry.team if rule.scope == Scope.TEAM else None
+        shared = None if rule.scope == Scope.ENTRY else Shared(pipeline=entry.pipeline, team=team)
+        return Waiting(code=Wait.BUDGET_EXHAUSTED, text=text, shared=shared)
     return None
 
 
@@ -137,7 +176,7 @@ def _shared(entry: Entry, load: Load) -> Waiting | None:
     if group is None or len(holders) < group.limit:
         return None
     text = f'group "{key}" is held by {", ".join(holders[:5])} ({group.limit} at once, {group.on_conflict})'
-    return Waiting(code=Wait.KEY_LIMIT, text=text)
+    return Waiting(code=Wait.KEY_LIMIT, text=text, shared=Shared(key=key))
 
 
 def _room(entry: Entry, load: Load, policy: Policy) -> tuple[Waiting, ...]:

@@ -1,41 +1,83 @@
 """Money: what a call used, what that costs, what a run may be expected to cost, and what a cap says to it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, assert_never
 
 from genai_prices import Usage as Tokens
 from genai_prices import calc_price
 
+USD_MAX = 1e6  # what one call may cost at most; more is no price but a mistake
+TOKENS_MAX = 1e12
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one call of a model used; `usd` is what the provider said, None where it did not say."""
+    """What one call of a model used; `usd` is what the provider said, None where it did not say.
+
+    What was no cost or no count is refused: it stands in `refused` as it was told, and nowhere else. Without all of
+    its tokens (`counted`) nobody can price a call.
+    """
 
     model: str = ""
     provider: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
     usd: float | None = None
+    counted: bool = True
+    refused: tuple[str, ...] = ()
 
 
 class Mode(StrEnum):
-    """What happens beyond a cap."""
+    """What happens beyond a cap: the first is said, the others hold the work."""
 
     WARN = "warn"
     ASK = "ask"
     STOP = "stop"
+    PAUSE = "pause"
+
+
+class Scope(StrEnum):
+    """What a budget of the policy is counted over: all work of a day, a part of it, or one entry or run in all."""
+
+    DAY = "day"
+    TEAM = "team"
+    PIPELINE = "pipeline"
+    ENTRY = "entry"
+    RUN = "run"
+
+    @property
+    def renews(self) -> bool:
+        """Return whether waiting helps: what was spent counts for its day only."""
+        return self in {Scope.DAY, Scope.TEAM, Scope.PIPELINE}
+
+    def name_of(self, *, team: str, pipeline: str, entry: str, run: str) -> str:
+        """Return the name under which spending counts in this scope; a day has none."""
+        match self:
+            case Scope.DAY:
+                return ""
+            case Scope.TEAM:
+                return team
+            case Scope.PIPELINE:
+                return pipeline
+            case Scope.ENTRY:
+                return entry
+            case Scope.RUN:
+                return run
+            case _:
+                assert_never(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """One budget as it stands: the cap, and what was spent and reserved in it."""
+    """One budget as it stands: the cap, what was spent and reserved in it, and models whose price nobody knows."""
 
     usd: float
     spent: float
     reserved: float
+    unknown: tuple[str, ...] = ()
 
     @property
     def left(self) -> float:
@@ -43,8 +85,41 @@ class Cap:
         return self.usd - self.spent - self.reserved
 
     def takes(self, estimate: float) -> bool:
-        """Return whether one more run of that price fits; with nothing left nothing fits, not even what is free."""
-        return self.left > 0 and estimate <= self.left + 1e-9
+        """Return whether one more run of that price fits; with nothing left nothing fits, not even what is free.
+
+        Calls whose price nobody knows may have used up any cap: then nothing fits either.
+        """
+        return not self.unknown and self.left > 0 and estimate <= self.left + 1e-9
+
+
+def claimed(told: Mapping[str, Any]) -> Usage:
+    """Return what a job or a provider tells of one call; whatever is no cost, no count or no name is refused."""
+    refused: list[str] = []
+    usd = told.get("usd")
+    if usd is not None and not _between(usd, USD_MAX):
+        refused.append(f"the cost {_shown(usd)} is no number from 0 to {USD_MAX:g} USD")
+        usd = None
+    counts = {name: told.get(name) for name in ("input_tokens", "output_tokens")}
+    for name, value in counts.items():
+        if value is not None and not (_between(value, TOKENS_MAX) and value == int(value)):
+            refused.append(f"{name} {_shown(value)} is no count from 0 to {TOKENS_MAX:g}")
+            counts[name] = None
+    known = [value for value in counts.values() if value is not None]
+    return Usage(
+        model=_name(told.get("model")),
+        provider=_name(told.get("provider")),
+        input_tokens=int(counts["input_tokens"] or 0),
+        output_tokens=int(counts["output_tokens"] or 0),
+        usd=None if usd is None else float(usd),
+        counted=told.get("counted", True) is True and len(known) == len(counts),
+        refused=tuple(refused),
+    )
+
+
+def checked(usage: Usage) -> Usage:
+    """Check a usage that an executor made by itself, as `claimed` checks what is told."""
+    found = claimed({each.name: getattr(usage, each.name) for each in fields(usage)})
+    return replace(found, refused=(*usage.refused, *found.refused))
 
 
 def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float | None:
@@ -53,13 +128,30 @@ def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float |
     A price of the policy (US dollars for a million tokens) goes before what the provider said, and that before the
     public list.
     """
-    if own := overrides.get(usage.model):
+    own = overrides.get(usage.model)
+    if own is not None and (usage.counted or not any(own.values())):  # what is free needs no count
         return (usage.input_tokens * own.get("input", 0.0) + usage.output_tokens * own.get("output", 0.0)) / 1e6
     if usage.usd is not None:
         return usage.usd
-    if not usage.model:
+    if not usage.model or not usage.counted:
         return None
     return _listed(usage.model, usage.provider, usage.input_tokens, usage.output_tokens)
+
+
+def _between(value: object, most: float) -> bool:
+    """Return whether a value is a number from 0 to *most*; neither a truth nor what is not finite is one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
+
+
+def _name(value: object) -> str:
+    return value[:200] if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:60]
+    except ValueError:  # an integer of thousands of digits
+        return "of thousands of digits"
 
 
 @lru_cache(maxsize=4096)

@@ -8,12 +8,12 @@ from backlog_worker.domain.admission import Load, Waiting, admit
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import Scored, rank
-from backlog_worker.domain.reasons import Wait
+from backlog_worker.domain.reasons import ROOM, Wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The backlog and the fleet as they stood at one moment: the best candidates, and the load."""
+    """The backlog and the fleet as they stood at one moment: the candidates, and the load."""
 
     candidates: Sequence[Entry]
     load: Load
@@ -42,17 +42,34 @@ class Decision:
         return tuple(receipt for receipt in self.receipts if not receipt.waits)
 
 
-def decide(snapshot: Snapshot, policy: Policy, now: datetime) -> Decision:
-    """Say who goes now and, for every candidate, why or why not.
+class Deciding:
+    """A decision under way: candidates are shown to it best first, and each is told at once whether it goes.
 
     Nobody goes before a better one that only lacked room: the first that finds none closes the tick.
     """
-    load, receipts = snapshot.load, []
-    for position, scored in enumerate(rank(snapshot.candidates, policy, now), start=1):
-        waits = admit(scored, load, policy, now)
+
+    def __init__(self, load: Load, policy: Policy, now: datetime) -> None:
+        self.load = load
+        self.closed = False  # from here on nobody can go, whoever it is
+        self._policy = policy
+        self._now = now
+        self._said = 0
+
+    def say(self, scored: Scored) -> Receipt:
+        """Say of the next candidate whether it goes, and count it in if so."""
+        waits = admit(scored, self.load, self._policy, self._now)
         if not waits:
-            load = load.plus(scored.entry, policy)
-        elif waits[0].code == Wait.NO_SLOT:
-            load = replace(load, full=True)
-        receipts.append(Receipt(scored=scored, position=position, waits=waits))
-    return Decision(policy=policy.stamp, at=now, receipts=tuple(receipts))
+            self.load = self.load.plus(scored.entry, self._policy)
+        elif waits[0].code in ROOM:
+            self.closed = True
+            if waits[0].code == Wait.NO_SLOT:
+                self.load = replace(self.load, full=True)
+        self._said += 1
+        return Receipt(scored=scored, position=self._said, waits=waits)
+
+
+def decide(snapshot: Snapshot, policy: Policy, now: datetime) -> Decision:
+    """Say who goes now and, for every candidate, why or why not."""
+    deciding = Deciding(snapshot.load, policy, now)
+    receipts = tuple(deciding.say(scored) for scored in rank(snapshot.candidates, policy, now))
+    return Decision(policy=policy.stamp, at=now, receipts=receipts)

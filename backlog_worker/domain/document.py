@@ -66,7 +66,7 @@ class Model(BaseModel):
     """Part of a file: camelCase keys, unknown ones refused, nothing changed after loading."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True
+        extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, allow_inf_nan=False
     )
 
 

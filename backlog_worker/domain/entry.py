@@ -80,7 +80,7 @@ TRANSITIONS: Mapping[Change, Mapping[Status, Status]] = {
     Change.RETRIED: {_S.IN_PROGRESS: _S.RETRYING},
     Change.COMPLETED: _all((_S.IN_PROGRESS, _S.ESCALATED, _S.BLOCKED, *WAITING), _S.COMPLETED),
     Change.FAILED: _all((_S.IN_PROGRESS, _S.ESCALATED), _S.FAILED),
-    Change.ESCALATED: _all((_S.IN_PROGRESS, _S.BLOCKED, _S.QUEUED, _S.RETRYING), _S.ESCALATED),
+    Change.ESCALATED: _all((_S.IN_PROGRESS, _S.BLOCKED, _S.QUEUED, _S.READY, _S.RETRYING), _S.ESCALATED),
     Change.REQUEUED: _all((_S.ESCALATED, _S.FAILED, _S.CANCELED), _S.QUEUED),
     Change.CANCELED: _all(OPEN, _S.CANCELED),
     Change.RETIRED: {},  # from a final status to nothing: the row goes, the history stays
@@ -141,6 +141,7 @@ class Entry:
     changed_at: datetime | None = None
     pipeline_hash: str | None = None
     rank_group: str = ""
+    limit_key: str = ""
     score: float | None = None
     scored_by: str | None = None
     group_key: str | None = None
@@ -150,7 +151,7 @@ class Entry:
 
 
 # What the clock and the bells write without an event; everything else follows from the history.
-UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "changed_at"})
+UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "limit_key", "changed_at"})
 MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
 # A status that holds nothing holds no lease, no worker and no date to try again.

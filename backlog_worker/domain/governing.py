@@ -1,10 +1,11 @@
-"""The sections of a policy for what is generated, owned, kept and alarmed; names are those of older runbooks."""
+"""The sections of a policy for what is generated, owned, paid, kept and alarmed; names are those of older runbooks."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from backlog_worker.domain.budget import Mode, Scope
 from backlog_worker.domain.document import Model
 from backlog_worker.domain.duration import Duration
 
@@ -93,3 +94,28 @@ CATEGORIES: dict[str, CategoryFile] = {
     "risk": CategoryFile(priority="high", due_days=7),
     "debt": CategoryFile(priority="low", due_days=60),
 }
+
+
+class BudgetRule(Model):
+    """A cap on money: for a day, or a team or pipeline in a day, or an entry or run in all."""
+
+    id: ID
+    scope: Annotated[Scope, Field(strict=False)] = Scope.DAY
+    usd: float = Field(gt=0)
+    on_exceeded: Literal["warn", "ask", "pause"] = "pause"
+
+    def counted_for(self, entry: Any, run: str = "") -> str:  # noqa: ANN401 - an Entry, which knows nothing of policies
+        """Return the name under which an entry's spending, or that of its run, counts here."""
+        return self.scope.name_of(team=entry.team, pipeline=entry.pipeline, entry=entry.id, run=run)
+
+    @property
+    def queues(self) -> bool:
+        """Return whether it keeps entries in the queue; a new run has spent nothing, so one of a run does not."""
+        return Mode(self.on_exceeded) == Mode.PAUSE and self.scope != Scope.RUN
+
+
+class PriceFile(Model):
+    """US dollars for a million tokens; goes before the public list."""
+
+    input: float = Field(default=0.0, ge=0)
+    output: float = Field(default=0.0, ge=0)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from backlog_worker.domain import document, expression
+from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.document import Document, Model
 from backlog_worker.domain.duration import Duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
@@ -20,11 +21,13 @@ from backlog_worker.domain.governing import (
     ID,
     PART,
     AlertFile,
+    BudgetRule,
     CategoryFile,
     DedupeFile,
     DefaultsFile,
     GenerationFile,
     OwnershipFile,
+    PriceFile,
     RetentionFile,
 )
 
@@ -133,27 +136,6 @@ class DeadLetterFile(Model):
     on_deadline: Literal["escalate", "ignore"] = "escalate"
 
 
-class BudgetRule(Model):
-    """A cap on money: for a day, or a team or pipeline in a day, or an entry or run in all."""
-
-    id: ID
-    scope: Literal["day", "team", "pipeline", "entry", "run"] = "day"
-    usd: float = Field(gt=0)
-    on_exceeded: Literal["warn", "ask", "pause"] = "pause"
-
-    def counted_for(self, entry: Any) -> str:  # noqa: ANN401 - an Entry, which knows nothing of policies
-        """Return the name under which an entry's spending counts here."""
-        names = {"team": entry.team, "pipeline": entry.pipeline, "entry": entry.id}
-        return str(names.get(self.scope, ""))
-
-
-class PriceFile(Model):
-    """US dollars for a million tokens; goes before the public list."""
-
-    input: float = Field(default=0.0, ge=0)
-    output: float = Field(default=0.0, ge=0)
-
-
 class PolicyFile(Model):
     """`.backlog-worker/policy.yml`."""
 
@@ -233,6 +215,12 @@ class Policy:
     ownership: OwnershipFile
     retention: RetentionFile
     alerts: tuple[Alert, ...]
+
+    @property
+    def grouped(self) -> tuple[str, ...]:
+        """Return the fields of an entry that its rank group holds: what the terms read, and what limits are for."""
+        teams = {"team"} if any(rule.queues and rule.scope == Scope.TEAM for rule in self.budgets) else set()
+        return tuple(sorted({*self.reads, "pipeline", *teams}))
 
     @property
     def stamp(self) -> str:

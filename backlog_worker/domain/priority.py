@@ -5,10 +5,12 @@ group the oldest entry is the best one, and the best N of a million are found by
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from backlog_worker.domain import expression
@@ -41,9 +43,9 @@ def age_days(created_at: datetime, now: datetime) -> float:
     return max(0.0, (now - created_at).total_seconds() / DAY)
 
 
-def group_of(fields: Mapping[str, Any], reads: Sequence[str]) -> str:
-    """Return the rank group of an entry: the values that the terms of the policy read, as canonical JSON."""
-    return compact({name: _plain(fields[name]) for name in reads})
+def group_of(fields: Mapping[str, Any], reads: Sequence[str], more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the rank group of an entry: the values that the policy reads and *more*, as canonical JSON."""
+    return compact({**{name: _plain(fields[name]) for name in reads}, **more})
 
 
 def score_group(policy: Policy, group: str, created_at: datetime, now: datetime) -> tuple[float, dict[str, float]]:
@@ -56,7 +58,11 @@ def score_group(policy: Policy, group: str, created_at: datetime, now: datetime)
         except ExpressionError as error:
             message = f'term "{term.id}": {error}'
             raise ExpressionError(message) from None
-    return sum(terms.values()), terms
+    score = sum(terms.values())
+    if not math.isfinite(score):
+        message = f"the terms add up to {score}, which is not a finite number"
+        raise ExpressionError(message)
+    return score, terms
 
 
 def scored(policy: Policy, entry: Entry, now: datetime) -> Scored:

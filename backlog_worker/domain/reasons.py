@@ -18,6 +18,7 @@ class Wait(StrEnum):
     """A reason that keeps a queued entry back for this tick only; in the order in which they are named."""
 
     SCORE_ERROR = "SCORE_ERROR"
+    DEADLINE_PASSED = "DEADLINE_PASSED"
     OUTSIDE_WINDOW = "OUTSIDE_WINDOW"
     BACKING_OFF = "BACKING_OFF"
     BUDGET_EXHAUSTED = "BUDGET_EXHAUSTED"
@@ -27,12 +28,15 @@ class Wait(StrEnum):
     BELOW_CUTOFF = "BELOW_CUTOFF"
 
 
+# Nobody who comes later in the order can go where one of these is said.
+ROOM = frozenset({Wait.NO_WORKER, Wait.NO_SLOT, Wait.BELOW_CUTOFF})
+
+
 class Standing(StrEnum):
     """Where an entry is instead of waiting."""
 
     DISPATCHED = "DISPATCHED"
     CLAIMED = "CLAIMED"
-    DEADLINE_PASSED = "DEADLINE_PASSED"
 
 
 REMEDIES: dict[str, tuple[str, str]] = {
@@ -88,8 +92,8 @@ REMEDIES: dict[str, tuple[str, str]] = {
     ),
     Standing.DISPATCHED: ("It is chosen and its bell has been rung.", "A worker takes it as soon as a slot is free."),
     Standing.CLAIMED: ("A worker holds it.", "`backlog-worker run show` tells how far it is."),
-    Standing.DEADLINE_PASSED: (
+    Wait.DEADLINE_PASSED: (
         "Its due date passed before it ran.",
-        "`backlog-worker dlq show ID`, then requeue it with a new date, or discard it.",
+        "The sweep hands it to people; `backlog-worker dlq show ID`, then requeue it with a new date, or discard it.",
     ),
 }

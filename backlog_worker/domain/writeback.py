@@ -78,6 +78,7 @@ def record(
         "jobs": _jobs(run, pipeline, stages),
         "failed_stage": failed or None,
         "reason": {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "text": verdict.reason},
+        "deadline": _deadline(entry.due_date, verdict.change, end.at),
         "recovery": {
             "retries": entry.faults,
             "expiries": entry.expiries,
@@ -90,7 +91,7 @@ def record(
             "artifacts": [dict(artifact) for stage in reached for artifact in stage.artifacts],
         },
         "model": next((cost["model"] for cost in costs if cost.get("model")), None),
-        "cost_usd": sum(cost.get("usd") or 0.0 for cost in costs) if costs else None,
+        "cost_usd": _cost(costs),
         "effects": _effects(pipeline, stages),
         "people": [person.as_data() for person in end.people],
         "chain": {"event": end.event, "sha256": end.sha256},
@@ -107,6 +108,7 @@ class End:
     people: Sequence[Person]
     event: int
     sha256: str
+    at: datetime | None = None
 
 
 _STATUS = {
@@ -149,6 +151,7 @@ def markdown(given: Mapping[str, Any]) -> str:
         f"**Why:** {escaped(reason['text'])}",
         *_named(value.get("jobs") or {}),
         f"**Done about it:** {_recovery(value)}",
+        *_due(value.get("deadline")),
         f"**Output:** {_output(value)}",
         *(f"**{p['answer'].capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}" for p in value["people"]),
         "",
@@ -303,6 +306,27 @@ def _output(value: Mapping[str, Any]) -> str:
     artifacts = (value["output"] or {}).get("artifacts", [])
     named = ", ".join(f"`{each['name']}` {each['sha256'][:12]}" for each in artifacts)
     return named or "none"
+
+
+def _cost(costs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Add up what stages cost; None where one of them does not know."""
+    known = [cost["usd"] for cost in costs if cost.get("usd") is not None]
+    return sum(known) if costs and len(known) == len(costs) else None
+
+
+def _deadline(due: datetime | None, change: Change, at: datetime | None) -> dict[str, Any]:
+    """Say whether an end came after the due date; what did not complete in time may do so yet, which nobody knows."""
+    if due is None or at is None:
+        return {"due_date": _moment(due), "missed": None}
+    missed = True if at >= due else False if change == Change.COMPLETED else None
+    return {"due_date": _moment(due), "missed": missed}
+
+
+def _due(deadline: Mapping[str, Any] | None) -> list[str]:
+    if not deadline or not deadline["due_date"]:
+        return []
+    said = {True: "missed", False: "kept", None: "open"}[deadline["missed"]]
+    return [f"**Deadline:** {said}, due {deadline['due_date'][:16]}Z"]
 
 
 def _moment(value: datetime | None) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.budget import Usage, checked
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
 
@@ -65,7 +65,7 @@ class Report:
 
     def spend(self, usage: Usage) -> None:
         """Take what one call of a model used; it counts even where the attempt fails."""
-        self.usages.append(usage)
+        self.usages.append(checked(usage))
 
     def cost(self) -> dict[str, Any] | None:
         """Return what was used in all, or None where nothing was."""
@@ -77,6 +77,7 @@ class Report:
             "input_tokens": sum(each.input_tokens for each in self.usages),
             "output_tokens": sum(each.output_tokens for each in self.usages),
             "usd": sum(known) if len(known) == len(self.usages) else None,
+            **({"findings": findings} if (findings := [text for each in self.usages for text in each.refused]) else {}),
         }
 
     def close(self) -> None:

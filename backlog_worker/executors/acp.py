@@ -27,7 +27,7 @@ from acp.schema import (
     UsageUpdate,
 )
 
-from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
@@ -185,7 +185,7 @@ class _Session:
         elif isinstance(update, UsageUpdate) and update.cost and update.cost.currency == "USD":
             self.cost = update.cost.amount
             limit = self.work.agent.usd if self.work.agent else None
-            if limit is not None and self.cost > limit:
+            if limit is not None and not self.cost <= limit:  # what is no number is over every limit
                 self.broke = True
                 self.ending.set()
 
@@ -229,14 +229,8 @@ class _Session:
         if usage is None and self.cost is None:
             return
         model = self.work.agent.model if self.work.agent else ""
-        self.work.report.spend(
-            Usage(
-                model="" if model == "default" else model,
-                input_tokens=getattr(usage, "input_tokens", 0) or 0,
-                output_tokens=getattr(usage, "output_tokens", 0) or 0,
-                usd=self.cost,
-            )
-        )
+        counts = {name: getattr(usage, name, None) for name in ("input_tokens", "output_tokens")}
+        self.work.report.spend(claimed({"model": "" if model == "default" else model, **counts, "usd": self.cost}))
         self.cost = None
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 
-from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
@@ -111,14 +111,10 @@ def _told(result: Result, work: Work) -> Result:
     if not isinstance(result, Done):
         return result
     answer = result.output if isinstance(result.output, dict) else {}
-    usage = answer.get("usage") or {}
-    work.report.spend(
-        Usage(
-            model=str(answer.get("model") or (work.agent.model if work.agent else "")),
-            input_tokens=int(usage.get("prompt_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
-        )
-    )
+    given = answer.get("usage")
+    usage: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    counts = {"input_tokens": usage.get("prompt_tokens"), "output_tokens": usage.get("completion_tokens")}
+    work.report.spend(claimed({"model": answer.get("model") or (work.agent.model if work.agent else ""), **counts}))
     message = ((answer.get("choices") or [{}])[0] or {}).get("message") or {}
     if message.get("refusal"):
         return Refused(kind=FailureKind.EXECUTION, reason=f"the model refused: {message['refusal']}"[:400])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.executors import Work
@@ -159,14 +159,8 @@ def _spend(told: Mapping[str, Any], work: Work) -> None:
     usage: Mapping[str, Any] = found_usage if isinstance(found_usage, dict) else {}
     cost = told.get("total_cost_usd", told.get("cost_usd"))
     read, written = usage.get("input_tokens"), usage.get("output_tokens")
-    if cost is None and read is None:
+    if cost is None and read is None and written is None:
         return
     model = str(told.get("model") or (work.agent.model if work.agent else ""))
-    work.report.spend(
-        Usage(
-            model="" if model == "default" else model,
-            input_tokens=int(read or 0),
-            output_tokens=int(written or 0),
-            usd=float(cost) if isinstance(cost, int | float) else None,
-        )
-    )
+    named = {"model": "" if model == "default" else model}
+    work.report.spend(claimed({**named, "input_tokens": read, "output_tokens": written, "usd": cost}))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Report, Work
@@ -34,7 +34,7 @@ def answered(answer: Mapping[str, Any], report: Report) -> Result:
         report.line(str(line))
     usage = answer.get("usage")
     if isinstance(usage, dict):
-        report.spend(Usage(**usage))
+        report.spend(claimed(usage))
     kind = FailureKind(str(answer.get("kind", FailureKind.EXECUTION)))
     reason = str(answer.get("reason", "recorded"))
     match answer.get("result", "done"):

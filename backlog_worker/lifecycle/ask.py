@@ -53,7 +53,7 @@ def dead_letter(kit: Kit, unit: Unit, about: About, verdict: Verdict) -> str:
         "on_timeout": "escalate",
         "form": None,
     }
-    return _opened(kit, unit, about, row, policy.dead_letter.answer_within)
+    return _opened(kit, unit, about, {**row, "rung_at": unit.now()}, policy.dead_letter.answer_within)
 
 
 def _opened(kit: Kit, unit: Unit, about: About, row: Mapping[str, Any], within: timedelta) -> str:

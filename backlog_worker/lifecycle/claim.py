@@ -4,15 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain.bell import Bell, Step, claim_bell, stage_bell
+from backlog_worker.domain.admission import overdue
+from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
 from backlog_worker.domain.outcome import FailureKind, Verdict
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
-from backlog_worker.domain.reasons import Bar, Standing
+from backlog_worker.domain.reasons import Bar, Wait
 from backlog_worker.domain.review import ReviewKind
 from backlog_worker.lifecycle import Kit, answer, intake, settle, stage, stood
 from backlog_worker.lifecycle.held import Start
+from backlog_worker.lifecycle.ringing import keep_ready, rung_again
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.lifecycle.stood import goes_on
 from backlog_worker.store import Unit
@@ -21,23 +23,26 @@ from backlog_worker.telemetry import emit
 SWEPT = 50
 SWEEP_SECONDS = 1.0  # shorter than the period of the sweep in beat_schedule.py
 POISON_ROLE = "operator"
+PASSED = f"{Wait.DEADLINE_PASSED.value}: its due date passed before it ran"
 
 
 def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
     """Claim entries that are ready and do their first stages; what is not ready belongs to another, or to nobody.
 
     Eligibility is judged again by the policy in force, in the transaction of the claim, and its answers are kept in
-    the event. Claim and first take are one commit.
+    the event; one whose due date has passed is escalated instead. Claim and first take are one commit.
     """
     with kit.store.begin(actor=kit.worker) as unit:
         policy = kit.book.policy(unit)
         unit.lease = policy.claims.timeout.total_seconds()
         held = unit.hold(entry_ids)
         ready = [held[each] for each in dict.fromkeys(entry_ids) if each in held and held[each].status == Status.READY]
-        starts = _begun(kit, unit, _fit(kit, unit, policy, ready), policy)
+        late = [entry for entry in ready if overdue(entry, policy, unit.now())]
+        told = _escalate(kit, unit, policy, late, PASSED)
+        starts = _begun(kit, unit, _fit(kit, unit, policy, [entry for entry in ready if entry not in late]), policy)
         taken, bells = stage.onward(kit, unit, starts, takes="first")
     emit("claimed", count=len(taken), worker=kit.worker)
-    return stage.work(kit, taken, bells)
+    return stage.work(kit, taken, bells + told)
 
 
 def sweep(kit: Kit) -> list[Bell]:
@@ -54,6 +59,7 @@ def sweep(kit: Kit) -> list[Bell]:
         if late is None or late > heartbeat:
             unit.grace(3 * heartbeat)
             emit("grace_given", seconds=round(late or 0.0, 1))
+        keep_ready(kit, unit)
         unit.keep_pending(policy.claims.timeout.total_seconds() / 2)
         bells = _expire(kit, unit, policy)
         bells += _deadlines(kit, unit, policy)
@@ -62,7 +68,7 @@ def sweep(kit: Kit) -> list[Bell]:
         stuck = unit.hold(unit.unbarred(kit.env, SWEPT))
         intake.clear(kit, unit, list(stuck.values()), "what it waited for has ended")
         lost = unit.lost(heartbeat, SWEPT)
-    return bells + _lost_stages(kit, lost, policy.claims.max_attempts) + _rings(kit)
+    return bells + _lost_stages(kit, lost, policy.claims.max_attempts) + rung_again(kit)
 
 
 def _lost_stages(kit: Kit, lost: Sequence[tuple[str, str, int, int]], most: int) -> list[Bell]:
@@ -79,17 +85,6 @@ def _lost_stages(kit: Kit, lost: Sequence[tuple[str, str, int, int]], most: int)
         unstarted = unit.unstarted(SWEPT)
     for run_id, job_id in unstarted:
         bells += stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker began it within `clocks.queue`")
-    return bells
-
-
-def _rings(kit: Kit) -> list[Bell]:
-    with kit.store.begin(actor="sweep") as unit:
-        most = max(4, unit.slots("stages", kit.seen_within.total_seconds()) * 2)
-        bells = [stage_bell(run, job, number, ring) for run, job, number, ring in unit.ring_stages_again(most)]
-        bells += [claim_bell((entry,), attempt, ring) for entry, attempt, ring in unit.ring_again(kit.env, most)]
-        bells += [Bell(step=Step.HUMAN_REVIEW, ids=(entry,)) for entry in unit.unassigned(kit.env, SWEPT)]
-        if unit.wishes_due():
-            bells.append(Bell(step=Step.SEND))
     return bells
 
 
@@ -196,8 +191,7 @@ def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
 def _deadlines(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     if policy.dead_letter.on_deadline != "escalate":
         return []
-    overdue: Iterable[Entry] = unit.overdue(kit.env, SWEPT).values()
-    return _escalate(kit, unit, policy, overdue, f"{Standing.DEADLINE_PASSED.value}: its due date passed before it ran")
+    return _escalate(kit, unit, policy, unit.overdue(kit.env, SWEPT).values(), PASSED)
 
 
 def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:

@@ -1,30 +1,27 @@
-"""One tick: snapshot, decide, mark the best ready, keep the receipts; the bells are rung after the commit."""
+"""One tick: walk the queue, mark the chosen ready, keep the receipts; the bells are rung after the commit."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from backlog_worker.domain import expression
-from backlog_worker.domain.admission import Group, Load, share
+from backlog_worker.domain import lane
+from backlog_worker.domain.admission import Group, Load, Waiting
 from backlog_worker.domain.bell import Bell, claim_bell
-from backlog_worker.domain.decision import Decision, Receipt, Snapshot, decide
+from backlog_worker.domain.decision import Decision, Receipt
 from backlog_worker.domain.entry import FINAL, Change, Entry
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.pipeline import Pipeline
-from backlog_worker.domain.policy import ENTRY_NAMES, Policy
-from backlog_worker.domain.priority import Place, group_of, score_group, scored
+from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Wait
-from backlog_worker.lifecycle import Kit, intake, money, operate
+from backlog_worker.lifecycle import Kit, intake, operate
 from backlog_worker.lifecycle.definitions import reload
+from backlog_worker.lifecycle.ringing import READY_FOR
+from backlog_worker.lifecycle.walk import Walked, load_of, walk
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
-STAGES_QUEUE = "stages"
 TICK_SECONDS = 1.0  # shorter than the period of the tick in beat_schedule.py
-READY_FOR = timedelta(minutes=10)  # a bell that nobody answers for so long sends its entry back to the queue
-WINDOW = 3  # candidates per entry that may go: room for those that have to wait
+RECEIPTS = 3  # receipts that a tick keeps for each entry that may go: room for those that have to wait
+LOOKED_AT_AGAIN = timedelta(minutes=5)  # what waits for people, or for a cap of its own to be raised
 REGROUPED = 5000  # entries a tick that get new rank groups after a policy began to read other fields
 DECISIONS_KEPT = 2000
 
@@ -41,73 +38,30 @@ def tick(kit: Kit) -> list[Bell]:
         if not unit.take_lease(f"dispatch:{kit.env}", kit.new_id("tick"), TICK_SECONDS):
             return []
         policy = kit.book.policy(unit)
+        last = unit.last_decision(kit.env)
+        if last is None or last["policy"] != policy.stamp:
+            unit.rouse(kit.env)
         unit.wake(kit.env)
-        regroup(kit.env, unit, policy)
-        seen = snapshot(kit, unit, policy)
-        decision = decide(seen, policy, unit.now())
-        chosen = _mark(unit, decision, seen.load)
+        load = load_of(kit, unit, policy)
+        regroup(kit.env, unit, policy, load.groups)
+        seen = walk(kit, unit, policy, load, receipts=policy.dispatch.top * RECEIPTS)
+        decision = Decision(policy=policy.stamp, at=unit.now(), receipts=seen.receipts)
+        chosen = _mark(unit, decision, load)
         _rest(unit, decision)
-        _make_way(kit, unit, decision, seen.load)
-        _keep(kit, unit, decision, len(chosen))
+        _lanes(kit.env, unit, seen)
+        _make_way(kit, unit, decision, load)
+        _keep(kit, unit, decision, len(chosen), last)
         light = {name for name, pipeline in kit.book.pipelines(unit).items() if pipeline.light}
     if chosen:
         emit("dispatched", count=len(chosen), policy=policy.stamp)
     return bells(chosen, light, policy)
 
 
-def snapshot(kit: Kit, unit: Unit, policy: Policy) -> Snapshot:
-    """Read all that a decision may look at: the best candidates, exactly, and the load."""
-    pipelines = kit.book.pipelines(unit)
-    light = frozenset(name for name, pipeline in pipelines.items() if pipeline.light)
-    held = unit.held_by_pipeline(kit.env)
-    candidates = best(kit.env, unit, policy, policy.dispatch.top * WINDOW)
-    groups = {name: group for name, pipeline in pipelines.items() if (group := _group_of(pipeline))}
-    load = Load(
-        held=sum(held.values()),
-        slots_held=sum(share(name, light, policy) * number for name, number in held.items()),
-        slots=unit.slots(STAGES_QUEUE, kit.seen_within.total_seconds()),
-        light=light,
-        caps=money.caps(unit, kit.env, policy, candidates),
-        estimates=money.estimates(unit, kit.env, policy, pipelines),
-        groups=groups,
-        holders=unit.group_keys(kit.env) if groups else {},
-    )
-    return Snapshot(candidates=candidates, load=load)
-
-
-def best(env: str, unit: Unit, policy: Policy, most: int) -> list[Entry]:
-    """Return the best *most* waiting entries, exactly as a sort of all of them would.
-
-    Groups are visited from the best head on; once so many entries are known to be better than the next head, the rest
-    of the queue cannot matter. What cannot be scored comes last, a few of each group, to be shown with its error.
-    """
-    now = unit.now()
-    heads: list[tuple[Place, str]] = []
-    for group in unit.groups(env):
-        if not _readable(group.key, policy):
-            return best_of_few(unit, env, policy, most)
-        heads.append((_head(policy, group.key, group.oldest, now), group.key))
-    found: list[tuple[Place, Entry]] = []
-    for place, key in sorted(heads):
-        if len(found) >= most and found[most - 1][0] < place:
-            break
-        found += [(scored(policy, entry, now).place, entry) for entry in unit.oldest(env, key, most)]
-        found.sort(key=lambda each: each[0])
-    return [entry for _, entry in found[:most]]
-
-
-def regroup(env: str, unit: Unit, policy: Policy) -> None:
-    """Give entries the groups that a policy wants which began to read other fields; some thousands a tick."""
-    stale = [group.key for group in unit.groups(env) if not _readable(group.key, policy)]
+def regroup(env: str, unit: Unit, policy: Policy, groups: Mapping[str, Group]) -> None:
+    """Place entries anew where a policy or a pipeline began to read other fields; some thousands a tick."""
+    stale = [group.key for group in unit.groups(env) if not lane.fits(group.key, policy, groups)]
     if stale:
-        unit.regroup(env, stale, lambda entry: _group(entry, policy), REGROUPED)
-
-
-def best_of_few(unit: Unit, env: str, policy: Policy, most: int) -> list[Entry]:
-    """Return the best among the oldest of every group, while groups are being made anew for a changed policy."""
-    now = unit.now()
-    oldest = [entry for group in unit.groups(env) for entry in unit.oldest(env, group.key, most)]
-    return sorted(oldest, key=lambda entry: scored(policy, entry, now).place)[:most]
+        unit.regroup(env, stale, lambda entry: lane.lane_of(entry, policy, groups.get(entry.pipeline)), REGROUPED)
 
 
 def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell]:
@@ -118,29 +72,6 @@ def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell
         size = policy.dispatch.batch
         single += [claim_bell(tuple(ids[at : at + size]), 1) for at in range(0, len(ids), size)]
     return single
-
-
-def _readable(group: str, policy: Policy) -> bool:
-    return bool(group) and set(json.loads(group)) == set(policy.reads)
-
-
-def _head(policy: Policy, group: str, oldest: datetime, now: datetime) -> Place:
-    try:
-        score = score_group(policy, group, oldest, now)[0]
-    except ExpressionError:
-        score = float("-inf")
-    return (-score, oldest, "")
-
-
-def _group(entry: Entry, policy: Policy) -> str:
-    return group_of({name: getattr(entry, name) for name in policy.reads}, policy.reads)
-
-
-def _group_of(pipeline: Pipeline) -> Group | None:
-    group = pipeline.concurrency.group
-    if group is None:
-        return None
-    return Group(expression.compiled(group.key, ENTRY_NAMES, "any"), group.limit, group.on_conflict)
 
 
 def _make_way(kit: Kit, unit: Unit, decision: Decision, load: Load) -> None:
@@ -190,17 +121,37 @@ def _dispatched(unit: Unit, receipt: Receipt, decision: Decision, load: Load) ->
 
 
 def _rest(unit: Unit, decision: Decision) -> None:
-    closed = {
-        receipt.scored.entry.id: wait.until
-        for receipt in decision.receipts
-        for wait in receipt.waits
-        if wait.code == Wait.OUTSIDE_WINDOW and wait.until is not None
-    }
-    unit.sleep(closed)
+    """Put to sleep what waits by itself alone until the moment at which that may be over: nobody reads it till then."""
+    asleep: dict[str, datetime] = {}
+    for receipt in decision.receipts:
+        found = [until for wait in receipt.waits if (until := _until(wait, decision.at))]
+        if found:
+            asleep[receipt.scored.entry.id] = max(found)
+    unit.sleep(asleep)
 
 
-def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int) -> None:
-    """Store the decision where it says something new; a tick that repeats the last one leaves no row."""
+def _until(wait: Waiting, now: datetime) -> datetime | None:
+    if wait.code == Wait.DEADLINE_PASSED or (wait.code == Wait.BUDGET_EXHAUSTED and wait.shared is None):
+        return now + LOOKED_AT_AGAIN
+    return wait.until
+
+
+def _lanes(env: str, unit: Unit, seen: Walked) -> None:
+    """Give keys that are full and crowd their rank group lanes of their own, so that they are passed over unread."""
+    left = REGROUPED
+    for group, key in sorted(seen.crowded):
+        left -= unit.into_lane(env, group, key, lane.own_lane(group, key), left)
+        if left <= 0:
+            break
+
+
+def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[str, Any] | None) -> None:
+    """Store the decision where it says something new; a tick that repeats the last one leaves no row.
+
+    Whoever goes has a receipt, and of those who wait the best, so many that a tick stays small.
+    """
+    policy = kit.book.policy(unit)
+    most = policy.dispatch.top * RECEIPTS
     receipts: list[dict[str, Any]] = [
         {
             "entry_id": receipt.scored.entry.id,
@@ -209,7 +160,8 @@ def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int) -> None:
             "terms": dict(receipt.scored.terms),
             "waits": [{"code": wait.code.value, "text": wait.text} for wait in receipt.waits],
         }
-        for receipt in decision.receipts
+        for number, receipt in enumerate(decision.receipts)
+        if number < most or not receipt.waits
     ]
     said = [[row["entry_id"], row["position"], [wait["code"] for wait in row["waits"]]] for row in receipts]
     row = {
@@ -218,10 +170,9 @@ def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int) -> None:
         "at": decision.at,
         "policy": decision.policy,
         "digest": digest(said),
-        "counts": {"candidates": len(receipts), "chosen": chosen},
+        "counts": {"candidates": len(decision.receipts), "chosen": chosen},
     }
-    last = unit.last_decision(kit.env)
-    if not receipts or (last is not None and last["digest"] == row["digest"]):
+    if last is not None and last["policy"] == decision.policy and (not receipts or last["digest"] == row["digest"]):
         return
     unit.keep_decision(row, receipts)
     if int(decision.at.timestamp()) % 60 == 0:

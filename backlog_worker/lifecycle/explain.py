@@ -1,15 +1,19 @@
-"""Why an entry does or does not run, now or at a past tick: the same decide() as the dispatcher's."""
+"""Why an entry does or does not run, now or at a past tick: from the same walk as the dispatcher's."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain.decision import Receipt, Snapshot, decide
+from backlog_worker.domain.decision import Receipt
 from backlog_worker.domain.entry import FINAL, WAITING, Entry, Status
 from backlog_worker.domain.priority import Scored, scored
-from backlog_worker.domain.reasons import REMEDIES, Standing
-from backlog_worker.lifecycle import Kit, dispatch, operation
+from backlog_worker.domain.reasons import REMEDIES, Standing, Wait
+from backlog_worker.lifecycle import Kit, operation
+from backlog_worker.lifecycle.walk import load_of, walk
+from backlog_worker.lifecycle.walk import position as placed
+
+EXPLAINED_MOST = 100_000  # entries that one explanation may read where they all wait by themselves alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +24,7 @@ class Explained:
     at: datetime
     policy: str
     scored: Scored | None
-    position: int | None  # None, too, where so many are better that nobody counted them
+    position: int | None  # in the whole queue, counted; None for what sleeps until its time
     reasons: tuple[tuple[str, str], ...]
     eligibility: dict[str, bool]
     receipts: tuple[dict[str, Any], ...]
@@ -39,14 +43,12 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
         entry = operation.found(unit, entry_id)
         policy, now = kit.book.policy(unit), unit.now()
         receipts = tuple(row for row in unit.receipts_of(entry.id) if at is None or row["at"] <= at)
-        receipt, counted = None, False
+        receipt, position = None, None
         if entry.status in WAITING and at is None:
-            shot = dispatch.snapshot(kit, unit, policy)
-            others = [each for each in shot.candidates if each.id != entry.id]
-            decision = decide(Snapshot(candidates=[*others, entry], load=shot.load), policy, now)
-            receipt = next(each for each in decision.receipts if each.scored.entry.id == entry.id)
-            among = entry.id in {each.id for each in shot.candidates}
-            counted = among or len(shot.candidates) < policy.dispatch.top * dispatch.WINDOW
+            load = load_of(kit, unit, policy)
+            receipt = walk(kit, unit, policy, load, receipts=0, watched=entry, most=EXPLAINED_MOST).watched
+            if receipt and entry.wake_at is None:
+                position = placed(unit, kit.env, policy, load.groups, receipt.scored)
         eligibility = policy.eligibility(drafts.rule_values(_columns(entry)))
     if at is not None:
         return _past(entry, at, receipts, eligibility)
@@ -55,19 +57,18 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
         at=now,
         policy=policy.stamp,
         scored=receipt.scored if receipt else scored(policy, entry, now),
-        position=receipt.position if receipt and counted else None,
-        reasons=_reasons(entry, receipt),
+        position=position,
+        reasons=_reasons(entry, receipt, now),
         eligibility=eligibility,
         receipts=receipts,
     )
 
 
 def next_up(kit: Kit, most: int) -> list[Receipt]:
-    """Say who would go now, and why the others would not."""
+    """Say who would go now, and why the others would not; of those behind one that is full only the first is said."""
     with kit.store.read() as unit:
         policy = kit.book.policy(unit)
-        shot = dispatch.snapshot(kit, unit, policy)
-        return list(decide(shot, policy, unit.now()).receipts)[:most]
+        return list(walk(kit, unit, policy, load_of(kit, unit, policy), receipts=most).receipts)[:most]
 
 
 def _columns(entry: Entry) -> dict[str, Any]:
@@ -90,8 +91,15 @@ def _past(entry: Entry, at: datetime, receipts: tuple[dict[str, Any], ...], said
     )
 
 
-def _reasons(entry: Entry, receipt: Receipt | None) -> tuple[tuple[str, str], ...]:
+def _reasons(entry: Entry, receipt: Receipt | None, now: datetime) -> tuple[tuple[str, str], ...]:
     if receipt is not None:
+        if not receipt.waits and entry.wake_at is not None and entry.wake_at > now:
+            return (
+                (
+                    Wait.BACKING_OFF.value,
+                    f"waited for itself alone, and is looked at again at {entry.wake_at:%H:%M:%SZ}",
+                ),
+            )
         return tuple((wait.code.value, wait.text) for wait in receipt.waits)
     if entry.status == Status.BLOCKED:
         return tuple((bar, entry.reason) for bar in entry.bars)

@@ -7,14 +7,15 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain.admission import not_before
+from backlog_worker.domain.admission import group_of, not_before
 from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, UnreachableError
 from backlog_worker.domain.events import Event, chained
+from backlog_worker.domain.lane import lane_of
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
-from backlog_worker.domain.priority import group_of, scored
+from backlog_worker.domain.priority import scored
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import AutoStore, Unit
@@ -124,7 +125,9 @@ def clear(
         kept = [bar for bar in entry.bars if bar not in asked]
         bars = list(dict.fromkeys([*kept, *(bar.value for bar, _ in found)]))
         if not bars and entry.status == Status.BLOCKED:
-            unit.move(entry.id, Change.CLEARED, reason, **queued(entry, policy, now))
+            unit.move(
+                entry.id, Change.CLEARED, reason, **queued(entry, policy, now, kit.book.pipeline(unit, entry.pipeline))
+            )
             cleared.append(entry.id)
         elif bars and bars != list(entry.bars):
             words = "; ".join(text for _, text in found) or entry.reason
@@ -145,12 +148,11 @@ def clear_all(kit: Kit, reason: str) -> int:
             after = page.last
 
 
-def queued(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
+def queued(entry: Entry, policy: Policy, now: datetime, pipeline: Pipeline | None) -> dict[str, Any]:
     """Return the values of an entry that enters the queue now."""
-    fields = {name: getattr(entry, name) for name in policy.reads}
     begin = not_before(entry)
     asleep = begin if begin and begin > now else None
-    return {"cleared_at": now, "rank_group": group_of(fields, policy.reads), "wake_at": asleep}
+    return {"cleared_at": now, **lane_of(entry, policy, group_of(pipeline)), "wake_at": asleep}
 
 
 def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = False) -> T:
@@ -240,7 +242,7 @@ def _made(
     entry = Entry(**columns, bars=[bar.value for bar, _ in found], status=Status.BLOCKED)
     reason = "; ".join(text for _, text in found) or "eligible"
     if not found:
-        values = queued(entry, judge.policy, judge.now)
+        values = queued(entry, judge.policy, judge.now, judge.pipelines.get(entry.pipeline))
         entry = Entry(**{**columns, "status": Status.QUEUED, **values})
     return _Made(entry=entry, input=draft.input, reason=reason, depends_on=depends)
 
@@ -293,7 +295,7 @@ _WRITTEN = (
         "created_at",
         "due_date",
     ),
-    *("status", "bars", "cleared_at", "rank_group", "wake_at", "pipeline_hash"),
+    *("status", "bars", "cleared_at", "rank_group", "limit_key", "wake_at", "pipeline_hash"),
 )
 
 

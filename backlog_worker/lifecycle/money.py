@@ -1,11 +1,13 @@
 """Budgets as they stand, and whether a stage may still spend; a retry, a resume or a requeue resets nothing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.budget import Cap, Mode, Usage
+from backlog_worker.domain.budget import Cap, Mode, Scope, Usage, price
 from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.governing import BudgetRule
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle.held import Start, Taken
@@ -21,39 +23,84 @@ class Over:
     words: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What was spent in the scope of a budget, and the models of calls whose price nobody knows."""
+
+    usd: float
+    unknown: tuple[str, ...] = ()
+    unknown_at: datetime | None = None
+
+
 def exceeded(unit: Unit, start: Start, job: Job) -> Over | None:
     """Say which budget keeps a stage from starting; a budget that only warns is logged.
 
-    A person who let the run go on granted the same sum again, as often as that happened.
+    A person who let the run go on granted the same sum again, as often as that happened. Where calls have no price
+    a budget cannot say that it has room: a person is asked, again only when more such calls were made since.
     """
     entry, run = start.entry, start.run
     hardest: Over | None = None
-    for name, once, mode, spent in _budgets(unit, entry, start.pipeline, job, start.policy):
-        if spent < once or spent < (usd := once * (1 + unit.approved(entry.id, "budget"))):
+    for name, once, mode, spent in _budgets(unit, start, job):
+        if mode != Mode.WARN and spent.unknown_at and _unanswered(unit, entry, spent.unknown_at):
+            words = f"{name}: nobody knows what calls of {', '.join(spent.unknown)} cost, which `prices` may name"
+            hardest = hardest or Over(mode=Mode.ASK, words=words)
+        if spent.usd < once or spent.usd < (usd := once * (1 + unit.approved(entry.id, "budget"))):
             continue
-        words = f"{name}: {spent:.2f} of {usd:.2f} USD are spent"
+        words = f"{name}: {spent.usd:.2f} of {usd:.2f} USD are spent"
         if mode == Mode.WARN:
-            emit("budget_exceeded", entry=entry.id, run=run["id"], budget=name, spent=spent, cap=usd)
+            emit("budget_exceeded", entry=entry.id, run=run["id"], budget=name, spent=spent.usd, cap=usd)
         elif hardest is None or mode == Mode.STOP:
-            hardest = Over(mode=mode, words=words)
+            hardest = Over(mode=Mode.STOP if mode == Mode.STOP else Mode.ASK, words=words)
     return hardest
 
 
-def caps(unit: Unit, env: str, policy: Policy, candidates: Sequence[Entry]) -> dict[tuple[str, str], Cap]:
-    """Return the budgets that hold entries back in the queue, by budget and what they are counted for."""
-    pausing = [rule for rule in policy.budgets if rule.on_exceeded == "pause"]
-    if not pausing:
-        return {}
-    held = unit.reserved(env)
-    found = {}
-    for rule in pausing:
-        for name in {rule.counted_for(entry) for entry in candidates}:
-            reserved = sum(
-                row["reserved_usd"] for row in held if rule.scope == "day" or name == row.get(_COLUMN[rule.scope])
-            )
-            spent = unit.spent(env, rule.scope, name)
-            found[rule.id, name] = Cap(usd=rule.usd, spent=spent, reserved=reserved)
-    return found
+def spent(unit: Unit, env: str, scope: Scope, name: str, policy: Policy) -> Spent:
+    """Return what was spent in a scope; a price that the policy has learned since counts for calls already made."""
+    usd, unknown = unit.tally(env, scope, name)
+    if not unknown:
+        return Spent(usd=usd)
+    left = []
+    for row in unit.unpriced(env, scope, name):
+        usage = Usage(model=row["model"], input_tokens=row["input_tokens"], output_tokens=row["output_tokens"])
+        if row["model"] in policy.prices:
+            usd += price(usage, policy.prices) or 0.0
+        else:
+            left.append(row)
+    last = max((row["at"] for row in left), default=None)
+    return Spent(usd=usd, unknown=tuple(row["model"] or "an unnamed model" for row in left), unknown_at=last)
+
+
+class Caps:
+    """The budgets that hold entries back in the queue, each read once for each name that it is counted for."""
+
+    def __init__(self, unit: Unit, env: str, policy: Policy) -> None:
+        self._unit, self._env, self._policy = unit, env, policy
+        self._rules = [rule for rule in policy.budgets if rule.queues]
+        self._held = unit.reserved(env) if self._rules else []
+        self._known: set[tuple[str, str]] = set()
+
+    def of(self, entry: Entry) -> dict[tuple[str, str], Cap]:
+        """Return the budgets that *entry* is counted for and that nobody has asked for yet."""
+        found = {}
+        for rule in self._rules:
+            key = (rule.id, rule.counted_for(entry))
+            if key not in self._known:
+                self._known.add(key)
+                found[key] = self._cap(rule, entry)
+        return found
+
+    def _cap(self, rule: BudgetRule, entry: Entry) -> Cap:
+        name = rule.counted_for(entry)
+        if rule.scope == Scope.ENTRY:  # what is held is not in the queue, and what never ran has spent nothing
+            was = spent(self._unit, self._env, rule.scope, name, self._policy) if entry.attempt else Spent(usd=0.0)
+            granted = self._unit.approved(entry.id, "budget") if entry.attempt else 0
+            answered = was.unknown_at is None or not _unanswered(self._unit, entry, was.unknown_at)
+            unknown = () if answered else was.unknown
+            return Cap(usd=rule.usd * (1 + granted), spent=was.usd, reserved=0.0, unknown=unknown)
+        mine = (row for row in self._held if name in {"", row.get(rule.scope.value)})
+        was = spent(self._unit, self._env, rule.scope, name, self._policy)
+        reserved = sum(row["reserved_usd"] for row in mine)
+        return Cap(usd=rule.usd, spent=was.usd, reserved=reserved, unknown=was.unknown)
 
 
 def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipeline]) -> dict[str, float]:
@@ -78,7 +125,7 @@ def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
         "pipeline": taken.pipeline.name,
         "team": taken.entry.team,
         "agent": taken.job.agent.name if taken.job.agent else "",
-        "model": usage.model,
+        "model": usage.model if usage.counted or usd is not None else f"{usage.model} (tokens not known)",
         "take": taken.take,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
@@ -86,18 +133,22 @@ def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
     }
 
 
-_COLUMN = {"team": "team", "pipeline": "pipeline", "entry": "id"}
-
-
-def _budgets(
-    unit: Unit, entry: Entry, pipeline: Pipeline, job: Job, policy: Policy
-) -> Iterator[tuple[str, float, Mode, float]]:
+def _budgets(unit: Unit, start: Start, job: Job) -> Iterator[tuple[str, float, Mode, Spent]]:
+    """Return the budgets that a stage is counted for; one that pauses and renews holds the queue, and no run."""
+    entry, pipeline, policy = start.entry, start.pipeline, start.policy
     if pipeline.budget is not None:
-        spent = unit.spent(entry.env, "entry", entry.id)
-        yield f"budget of pipeline {pipeline.name}", pipeline.budget.usd, Mode(pipeline.budget.on_exceeded), spent
+        mine = spent(unit, entry.env, Scope.ENTRY, entry.id, policy)
+        yield f"budget of pipeline {pipeline.name}", pipeline.budget.usd, Mode(pipeline.budget.on_exceeded), mine
     if job.budget is not None:
-        spent = unit.spent_by_job(entry.id, job.id)
-        yield f"budget of job {job.id}", job.budget.usd, Mode(job.budget.on_exceeded), spent
+        usd = unit.spent_by_job(entry.id, job.id)
+        yield f"budget of job {job.id}", job.budget.usd, Mode(job.budget.on_exceeded), Spent(usd=usd)
     for rule in policy.budgets:
-        if rule.on_exceeded != "pause":
-            yield rule.id, rule.usd, Mode(rule.on_exceeded), unit.spent(entry.env, rule.scope, rule.counted_for(entry))
+        mode = Mode(rule.on_exceeded)
+        if mode != Mode.PAUSE or not rule.scope.renews:
+            name = rule.counted_for(entry, start.run["id"])
+            yield rule.id, rule.usd, mode, spent(unit, entry.env, rule.scope, name, policy)
+
+
+def _unanswered(unit: Unit, entry: Entry, since: datetime) -> bool:
+    answered = unit.approved_at(entry.id, "budget")
+    return answered is None or answered < since

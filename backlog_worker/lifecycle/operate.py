@@ -5,13 +5,13 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import FINAL, Change, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import violation
-from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit, claim, intake, operation, settle
 from backlog_worker.store import Unit
@@ -120,7 +120,7 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
             message = f"nothing to edit; name one of: {', '.join((*EDITABLE, 'input'))}"
             raise UsageError(message)
         if entry.status != Status.BLOCKED:
-            values |= _place(replace(entry, **values), kit.book.policy(unit), unit.now())
+            values |= _place(kit, unit, replace(entry, **values))
         edited = unit.note(entry.id, Note.EDITED, {"reason": reason, "fields": sorted(changes)}, **values)
         intake.clear(kit, unit, [edited], f"edited by {actor}: {reason}", inputs=inputs)
         unit.show_again(entry.id, unit.held[entry.id].seq)
@@ -139,10 +139,11 @@ def requeued(
     values: dict[str, Any] = {"pipeline_hash": keep} if keep else {"faults": 0, "expiries": 0, "pipeline_hash": None}
     if new_input is not None:
         values |= _new_input(kit, unit, entry, new_input)
-    if entry.due_date is not None and entry.due_date < unit.now():
-        values["due_date"] = None  # else the clock would take it out again at once
     policy = kit.book.policy(unit)
-    return unit.move(entry.id, Change.REQUEUED, words, **values, **intake.queued(entry, policy, unit.now()))
+    if overdue(entry, policy, unit.now()):
+        values["due_date"] = None  # else the clock would take it out again at once
+    place = intake.queued(entry, policy, unit.now(), kit.book.pipeline(unit, entry.pipeline))
+    return unit.move(entry.id, Change.REQUEUED, words, **values, **place)
 
 
 def moment(text: str) -> datetime:
@@ -165,11 +166,11 @@ def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
     return unit.move(entry.id, Change.RETURNED, words)
 
 
-def _place(entry: Entry, policy: Policy, now: datetime) -> dict[str, Any]:
+def _place(kit: Kit, unit: Unit, entry: Entry) -> dict[str, Any]:
     """Return where an edited entry stands in the queue; one that backs off goes on backing off."""
-    queued = intake.queued(entry, policy, now)
-    asleep = entry.retry_at if entry.status == Status.RETRYING else queued["wake_at"]
-    return {"rank_group": queued["rank_group"], "wake_at": asleep}
+    place = intake.queued(entry, kit.book.policy(unit), unit.now(), kit.book.pipeline(unit, entry.pipeline))
+    asleep = entry.retry_at if entry.status == Status.RETRYING else place["wake_at"]
+    return {"rank_group": place["rank_group"], "limit_key": place["limit_key"], "wake_at": asleep}
 
 
 def _new_input(kit: Kit, unit: Unit, entry: Entry, value: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from backlog_worker.domain.budget import Usage, price
+from backlog_worker.domain.budget import Usage, checked, price
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
 from backlog_worker.executors import Report
@@ -55,12 +55,18 @@ class StageReport(Report):
 
     def spend(self, usage: Usage) -> None:
         """Write what a call used into the ledger, with its price where somebody knows it."""
-        usd = price(usage, self._taken.policy.prices)
-        self.usages.append(replace(usage, usd=usd))
+        told = checked(usage)
+        usd = price(told, self._taken.policy.prices)
+        refused = list(told.refused)
         if usd is None:
-            emit("price_unknown", model=usage.model, job=self._taken.job.id)
+            emit("price_unknown", model=told.model, job=self._taken.job.id)
+            refused.append(f"nobody knows what a call of {told.model or 'an unnamed model'} cost")
+        for text in told.refused:
+            emit("cost_refused", entry=self._taken.entry.id, job=self._taken.job.id, why=text)
+            self.line(f"[cost] {text}")
+        self.usages.append(replace(told, usd=usd, refused=tuple(refused)))
         with self._lock:
-            self._unpaid.append({**line(self._taken, usage, usd), "id": self._kit.new_id("usd")})
+            self._unpaid.append({**line(self._taken, told, usd), "id": self._kit.new_id("usd")})
         self._pay()
 
     def flush(self) -> None:

@@ -1,7 +1,7 @@
 """Judge how runs ended: the entry, its review, its record and its write-back change in one transaction, once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.outcome import Outcome, Verdict, judge
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
+from backlog_worker.domain.reasons import Wait
 from backlog_worker.domain.writeback import End, Person, RunFacts
 from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.ask import About, dead_letter
@@ -50,7 +51,8 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict]]) -
     facts = unit.facts([ending.entry.id for ending, _ in verdicts])
     bells: list[Bell] = []
     ended: list[str] = []
-    for ending, verdict in verdicts:
+    for ending, judged in verdicts:
+        verdict = _dated(ending.entry, judged, unit.now())
         _move(unit, ending, verdict)
         review_id = _review(kit, unit, ending, verdict)
         if verdict.change in RECORDED:
@@ -80,6 +82,7 @@ def record(
         people=_people(facts.get("answered", ())),
         event=held.seq,
         sha256=held.head,
+        at=unit.now(),
     )
     run = _run_facts(ending, facts, unit.now())
     value = writeback.record(held.entry, run, ending.pipeline, ending.stages, end)
@@ -105,6 +108,15 @@ def withdraw(unit: Unit, entry_id: str, actor: str, reason: str) -> None:
     for review_id in unit.close(entry_id, actor, reason):
         data = {"review_id": review_id, "answer": "withdrawn", "reason": reason, "job_id": ""}
         unit.note(entry_id, Note.ANSWERED, data)
+
+
+def _dated(entry: Entry, verdict: Verdict, now: datetime) -> Verdict:
+    """Say in the reason of an end that it came after the due date."""
+    if verdict.change not in RECORDED or entry.due_date is None or entry.due_date > now:
+        return verdict
+    if verdict.reason.startswith(Wait.DEADLINE_PASSED):
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason[:440]}; its due date {entry.due_date:%Y-%m-%d %H:%MZ} was missed")
 
 
 def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:

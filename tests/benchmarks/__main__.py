@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from backlog_worker import telemetry
-from tests.benchmarks import graphs, latency, replay, servers, storage, throughput
+from tests.benchmarks import crowds, graphs, latency, replay, servers, storage, throughput
 
 Bench = Callable[[servers.Servers, argparse.Namespace], dict[str, object]]
 BENCHMARKS: dict[str, tuple[str, Bench]] = {
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[str, Bench]] = {
     "p10": ("a plan of 1,000 jobs under 10 ms; a finished job costs the same early and late; 100 jobs and a join / Celery", lambda s, g: graphs.compared(s, g.rounds)),
     "p11": ("SQLite / PostgreSQL, P2's work; at least 1.0", lambda s, g: throughput.sqlite_against_postgres(s, g.rounds, g.entries)),
     "p12": ("a slot that waits for an agent / a Celery slot that sleeps; at most 1.3, CPU under 0.002", lambda s, _g: throughput.waiting_slot(s)),
+    "p13": ("a tick behind 1 M entries of one full key / behind 10 k; under 2", lambda s, g: crowds.compared(s, tuple(g.sizes))),
 }  # fmt: skip
 
 

@@ -9,11 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import psycopg
 
 from backlog_worker.domain.entry import Change
 from backlog_worker.lifecycle import dispatch, intake
+from backlog_worker.lifecycle.walk import Queue
 from backlog_worker.testing import POLICY, bench, draft
 from tests.benchmarks.servers import Servers
 
@@ -147,7 +149,7 @@ INSERT INTO entries (id, env, schema_version, title, dedupe_key, pipeline, label
   status, seq, cleared_at, changed_at, rank_group)
 SELECT 'bl_' || lpad(n::text, 26, '0'), 'prod', 1, 'entry ' || n, 'k' || n, 'spec', '["ai-ok"]',
   (ARRAY['high','medium','low'])[1 + n %% 3], 'x', now() - (n %% 400) * interval '6 hours' - n * interval '1 ms', 'queued', 2, now(), now(),
-  '{"priority":"' || (ARRAY['high','medium','low'])[1 + n %% 3] || '"}'
+  '{"pipeline":"spec","priority":"' || (ARRAY['high','medium','low'])[1 + n %% 3] || '"}'
 FROM generate_series(%(first)s, %(last)s) n"""
 SEEDED_EVENTS = """
 INSERT INTO events (entry_id, seq, at, change, version, actor, data, canonical, prev, hash)
@@ -188,7 +190,7 @@ def queue_sizes(servers: Servers, sizes: tuple[int, ...]) -> dict[str, object]:
 
 def _best(made) -> None:
     with made.kit.store.read() as unit:
-        found = dispatch.best("prod", unit, made.kit.book.policy(unit), TOP)
+        found = list(islice(Queue(unit, "prod", made.kit.book.policy(unit), {}), TOP))
         assert len(found) == TOP
 
 

@@ -11,6 +11,7 @@ NAMED = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(\w+|\{table\})|self\.(?:sele
 WALLED = re.compile(r":env\b|\benv\b\s*(?:=|:)\s*self\.env|\"env\": (?:self\.)?env|\bHERE\b|_E\.env")
 HELD = "goes by ids of entries that were held, or found, in this environment before"
 RUN = "goes by ids of runs that were begun, or found, in this environment before"
+RUNG = "goes by ids of bells that this environment made"
 ROW = "writes rows that carry their environment"
 BY_ID = {
     # entries and what belongs to one
@@ -20,7 +21,8 @@ BY_ID = {
     "answered": HELD, "begin_again": HELD, "copy": HELD, "forget": HELD, "close": HELD, "approved": HELD,
     "reviews_of": HELD, "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD, "spent_by_job": HELD,
     "artifacts_of": HELD, "run_rows": HELD, "output_rows": HELD, "redact": HELD, "redact_rows": HELD, "restore": HELD,
-    "retire": HELD, "forget_histories": HELD, "answer": "goes by the id of a review that `review` found",
+    "retire": HELD, "forget_histories": HELD, "approved_at": HELD, "fall": HELD, "last_runs": HELD,
+    "unheard": RUNG, "reviews_unheard": RUNG, "answer": "goes by the id of a review that `review` found",
     # runs
     "heartbeat": RUN, "still_held": RUN, "take": RUN, "next": RUN, "checkpoint": RUN, "untake": RUN, "hand_over": RUN,
     "progress": RUN, "usage": RUN, "add_log": RUN, "log": RUN, "_end_run": RUN,

@@ -81,16 +81,16 @@ def tick_race(postgres_url, rounds=2):
     inside = FORK.Barrier(2)
 
     def _ticks(kit, number):
-        original, worst = dispatch.best, 0
+        original, worst = dispatch.walk, 0
 
-        def _meeting(*given):
+        def _meeting(*given, **named):
             """Wait, after the count of what is held, for another tick to have counted too: without a lease it comes."""
             with contextlib.suppress(threading.BrokenBarrierError):
                 inside.wait(1.0)
                 time.sleep(0.3 * number)
-            return original(*given)
+            return original(*given, **named)
 
-        dispatch.best = _meeting
+        dispatch.walk = _meeting
         for _ in range(rounds):
             dispatch.tick(kit)
             with kit.store.read() as unit:
@@ -158,8 +158,11 @@ def test_the_hot_statements_use_their_indexes(postgres_url):
         unit.run("ANALYZE entries")
         unit.run("SET LOCAL plan_cache_mode = force_generic_plan")
         unit.run("SET LOCAL enable_seqscan = off")
+        of = {"env": "prod", "group": '{"priority":"high"}', "at": 0.0, "id": ""}
         for text, values, index in (
-            (queue._GROUP, {"env": "prod", "group": '{"priority":"high"}', "most": 5}, "entries_rank"),
+            (unit._at(queue._GROUP), {**of, "ids": [], "most": 5}, "entries_rank"),
+            (unit._at(queue._BETTER), of, "entries_rank"),
+            (queue._MOVED, {"env": "prod", "group": "g", "key": "k", "lane": "l", "most": 5}, "entries_limit"),
             (queue._GROUPS, {"env": "prod"}, "entries_rank"),
             (queue._EXPIRED, {"most": 5}, "entries_held"),
         ):

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pytest
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from backlog_worker.domain.priority import scored
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
 from backlog_worker.lifecycle import audit, claim, dispatch, evidence, operate, retire, review, watch
-from backlog_worker.lifecycle.dispatch import best
+from backlog_worker.lifecycle.walk import Queue
 from backlog_worker.store import migrate, opened
 from backlog_worker.testing import POLICY, bench
 
@@ -229,8 +230,8 @@ def test_the_top_of_the_queue_equals_a_plain_sort(entries, most, teams):
         made.clock.forward(86_400 * 6)
         with made.kit.store.begin() as unit:
             policy, now = made.kit.book.policy(unit), unit.now()
-            dispatch.regroup("prod", unit, policy)  # as the tick does, before it looks for the best
-            given_order = [each.id for each in best("prod", unit, policy, most)]
+            dispatch.regroup("prod", unit, policy, {})  # as the tick does, before it looks for the best
+            given_order = [each.entry.id for each in islice(Queue(unit, "prod", policy, {}), most)]
             waiting = unit.search("prod", parsed("status:queued"), most=1000)
         plain = sorted(waiting, key=lambda each: scored(policy, each, now).place)
         assert given_order == [each.id for each in plain[:most]]

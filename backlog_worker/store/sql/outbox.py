@@ -9,7 +9,7 @@ from backlog_worker.store.sql.statements import HERE
 _NEWER = """ON CONFLICT (env, target, topic) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256,
  seq = excluded.seq, run_id = excluded.run_id, status = 'due', put_at = excluded.put_at,
  attempts = CASE WHEN outbox.status = 'due' THEN outbox.attempts ELSE 0 END,
- retry_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
+ retry_at = NULL, rung_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
 
 
 class Outbox(Reviews):
@@ -30,6 +30,28 @@ class Outbox(Reviews):
         return sorted(
             self.select("outbox", text, env=self.env, lease=lease, most=most), key=lambda wish: str(wish["id"])
         )
+
+    def ring_wishes(self, lost_after: float) -> bool:
+        """Say whether a bell is to be rung for what is due, and note it: one bell for all, until somebody took it.
+
+        What a bell was rung for and nobody took keeps others from ringing, until it counts as lost.
+        """
+        due = (
+            f"status = 'due' AND {HERE} AND (leased_until IS NULL OR leased_until < {{now}})"
+            " AND (retry_at IS NULL OR retry_at <= {now})"
+        )
+        rung = (
+            "coalesce(rung_at >= coalesce(retry_at, rung_at) AND rung_at >= coalesce(leased_until, rung_at)"
+            f" AND rung_at > {self._before()}, false)"
+        )
+        values = {"env": self.env, "ago": lost_after}
+        heard = int(self.value(f"SELECT count(*) FROM outbox WHERE {due} AND {rung}", **values))
+        text = f"UPDATE outbox SET rung_at = {{now}} WHERE {due} AND NOT {rung}"
+        return bool(self.count(text, **values)) and not heard
+
+    def wishes_unheard(self) -> None:
+        """Note that the bell for what is due was never sent."""
+        self.count(f"UPDATE outbox SET rung_at = NULL WHERE status = 'due' AND {HERE}", env=self.env)
 
     def sent(self, wish: Mapping[str, Any], remote_id: str) -> bool:
         """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""
@@ -63,8 +85,8 @@ class Outbox(Reviews):
     def send_again(self, wish_ids: Sequence[str]) -> int:
         """Let wishes be sent once more, whatever was sent before."""
         text = (
-            "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, error = NULL"
-            f" WHERE id {{ids}} AND {HERE}"
+            "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, rung_at = NULL,"
+            f" error = NULL WHERE id {{ids}} AND {HERE}"
         )
         return self.count(text, ids=self.dialect.bind(wish_ids), env=self.env)
 

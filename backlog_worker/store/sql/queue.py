@@ -4,9 +4,9 @@ The queue is read group by group: a rank group holds entries that the policy sco
 oldest entry is its best, and the exact top of a million is a walk over the heads of the groups.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from backlog_worker.domain.entry import Entry
@@ -26,14 +26,25 @@ WITH RECURSIVE g(rank_group) AS (
 SELECT g.rank_group, (SELECT h.created_at FROM entries h WHERE h.env = :env AND h.status IN ('queued', 'retrying')
   AND h.wake_at IS NULL AND h.rank_group = g.rank_group ORDER BY h.created_at, h.id LIMIT 1)
 FROM g WHERE g.rank_group IS NOT NULL"""
-_GROUP = f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group ORDER BY created_at, id LIMIT :most"
+_GROUP = (
+    f"SELECT {LISTED} FROM entries WHERE {_WAITING} AND rank_group = :group AND (created_at, id) > (:at, :id)"
+    " AND NOT (limit_key {ids}) ORDER BY created_at, id LIMIT :most"
+)
+_BETTER = f"SELECT count(*) FROM entries WHERE {_WAITING} AND rank_group = :group AND (created_at, id) < (:at, :id)"
+_MOVED = (
+    "UPDATE entries SET rank_group = :lane WHERE id IN (SELECT id FROM entries WHERE env = :env"
+    " AND status IN ('queued', 'retrying') AND limit_key <> '' AND limit_key = :key AND rank_group = :group"
+    " LIMIT :most {skip_locked})"
+)
+_NEXT = "CASE WHEN rings < 0 THEN 1 ELSE rings + 1 END"  # below 0: the last bell was never sent
+BEGIN = (datetime.fromtimestamp(0, UTC), "")  # before every entry
 _EXPIRED = (
     f"SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND {HERE} AND leased_until < {{now}}"
     " ORDER BY leased_until LIMIT :most {skip_locked}"
 )
 _OVERDUE = (
     "SELECT id FROM entries WHERE due_date IS NOT NULL AND status IN ('queued', 'retrying')"
-    " AND env = :env AND due_date < {now} ORDER BY due_date LIMIT :most {skip_locked}"
+    " AND env = :env AND due_date <= {now} ORDER BY due_date LIMIT :most {skip_locked}"
 )
 
 
@@ -52,9 +63,21 @@ class Queue(Entries):
         """Return every rank group with somebody waiting in it."""
         return [Group(row[0], moment(row[1])) for row in self.run(_GROUPS, env=env)]
 
-    def oldest(self, env: str, group: str, most: int) -> list[Entry]:
-        """Return the oldest waiting entries of one group, best first."""
-        return [entry(row) for row in self.select("entries", _GROUP, env=env, group=group, most=most)]
+    def oldest(
+        self, env: str, group: str, most: int, *, after: tuple[datetime, str] = BEGIN, without: Sequence[str] = ()
+    ) -> list[Entry]:
+        """Return the oldest waiting entries of one group, best first: those *after* a place, *without* some keys."""
+        ids = self.dialect.bind(without)
+        values = {"env": env, "group": group, "id": after[1], "ids": ids, "most": most}
+        return [entry(row) for row in self.select("entries", self._at(_GROUP), at=after[0].timestamp(), **values)]
+
+    def better(self, env: str, group: str, before: tuple[datetime, str]) -> int:
+        """Count who waits in a group and is older than a place in it."""
+        return int(self.value(self._at(_BETTER), env=env, group=group, at=before[0].timestamp(), id=before[1]))
+
+    def into_lane(self, env: str, group: str, key: str, lane: str, most: int) -> int:
+        """Move entries of one concurrency key out of their rank group into a lane; at most *most* at once."""
+        return self.count(_MOVED, env=env, group=group, key=key, lane=lane, most=most)
 
     def wake(self, env: str) -> int:
         """Let into the queue again whose time has come."""
@@ -65,19 +88,27 @@ class Queue(Entries):
         return self.count(text, env=env)
 
     def sleep(self, until: dict[str, datetime]) -> None:
-        """Keep entries out of the queue until a moment, so that closed windows do not crowd out open ones."""
+        """Keep entries out of the queue until a moment, so that what waits for its time is read once."""
         rows = [{"id__": each, "wake_at": moment} for each, moment in until.items()]
         self.update("entries", rows, "entries.id = r.id__ AND entries.status IN ('queued', 'retrying')")
 
-    def regroup(self, env: str, groups: Sequence[str], key: Callable[[Entry], str], most: int) -> int:
-        """Give entries of *groups* the key that the live policy wants; at most *most* at once."""
+    def regroup(self, env: str, groups: Sequence[str], lane: Callable[[Entry], Mapping[str, str]], most: int) -> int:
+        """Give entries of *groups* the places that the live policy wants; at most *most* at once."""
         changed = 0
         for group in groups:
-            rows = [{"id__": each.id, "rank_group": key(each)} for each in self.oldest(env, group, most - changed)]
+            rows = [{"id__": each.id, **lane(each)} for each in self.oldest(env, group, most - changed)]
             changed += len(self.update("entries", rows, "entries.id = r.id__ RETURNING entries.id"))
             if changed >= most:
                 break
         return changed
+
+    def rouse(self, env: str) -> int:
+        """Let into the queue again what may wait for another reason under another policy: money, or a due date."""
+        text = (
+            "UPDATE entries SET wake_at = NULL WHERE env = :env AND status IN ('queued', 'retrying')"
+            " AND wake_at > {now} AND (attempt > 0 OR due_date < {now}) AND (retry_at IS NULL OR retry_at <= {now})"
+        )
+        return self.count(text, env=env)
 
     def held_by_pipeline(self, env: str) -> dict[str, int]:
         """Count what is ready or in progress, by pipeline."""
@@ -104,6 +135,14 @@ class Queue(Entries):
         for table, status in (("entries", "in_progress"), ("stages", "running")):
             text = "UPDATE " + table + " SET leased_until = {later} WHERE status = :status AND leased_until < {later}"
             self.count(f"{text} AND {mine[table]}", lease=seconds, status=status, env=self.env)
+
+    def keep_ready(self, env: str, seconds: float) -> None:
+        """Renew ready entries whose lease is half over: their bells wait for a slot."""
+        half = "{now} + " + ("make_interval(secs => :half)" if self.dialect.name == "postgresql" else ":half")
+        text = (
+            "UPDATE entries SET leased_until = {later} WHERE env = :env AND status = 'ready' AND leased_until < " + half
+        )
+        self.count(text, env=env, lease=seconds, half=seconds / 2)
 
     def keep_pending(self, seconds: float) -> None:
         """Renew runs whose next stage waits for a slot: no worker holds them, so none can be dead."""
@@ -162,25 +201,55 @@ class Queue(Entries):
 
     def ring_again(self, env: str, most: int) -> list[tuple[str, int, int]]:
         """Return (id, attempt, ring) of ready entries that nobody took; each waits twice as long as before, to 60 s."""
-        due = _backoff(self.dialect.name, "")
-        text = (
-            "UPDATE entries SET rung_at = {now}, rings = rings + 1 WHERE id IN (SELECT id FROM entries"
-            f" WHERE env = :env AND status = 'ready' AND {due} ORDER BY rung_at LIMIT :most {{skip_locked}})"
-            " RETURNING id, attempt, rings"
-        )
-        return [(row[0], row[1] + 1, row[2]) for row in self.run(text, env=env, most=most)]
+        return self._ring_entries(env, _backoff(self.dialect.name, ""), most)
+
+    def ring_unsent(self, env: str, most: int) -> list[tuple[str, int, int]]:
+        """Return (id, attempt, ring) of ready entries whose last bell was never sent."""
+        return self._ring_entries(env, "rings < 0", most)
 
     def ring_stages_again(self, most: int) -> list[tuple[str, str, int, int]]:
         """Return (run, job, take, ring) of pending stages that were rung for and that nobody took."""
-        due = _backoff(self.dialect.name, "s.")
+        return self._ring_stages(_backoff(self.dialect.name, "s."), most)
+
+    def ring_stages_unsent(self, most: int) -> list[tuple[str, str, int, int]]:
+        """Return (run, job, take, ring) of pending stages whose last bell was never sent."""
+        return self._ring_stages("s.rings < 0", most)
+
+    def unheard(self, entry_ids: Sequence[str], stages: Sequence[tuple[str, str]]) -> None:
+        """Note that bells for ready entries and pending stages (run, job) were never sent."""
+        text = "UPDATE entries SET rings = -1 WHERE id {ids} AND status = 'ready'"
+        self.count(text, ids=self.dialect.bind(entry_ids))
+        rows = [{"run_id__": run, "job_id__": job, "rings": -1} for run, job in dict.fromkeys(stages)]
+        self.update("stages", rows, "stages.run_id = r.run_id__ AND stages.job_id = r.job_id__ AND status = 'pending'")
+
+    def at_work(self) -> list[tuple[str, str, str]]:
+        """Return the (worker, run, pipeline) of every stage that is being done."""
         text = (
-            "UPDATE stages SET rung_at = {now}, rings = rings + 1 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"
+            "SELECT DISTINCT s.worker, s.run_id, e.pipeline FROM stages s JOIN entries e ON e.id = s.entry_id"
+            f" WHERE s.status = 'running' AND e.{HERE} AND s.leased_until > {{now}}"
+        )
+        return [(row[0], row[1], row[2]) for row in self.run(text, env=self.env)]
+
+    def _ring_entries(self, env: str, due: str, most: int) -> list[tuple[str, int, int]]:
+        text = (
+            f"UPDATE entries SET rung_at = {{now}}, rings = {_NEXT} WHERE id IN (SELECT id FROM entries"
+            f" WHERE env = :env AND status = 'ready' AND {due} ORDER BY rung_at LIMIT :most {{skip_locked}})"
+            " RETURNING id, attempt, rings"
+        )
+        return [(row[0], row[1] + 1, row[2]) for row in self.run(text, env=env, most=max(0, most))]
+
+    def _ring_stages(self, due: str, most: int) -> list[tuple[str, str, int, int]]:
+        text = (
+            f"UPDATE stages SET rung_at = {{now}}, rings = {_NEXT} WHERE (entry_id, pipeline_hash, job_id) IN (SELECT"
             " s.entry_id, s.pipeline_hash, s.job_id FROM stages s JOIN entries e ON e.id = s.entry_id"
             " AND e.run_id = s.run_id WHERE s.status = 'pending' AND s.rung_at IS NOT NULL AND e.status = 'in_progress'"
             f" AND e.{HERE} AND {due} LIMIT :most) RETURNING run_id, job_id, takes, rings"
         )
-        rows: Sequence[Any] = self.run(text, most=most, env=self.env)
+        rows: Sequence[Any] = self.run(text, most=max(0, most), env=self.env)
         return [(row[0], row[1], row[2] + 1, row[3]) for row in rows]
+
+    def _at(self, text: str) -> str:
+        return text.replace(":at", "to_timestamp(:at)") if self.dialect.name == "postgresql" else text
 
 
 def _backoff(dialect: str, prefix: str) -> str:

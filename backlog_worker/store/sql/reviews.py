@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.review import Decided, Review, ReviewKind
+from backlog_worker.store.sql.dialect import moment
 from backlog_worker.store.sql.stages import Stages
 from backlog_worker.store.sql.statements import HERE
 
@@ -71,6 +73,12 @@ class Reviews(Stages):
         text = "SELECT count(*) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"
         return int(self.value(text, entry=entry_id, kind=kind))
 
+    def approved_at(self, entry_id: str, kind: str) -> datetime | None:
+        """Return when people last approved what an entry asked for."""
+        text = "SELECT max(answered_at) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"
+        value = self.value(text, entry=entry_id, kind=kind)
+        return None if value is None else moment(value)
+
     def reviews_of(self, entry_id: str) -> list[Review]:
         """Return every review of an entry, oldest first."""
         text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
@@ -95,13 +103,23 @@ class Reviews(Stages):
         rows = self.select("reviews", text, entry=entry_id, env=self.env)
         return _review(rows[0]) if rows else None
 
-    def unassigned(self, env: str, most: int) -> list[str]:
-        """Return the entries of dead letters that nobody was told of, so that their bell is rung again."""
+    def ring_reviews(self, env: str, lost_after: float, most: int) -> list[str]:
+        """Return the entries of dead letters that nobody was told of and whose bell counts as lost, to ring again."""
         text = (
-            "SELECT entry_id FROM reviews WHERE env = :env AND kind = 'dead_letter' AND answer IS NULL"
-            " AND assigned_at IS NULL ORDER BY opened_at LIMIT :most"
+            "UPDATE reviews SET rung_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"
+            " AND kind = 'dead_letter' AND answer IS NULL AND assigned_at IS NULL"
+            f" AND (rung_at IS NULL OR rung_at < {self._before()}) ORDER BY opened_at LIMIT :most {{skip_locked}})"
+            " RETURNING entry_id"
         )
-        return [row[0] for row in self.run(text, env=env, most=most)]
+        return [row[0] for row in self.run(text, env=env, ago=lost_after, most=most)]
+
+    def reviews_unheard(self, entry_ids: Sequence[str]) -> None:
+        """Note that bells for dead letters were never sent."""
+        text = "UPDATE reviews SET rung_at = NULL WHERE entry_id {ids} AND answer IS NULL"
+        self.count(text, ids=self.dialect.bind(entry_ids))
+
+    def _before(self) -> str:
+        return "{now} - " + ("make_interval(secs => :ago)" if self.dialect.name == "postgresql" else ":ago")
 
     def late(self, env: str, remind_after: float, most: int) -> Sequence[Review]:
         """Mark open reviews that are past due as reminded and return them; each again after *remind_after* seconds."""

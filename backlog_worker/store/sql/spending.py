@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backlog_worker.domain.budget import Scope
 from backlog_worker.store.sql.limits import Limits
 
-SCOPES: Mapping[str, str] = {
-    "day": "at >= {day}",
-    "team": "at >= {day} AND team = :name",
-    "pipeline": "at >= {day} AND pipeline = :name",
-    "entry": "entry_id = :name",
-    "run": "run_id = :name",
+SCOPES: Mapping[Scope, str] = {
+    Scope.DAY: "at >= {day}",
+    Scope.TEAM: "at >= {day} AND team = :name",
+    Scope.PIPELINE: "at >= {day} AND pipeline = :name",
+    Scope.ENTRY: "entry_id = :name",
+    Scope.RUN: "entry_id = (SELECT entry_id FROM runs WHERE id = :name) AND run_id = :name",
 }
+# Older releases took what a job claimed: what is no price counts as not known, and is never summed.
+_USD = "CASE WHEN usd >= 0 AND usd < 1e300 THEN usd END"
 _BY = ("pipeline", "team", "agent", "model", "job_id", "entry_id", "run_id")
 
 
@@ -22,15 +25,32 @@ class Spending(Limits):
         """Add lines to the ledger; the same id is added once."""
         self.insert("spending", [{**row, "at": self.now()} for row in rows], "ON CONFLICT DO NOTHING")
 
-    def spent(self, env: str, scope: str, name: str = "") -> float:
+    def spent(self, env: str, scope: Scope, name: str = "") -> float:
         """Return what was spent in a scope: a day, a team or a pipeline today, an entry or a run ever."""
-        text = f"SELECT coalesce(sum(usd), 0) FROM spending WHERE env = :env AND {SCOPES[scope]}"
-        values = {"env": env} | ({"name": name} if ":name" in text else {})
-        return float(self.value(text.replace("{day}", self._day()), **values))
+        return self.tally(env, scope, name)[0]
+
+    def tally(self, env: str, scope: Scope, name: str = "") -> tuple[float, int]:
+        """Return what was spent in a scope, and how many of its calls have no price."""
+        text = (
+            f"SELECT coalesce(sum({_USD}), 0),"
+            f" count(*) - count({_USD}) FROM spending"
+            f" WHERE env = :env AND {SCOPES[scope]}"
+        )
+        ((usd, unknown),) = self.run(text.replace("{day}", self._day()), **self._scoped(env, scope, name))
+        return float(usd), int(unknown)
+
+    def unpriced(self, env: str, scope: Scope, name: str = "") -> list[dict[str, Any]]:
+        """Return the calls of a scope that have no price, by model: how many tokens, and when the last one was."""
+        text = (
+            "SELECT model, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, max(at) AS at"
+            f" FROM spending WHERE env = :env AND {SCOPES[scope]} AND ({_USD}) IS NULL"
+            " GROUP BY model ORDER BY model"
+        )
+        return self.select("spending", text.replace("{day}", self._day()), **self._scoped(env, scope, name))
 
     def spent_by_job(self, entry_id: str, job_id: str) -> float:
         """Return what one job of an entry has cost in all its runs."""
-        text = "SELECT coalesce(sum(usd), 0) FROM spending WHERE entry_id = :entry AND job_id = :job"
+        text = f"SELECT coalesce(sum({_USD}), 0) FROM spending WHERE entry_id = :entry AND job_id = :job"
         return float(self.value(text, entry=entry_id, job=job_id))
 
     def costs(self, env: str, by: str, days: float) -> list[dict[str, Any]]:
@@ -38,7 +58,7 @@ class Spending(Limits):
         column = by if by in _BY else "pipeline"
         since = "{now} - " + ("make_interval(secs => :seconds)" if self.dialect.name == "postgresql" else ":seconds")
         text = (
-            f"SELECT {column}, count(*), coalesce(sum(usd), 0), sum(CASE WHEN usd IS NULL THEN 1 ELSE 0 END),"
+            f"SELECT {column}, count(*), coalesce(sum({_USD}), 0), count(*) - count({_USD}),"
             " sum(input_tokens), sum(output_tokens), sum(saved_usd) FROM spending"
             f" WHERE env = :env AND at >= {since} GROUP BY {column} ORDER BY 3 DESC, 1"
         )
@@ -49,8 +69,8 @@ class Spending(Limits):
     def usage(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return tokens and money of one run, by job; the price is None where one of its calls has none."""
         text = (
-            "SELECT job_id, sum(input_tokens), sum(output_tokens), coalesce(sum(usd), 0), max(model), sum(saved_usd),"
-            " sum(CASE WHEN usd IS NULL THEN 1 ELSE 0 END) FROM spending WHERE run_id = :run GROUP BY job_id"
+            f"SELECT job_id, sum(input_tokens), sum(output_tokens), coalesce(sum({_USD}), 0), max(model),"
+            f" sum(saved_usd), count(*) - count({_USD}) FROM spending WHERE run_id = :run GROUP BY job_id"
         )
         names = ("input_tokens", "output_tokens", "usd", "model", "saved_usd", "unknown")
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in self.run(text, run=run_id)}
@@ -66,7 +86,7 @@ class Spending(Limits):
     def costs_of_jobs(self, env: str, pipeline: str) -> dict[str, tuple[int, float]]:
         """Return the mean price of a run's job by job, from the ledger: (runs, mean US dollars)."""
         text = (
-            "SELECT job_id, count(DISTINCT run_id), coalesce(sum(usd), 0) FROM spending"
+            f"SELECT job_id, count(DISTINCT run_id), coalesce(sum({_USD}), 0) FROM spending"
             " WHERE env = :env AND pipeline = :name GROUP BY job_id"
         )
         return {row[0]: (row[1], float(row[2]) / max(1, row[1])) for row in self.run(text, env=env, name=pipeline)}
@@ -115,6 +135,9 @@ class Spending(Limits):
         if pipeline:
             return self.count("DELETE FROM results WHERE env = :env AND pipeline = :name", env=env, name=pipeline)
         return self.count("DELETE FROM results WHERE env = :env AND until < {now}", env=env)
+
+    def _scoped(self, env: str, scope: Scope, name: str) -> dict[str, str]:
+        return {"env": env, "name": name} if ":name" in SCOPES[scope] else {"env": env}
 
     def _day(self) -> str:
         if self.dialect.name == "postgresql":
