@@ -55,6 +55,8 @@ class Note(StrEnum):
     EDITED = "edited"
     COMMENTED = "commented"
     TAKEN = "taken"
+    ATTEMPTED = "attempted"
+    LOST = "lost"
     CHECKPOINTED = "checkpointed"
     DECIDED = "decided"
     ASKED = "asked"
@@ -135,6 +137,7 @@ class Entry:
     wake_at: datetime | None = None
     attempt: int = 0
     faults: int = 0
+    outages: int = 0
     expiries: int = 0
     cleared_at: datetime | None = None
     changed_at: datetime | None = None

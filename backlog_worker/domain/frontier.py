@@ -18,7 +18,19 @@ from typing import Any
 
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.expression import ExpressionError, plain
-from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Outcome, Refused, Stopped, Succeeded, Throttled
+from backlog_worker.domain.outcome import (
+    OUTSIDE,
+    PAUSES,
+    Asked,
+    FailureKind,
+    Faulted,
+    Outcome,
+    Paused,
+    Refused,
+    Stopped,
+    Succeeded,
+    Throttled,
+)
 from backlog_worker.domain.pipeline import Job, Pipeline
 
 
@@ -49,6 +61,7 @@ class Stage:
     takes: int = 0
     worker: str | None = None
     attempts: int = 0
+    used: int = 0
     expiries: int = 0
     tries: Sequence[Mapping[str, Any]] = ()
     started_at: datetime | None = None
@@ -56,6 +69,7 @@ class Stage:
     leased_until: datetime | None = None
     rung_at: datetime | None = None
     start_by: datetime | None = None
+    wake_at: datetime | None = None
     rings: int = 0
     progress: int | None = None
     output: Any = None
@@ -95,13 +109,16 @@ def nothing() -> Mapping[str, Any]:
     return {}
 
 
-def current(pipeline: Pipeline, stages: Mapping[str, Stage], run_id: str) -> dict[str, Stage]:
+def current(
+    pipeline: Pipeline, stages: Mapping[str, Stage], run_id: str, now: datetime | None = None
+) -> dict[str, Stage]:
     """Return the stages as a run sees them: what an earlier run ended stays, all else is pending again.
 
-    A failure that `continueOnError` tolerates is an end; a question that is still open goes on waiting.
+    A failure that `continueOnError` tolerates, or that used up the attempts of its job, is an end; a question that is
+    still open goes on waiting, and so does a pause that is not over at *now*.
     """
     return {
-        job_id: each if each.status == StageStatus.COMPLETED else _now(pipeline, each, run_id)
+        job_id: each if each.status == StageStatus.COMPLETED else _now(pipeline, each, run_id, now)
         for job_id, each in stages.items()
         if job_id in pipeline.index
     }
@@ -125,11 +142,8 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
     if now.failed:
         return _failed(pipeline, stages, now)
     held = [stages[job_id] for job_id in now.waiting if job_id in stages]
-    quota = [each for each in held if (each.reason or {}).get("kind") == FailureKind.QUOTA]
-    if quota:
-        reason = quota[0].reason or {}
-        until = datetime.fromisoformat(str(reason["until"]))
-        return Stopped(job_id=quota[0].job_id, result=Throttled(reason=str(reason.get("text", "quota")), until=until))
+    if pauses := [(until, each.job_id) for each in held if (until := _wakes(each))]:
+        return _paused(stages[min(pauses)[1]])
     if held:
         reason = held[0].reason or {}
         kind = str(reason.get("kind", "review"))
@@ -159,7 +173,15 @@ def seen(stage: Stage | None) -> dict[str, Any]:
     if stage is None:
         return {"status": "pending", "output": None, "attempts": 0, "reason": ""}
     reason = str((stage.reason or {}).get("text", ""))
-    return {"status": str(stage.status), "output": stage.output, "attempts": stage.attempts, "reason": reason}
+    output = stage.output
+    if output is None and stage.status == StageStatus.FAILED:
+        output = failure(stage).get("data")
+    return {"status": str(stage.status), "output": output, "attempts": stage.attempts, "reason": reason}
+
+
+def failure(stage: Stage) -> Mapping[str, Any]:
+    """Return the last failed attempt of a stage with what it left; nothing where none failed."""
+    return stage.tries[-1] if stage.tries else {}
 
 
 _PLACES: Mapping[StageStatus, str] = {
@@ -277,23 +299,50 @@ def _reads_failure(job: Job, failed: set[str]) -> bool:
     return job.when is not None and (job.when.asks_all or bool(job.when.reads & failed))
 
 
-def _now(pipeline: Pipeline, stage: Stage, run_id: str) -> Stage:
+def _now(pipeline: Pipeline, stage: Stage, run_id: str, now: datetime | None) -> Stage:
     """Return one stage as the run sees it."""
+    if stage.status == StageStatus.WAITING and (until := _wakes(stage)):
+        over = now is not None and until <= now
+        return replace(stage, status=StageStatus.PENDING, rung_at=None) if over else stage
     if stage.run_id == run_id:
         return stage
     if tolerated(pipeline.job(stage.job_id), stage):
         return stage
     kind = (stage.reason or {}).get("kind")
-    if stage.status == StageStatus.FAILED and kind == FailureKind.REJECTED:
+    if stage.status == StageStatus.FAILED and (kind == FailureKind.REJECTED or stage.used):
         return stage
-    if stage.status == StageStatus.WAITING and kind != FailureKind.QUOTA:
+    if stage.status == StageStatus.WAITING:
         return stage
     return replace(stage, status=StageStatus.PENDING, rung_at=None)
 
 
+def _wakes(stage: Stage) -> datetime | None:
+    """Return when a stage that waits for a moment goes on; None for one that waits for somebody."""
+    if (stage.reason or {}).get("kind") not in PAUSES:
+        return None
+    return stage.wake_at or datetime.fromisoformat(str((stage.reason or {})["until"]))
+
+
+def _paused(stage: Stage) -> Outcome:
+    reason: Mapping[str, Any] = stage.reason or {}
+    text, until = str(reason.get("text", "")), datetime.fromisoformat(str(reason["until"]))
+    quota = reason.get("kind") == FailureKind.QUOTA
+    result = Throttled(reason=text or "quota", until=until) if quota else Paused(reason=text, until=until)
+    return Stopped(job_id=stage.job_id, result=result)
+
+
 def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome:
-    """Judge a failed run by the first job that failed: a fault that nobody handled may be tried again."""
-    first = min(now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
+    """Judge a failed run: by what needs a person, then by a fault of a job's own, then by one from outside.
+
+    So another run is never begun for one job while another one's failure would only be repeated in it.
+    """
+
+    def _order(job_id: str) -> tuple[int, float, int]:
+        reason = (stages[job_id].reason or {}) if job_id in stages and job_id not in now.decided else {}
+        weight = (1 + (reason.get("kind") in OUTSIDE)) if reason.get("fault") else 0
+        return weight, _ended(stages.get(job_id)), pipeline.index[job_id]
+
+    first = min(now.failed, key=_order)
     if first in now.decided:
         return Stopped(job_id=first, result=Refused(kind=FailureKind.VALIDATION, reason=now.decided[first][1]))
     reason = stages[first].reason or {}

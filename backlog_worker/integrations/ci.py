@@ -71,17 +71,22 @@ def missing(pipeline: Pipeline) -> Iterator[str]:
         yield f"concurrency.maxConcurrentJobs {most}: the CI system has its own limit"
     if pipeline.concurrency.group:
         yield "concurrency.group: entries are not known there"
-    if pipeline.budget:
-        yield "budget: money is counted by the fleet only"
+    for name, said in (("budget", pipeline.budget), ("retryRuns", pipeline.retry_runs)):
+        if said:
+            yield f"{name}: only the fleet does that"
     for job in pipeline.jobs:
-        for name, said in (("cache", job.cache), ("budget", job.budget), ("writeBack", job.write_back)):
-            if said is not None:
-                yield f"{job.id}.{name}: only the fleet does that"
-        if job.kind == "call":
-            yield f"{job.id}.pipeline: calling {job.target} needs the fleet"
-        for gate in job.gates:
-            if gate.on_fail == "ask":
-                yield f"{job.id}.gates.{gate.id}.onFail ask: nobody is asked there, the job fails"
+        yield from _missing_of(job)
+
+
+def _missing_of(job: Job) -> Iterator[str]:
+    for name, said in (("cache", job.cache), ("budget", job.budget), ("writeBack", job.write_back)):
+        if said is not None:
+            yield f"{job.id}.{name}: only the fleet does that"
+    if job.kind == "call":
+        yield f"{job.id}.pipeline: calling {job.target} needs the fleet"
+    for gate in job.gates:
+        if gate.on_fail == "ask":
+            yield f"{job.id}.gates.{gate.id}.onFail ask: nobody is asked there, the job fails"
 
 
 def dumped(value: Mapping[str, Any], comment: list[str]) -> str:

@@ -200,7 +200,6 @@ def _take_over(
                 "job_id": job_id,
                 "status": StageStatus.COMPLETED.value,
                 "run_id": stage.run_id,
-                "attempts": stage.attempts,
                 "started_at": stage.started_at,
                 "ended_at": stage.ended_at,
                 "output": output,

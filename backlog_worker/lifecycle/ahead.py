@@ -35,16 +35,17 @@ def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) ->
     found = {}
     for entry, pipeline, run_id in wanted:
         stages = read[entry.id] if entry.id in small else _light(unit, entry, pipeline)
-        found[run_id] = current(pipeline, stages, run_id)
+        found[run_id] = current(pipeline, stages, run_id, unit.now())
     return found
 
 
 def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
-    """Return the stages with the outputs that *job* may read: those of all jobs before it."""
+    """Return the stages with what *job* may read: what all jobs before it returned, or left when they failed."""
     if len(start.pipeline.jobs) <= LARGE:
         return start.stages
     before = start.pipeline.ancestors(job.id)
-    return {**start.stages, **_completed(unit, start.entry, start.pipeline, before)}
+    failed = unit.failures(start.entry.id, start.pipeline.hash, before)
+    return {**start.stages, **failed, **_completed(unit, start.entry, start.pipeline, before)}
 
 
 def _completed(unit: Unit, entry: Entry, pipeline: Pipeline, job_ids: Sequence[str]) -> dict[str, Stage]:
