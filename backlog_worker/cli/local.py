@@ -177,6 +177,7 @@ def _explained(found: "Explained") -> None:
         say(f"It is {standing(entry)}: {plain(entry.reason)}")
     refused = [rule for rule, said in found.eligibility.items() if not said]
     eligible = f"no, by {', '.join(refused)}" if refused else "yes"
-    say(f"Eligible: {eligible}   attempts {entry.attempt}   faults {entry.faults}")
+    counts = f"faults {entry.faults}, outages {entry.outages}, workers lost {entry.expiries}"
+    say(f"Eligible: {eligible}   runs {entry.attempt} ({counts})")
     if found.remedies:
         following(found.remedies[0])

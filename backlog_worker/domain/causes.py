@@ -12,7 +12,6 @@ it ended, so a worker that dies changes nothing. Every other run is a new try, f
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.stages import ENDED, Stage, StageStatus
 
@@ -79,15 +78,14 @@ def _pending(stage: Stage, *, approved: bool) -> Stage:
         again = replace(again, approval=None)
     if stage.status in VOIDED:
         again = replace(again, output=None, sha256=None, artifacts=(), gates=(), reason=None)
-        again = replace(again, worker=None, started_at=None)
+        again = replace(again, worker=None, started_at=None, used=0)
     return again
 
 
 def _kept(stage: Stage, *, same: bool) -> bool:
     """Return whether a stage may stand, apart from what it was decided from."""
-    kind = (stage.reason or {}).get("kind")
     match stage.status:
-        case StageStatus.COMPLETED:
+        case StageStatus.COMPLETED | StageStatus.WAITING:  # a pause too, until it is over
             return True
         case StageStatus.SKIPPED:
             return same or stage.based_on is not None
@@ -95,8 +93,6 @@ def _kept(stage: Stage, *, same: bool) -> bool:
             return same or not (stage.reason or {}).get("fault")
         case StageStatus.CANCELED:
             return same
-        case StageStatus.WAITING:
-            return kind != FailureKind.QUOTA
         case _:
             return False
 

@@ -56,6 +56,8 @@ class Note(StrEnum):
     EDITED = "edited"
     COMMENTED = "commented"
     TAKEN = "taken"
+    ATTEMPTED = "attempted"
+    LOST = "lost"
     CHECKPOINTED = "checkpointed"
     DECIDED = "decided"
     ASKED = "asked"
@@ -136,6 +138,7 @@ class Entry:
     wake_at: datetime | None = None
     attempt: int = 0
     faults: int = 0
+    outages: int = 0
     expiries: int = 0
     cleared_at: datetime | None = None
     changed_at: datetime | None = None

@@ -14,7 +14,7 @@ The rules, in the order in which they are asked, for a job that has not begun:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -22,11 +22,22 @@ from backlog_worker.domain import ends
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.expression import ExpressionError, plain
 from backlog_worker.domain.handling import Failures, bridged, failures, handlers, handles
-from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Outcome, Refused, Stopped, Succeeded, Throttled
+from backlog_worker.domain.outcome import (
+    OUTSIDE,
+    Asked,
+    FailureKind,
+    Faulted,
+    Outcome,
+    Paused,
+    Refused,
+    Stopped,
+    Succeeded,
+    Throttled,
+)
 from backlog_worker.domain.pipeline import Job, Pipeline
-from backlog_worker.domain.stages import ENDED, Stage, StageStatus, Unbegun, idle, seen, tolerated
+from backlog_worker.domain.stages import ENDED, Stage, StageStatus, Unbegun, failure, idle, seen, tolerated, wakes
 
-__all__ = ["ENDED", "Stage", "StageStatus", "Unbegun", "idle", "seen", "tolerated"]
+__all__ = ["ENDED", "Stage", "StageStatus", "Unbegun", "failure", "idle", "seen", "tolerated"]
 __all__ += ["Plan", "Ruling", "current", "handled", "nothing", "outcome", "plan"]
 
 
@@ -70,9 +81,12 @@ def nothing() -> Mapping[str, Any]:
     return {}
 
 
-def current(pipeline: Pipeline, stages: Mapping[str, Stage]) -> dict[str, Stage]:
-    """Return the stages of jobs that the pipeline has; what stands of earlier runs was said when the run began."""
-    return {job_id: each for job_id, each in stages.items() if job_id in pipeline.index}
+def current(pipeline: Pipeline, stages: Mapping[str, Stage], now: datetime | None = None) -> dict[str, Stage]:
+    """Return the stages of jobs that the pipeline has; what stands of earlier runs was said when the run began.
+
+    A pause that is over at *now* makes its stage pending again.
+    """
+    return {job_id: _awake(each, now) for job_id, each in stages.items() if job_id in pipeline.index}
 
 
 def plan(pipeline: Pipeline, stages: Mapping[str, Stage], values: Values = nothing) -> Plan:
@@ -91,11 +105,8 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
     held = [stages[job_id] for job_id in now.waiting if job_id in stages]
     if now.failed and not held:
         return _failed(pipeline, stages, now)
-    quota = [each for each in held if (each.reason or {}).get("kind") == FailureKind.QUOTA]
-    if quota:
-        reason = quota[0].reason or {}
-        until = datetime.fromisoformat(str(reason["until"]))
-        return Stopped(job_id=quota[0].job_id, result=Throttled(reason=str(reason.get("text", "quota")), until=until))
+    if pauses := [(until, each.job_id) for each in held if (until := wakes(each))]:
+        return _paused(stages[min(pauses)[1]])
     if held:
         reason = held[0].reason or {}
         kind = str(reason.get("kind", "review"))
@@ -252,14 +263,35 @@ class _Pass:
         return stage.status if stage else StageStatus.PENDING
 
 
+def _awake(stage: Stage, now: datetime | None) -> Stage:
+    until = wakes(stage)
+    over = now is not None and until is not None and until <= now
+    return replace(stage, status=StageStatus.PENDING, rung_at=None) if over else stage
+
+
+def _paused(stage: Stage) -> Outcome:
+    reason: Mapping[str, Any] = stage.reason or {}
+    text, until = str(reason.get("text", "")), datetime.fromisoformat(str(reason["until"]))
+    quota = reason.get("kind") == FailureKind.QUOTA
+    result = Throttled(reason=text or "quota", until=until) if quota else Paused(reason=text, until=until)
+    return Stopped(job_id=stage.job_id, result=result)
+
+
 def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome:
     """Judge a failed run by the first job that failed; by one that nobody handled and a fault ended, if that is all.
 
-    Then it may be tried again by itself: what else failed may still be overcome once the faults are gone.
+    Then it may be tried again by itself: what else failed may still be overcome once the faults are gone. Of several
+    faults one of a job's own goes before one from outside, which another run would only repeat.
     """
     faults = [each for each in now.failed if each in stages and (stages[each].reason or {}).get("fault")]
     lifted = failures(pipeline, lambda each: _lifted(stages.get(each), fault=each in faults)).final if faults else ()
-    first = min(lifted or faults or now.failed, key=lambda each: (_ended(stages.get(each)), pipeline.index[each]))
+
+    def _order(job_id: str) -> tuple[bool, float, int]:
+        stage = stages.get(job_id)
+        outside = stage is not None and (stage.reason or {}).get("kind") in OUTSIDE
+        return outside, _ended(stage), pipeline.index[job_id]
+
+    first = min(lifted or faults or now.failed, key=_order)
     if first in now.decided:
         return Stopped(job_id=first, result=Refused(kind=FailureKind.VALIDATION, reason=now.decided[first].why))
     reason = stages[first].reason or {}

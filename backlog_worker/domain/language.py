@@ -20,9 +20,9 @@ Contract = dict[str, Any] | str
 
 
 class RetryFile(Model):
-    """Attempts in all, and the pause between them; jitter always."""
+    """Attempts in all (0 is one, too), and the pause between them; jitter always."""
 
-    max_attempts: int = Field(default=2, ge=1, le=20)
+    max_attempts: int = Field(default=2, ge=0, le=20)
     backoff: Literal["exponential", "linear", "fixed"] = "exponential"
     delay_ms: int = Field(default=2000, ge=0, le=3_600_000)
     delay_max_ms: int = Field(default=60_000, ge=0, le=3_600_000)
@@ -197,6 +197,7 @@ class PipelineFile(Model):
     concurrency: ConcurrencyFile = ConcurrencyFile()
     timeout: Duration = timedelta(minutes=30)
     clocks: ClocksFile = ClocksFile()
+    retry_runs: int = Field(default=0, ge=0, le=20)
     budget: BudgetFile | None = None
     write_back: WriteBackFile | None = None
     jobs: list[JobFile] = Field(default=[], max_length=1000)

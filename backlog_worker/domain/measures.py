@@ -8,6 +8,7 @@ from typing import Any
 
 from backlog_worker.domain.entry import ENDS, Change, Status, after, stands
 from backlog_worker.domain.events import Event, upcast
+from backlog_worker.domain.outcome import PAUSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +46,17 @@ class Measures:
 def measured(counts: Counts) -> Measures:
     """Turn counts into measures."""
     completed = counts.by_status.get(Status.COMPLETED, 0)
-    failed_runs = sum(number for change, number in counts.ended.items() if change in {"retried", "escalated", "failed"})
+    ended = sum(number for change, number in counts.ended.items() if change in {"retried", "escalated", "failed"})
+    failures = {kind: number for kind, number in counts.failures.items() if kind not in PAUSES}
+    paused = sum(counts.failures.values()) - sum(failures.values())
     return Measures(
         total=sum(counts.by_status.values()),
         eligible=counts.eligible,
         completed=completed,
         coverage=_ratio(completed, counts.eligible),
         escalation_rate=_ratio(counts.escalated_ever, counts.eligible),
-        failure_rate=_ratio(failed_runs, counts.runs),
-        failures=dict(Counter(counts.failures).most_common()),
+        failure_rate=_ratio(ended - paused, counts.runs - paused),
+        failures=dict(Counter(failures).most_common()),
         wait_p50={priority: quantile(waits, 0.5) for priority, waits in sorted(counts.waits.items())},
         wait_p90={priority: quantile(waits, 0.9) for priority, waits in sorted(counts.waits.items())},
     )

@@ -1,7 +1,7 @@
 """How a try and a run ended, as values; and what that means for the entry."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, assert_never
@@ -12,13 +12,14 @@ from backlog_worker.domain.reasons import Bar
 
 
 class FailureKind(StrEnum):
-    """Why something did not work; the first three may work next time."""
+    """Why something did not work; `quota` and `backoff` only say why a run pauses, and nothing failed."""
 
     EXECUTION = "execution"
     TIMEOUT = "timeout"
     INFRASTRUCTURE = "infrastructure"
     VALIDATION = "validation"
     QUOTA = "quota"
+    BACKOFF = "backoff"
     GATE = "gate"
     POISON = "poison"
     POLICY = "policy"
@@ -27,7 +28,10 @@ class FailureKind(StrEnum):
 
 
 CALL = "call"  # the kind of an Asked that waits for another entry, not for a person
-TRANSIENT = frozenset({FailureKind.EXECUTION, FailureKind.TIMEOUT, FailureKind.INFRASTRUCTURE})
+# Faults whose cause lies outside of the job and its run: what it needs does not answer. All others are the job's own.
+OUTSIDE = frozenset({FailureKind.INFRASTRUCTURE})
+# Why a run ends early and goes on by itself later: no run failed, and nothing is counted.
+PAUSES = frozenset({FailureKind.QUOTA, FailureKind.BACKOFF})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +68,31 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted:
-    """It did not work, and may next time."""
+    """It did not work, and may next time; `data` is what it returned all the same."""
 
     kind: FailureKind
     reason: str
     rule: str = ""
+    data: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """It will not work without a person."""
+    """It will not work without a person; `data` is what it returned all the same."""
 
     kind: FailureKind
     reason: str
     rule: str = ""
     role: str = "reviewer"
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """An attempt failed and the next one comes at `until`: the run holds no slot meanwhile, and nothing is counted."""
+
+    reason: str
+    until: datetime
 
 
 Result = Done | Asked | Throttled | Faulted | Refused
@@ -98,7 +112,7 @@ class Stopped:
     """The run ended at one stage, with the result that ended it."""
 
     job_id: str
-    result: Asked | Throttled | Faulted | Refused
+    result: Asked | Throttled | Paused | Faulted | Refused
 
 
 Outcome = Succeeded | Stopped
@@ -117,12 +131,19 @@ class Verdict:
     bars: tuple[str, ...] = ()
     retry_at: datetime | None = None
     faults: int = 0
+    outages: int = 0
     expiries: int = 0
     outcome: str = ""
 
 
-def judge(outcome: Outcome, entry: Entry, *, claims: ClaimsFile, now: datetime, jitter: float) -> Verdict:
-    """Decide what an outcome does to its entry."""
+def judge(
+    outcome: Outcome, entry: Entry, *, claims: ClaimsFile, retry_runs: int = 0, now: datetime, jitter: float
+) -> Verdict:
+    """Decide what an outcome does to its entry.
+
+    A fault of the job itself goes to people, unless its pipeline grants further runs (*retry_runs*); one from outside
+    is tried again in a new run as often as `claims.maxAttempts` says.
+    """
     if isinstance(outcome, Succeeded):
         reason = outcome.words or f"completed at {outcome.job_id}"
         ended = NOTHING_TO_DO if outcome.idle else ""
@@ -132,32 +153,45 @@ def judge(outcome: Outcome, entry: Entry, *, claims: ClaimsFile, now: datetime, 
         case Asked():
             bars = ((Bar.WAITS_ON_ENTRY if result.kind == CALL else Bar.APPROVAL_REQUIRED).value,)
             return Verdict(change=Change.BLOCKED, reason=result.question, job_id=job_id, role=result.role, bars=bars)
-        case Throttled():  # a quota is no fault: it counts for nothing
-            retry_at, reason = result.until or now + result.wait, f"quota: {result.reason}"
-            kind = FailureKind.QUOTA
-            return Verdict(change=Change.RETRIED, reason=reason, kind=kind, job_id=job_id, retry_at=retry_at)
+        case Throttled() | Paused():  # neither is a fault: it counts for nothing
+            return _paused(result, job_id, now)
         case Refused():  # trying again will not help
             return _escalated(result, job_id, result.reason, role=result.role)
-        case Faulted() if entry.faults + 1 < claims.max_attempts:
-            retry_at = now + claims.delay(entry.faults, jitter)
-            return Verdict(
-                change=Change.RETRIED,
-                reason=result.reason,
-                kind=result.kind,
-                rule=result.rule,
-                job_id=job_id,
-                retry_at=retry_at,
-                faults=1,
-            )
+        case Faulted() if result.kind in OUTSIDE:
+            delay = claims.delay(entry.outages, jitter) if entry.outages + 1 < claims.max_attempts else None
+            words = f"after {entry.outages + 1} outages: " if entry.outages else ""
+            return replace(_faulted(result, job_id, now, delay, words), outages=1)
         case Faulted():
-            return _escalated(result, job_id, f"after {entry.faults + 1} faults: {result.reason}", faults=1)
+            delay = claims.delay(entry.faults, jitter) if entry.faults < retry_runs else None
+            words = f"after {entry.faults + 1} runs that failed: " if entry.faults else ""
+            return replace(_faulted(result, job_id, now, delay, words), faults=1)
         case _:
             assert_never(result)
 
 
-def _escalated(
-    result: Refused | Faulted, job_id: str, reason: str, *, role: str = "reviewer", faults: int = 0
-) -> Verdict:
+def _paused(result: Throttled | Paused, job_id: str, now: datetime) -> Verdict:
+    if isinstance(result, Paused):
+        retry_at, kind, reason = result.until, FailureKind.BACKOFF, result.reason
+    else:
+        retry_at, kind, reason = result.until or now + result.wait, FailureKind.QUOTA, f"quota: {result.reason}"
+    return Verdict(change=Change.RETRIED, reason=reason, kind=kind, job_id=job_id, retry_at=retry_at)
+
+
+def _faulted(result: Faulted, job_id: str, now: datetime, delay: timedelta | None, words: str) -> Verdict:
+    """Try the run again after *delay*; without one it is over, and people decide."""
+    if delay is None:
+        return _escalated(result, job_id, words + result.reason)
+    return Verdict(
+        change=Change.RETRIED,
+        reason=result.reason,
+        kind=result.kind,
+        rule=result.rule,
+        job_id=job_id,
+        retry_at=now + delay,
+    )
+
+
+def _escalated(result: Refused | Faulted, job_id: str, reason: str, *, role: str = "reviewer") -> Verdict:
     # A person who said no would only be asked the same again: what they refused is canceled.
     refused = result.kind == FailureKind.REJECTED
     return Verdict(
@@ -167,5 +201,4 @@ def _escalated(
         rule=result.rule,
         job_id=job_id,
         role="" if refused else role,
-        faults=faults,
     )

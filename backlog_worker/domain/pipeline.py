@@ -98,6 +98,7 @@ class Pipeline:
     triggers: tuple[TriggerFile, ...]
     concurrency: ConcurrencyFile
     clocks: ClocksFile
+    retry_runs: int
     budget: BudgetFile | None
     jobs: tuple[Job, ...]
     index: Mapping[str, int] = field(repr=False)
@@ -150,9 +151,8 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     for each in placed:
         findings += lint.of_job(each, known)
     order, masks, unnamed = _ordered(placed, findings)
-    if order:
-        for each, mask in zip(placed, masks, strict=True):
-            findings += lint.of_texts(each, _unmasked(placed, mask))
+    for each, mask in zip(placed, masks, strict=bool(order)):  # jobs in a circle have neither
+        findings += lint.of_texts(each, _unmasked(placed, mask))
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
     if findings:
@@ -171,6 +171,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
         triggers=tuple(checked.triggers),
         concurrency=checked.concurrency,
         clocks=checked.clocks,
+        retry_runs=checked.retry_runs,
         budget=checked.budget,
         jobs=tuple(each.job(unnamed[each.placed.id]) for each in made),
         index={each.id: at for at, each in enumerate(placed)},

@@ -103,7 +103,7 @@ class DispatchFile(Model):
 
 
 class ClaimsFile(Model):
-    """The lease of a claim, its heartbeat, and how often an entry may fail or lose its worker."""
+    """The lease of a claim, its heartbeat, and how many runs a cause outside of them may end."""
 
     timeout: Duration = timedelta(minutes=2)
     heartbeat: Duration = timedelta(seconds=30)

@@ -70,7 +70,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
         "Wait for the time shown, or edit the constraints of the entry.",
     ),
     Wait.BACKING_OFF: (
-        "It failed and is tried again at `retry_at`.",
+        "It goes on at `retry_at`: it failed, met a quota, or pauses between two attempts.",
         "Wait for the time shown; `backlog-worker run list --entry ID` tells what failed.",
     ),
     Wait.BUDGET_EXHAUSTED: (

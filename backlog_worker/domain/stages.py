@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from backlog_worker.domain.outcome import PAUSES
 from backlog_worker.domain.pipeline import Job
 
 
@@ -48,6 +49,7 @@ class Stage:
     takes: int = 0
     worker: str | None = None
     attempts: int = 0
+    used: int = 0
     expiries: int = 0
     tries: Sequence[Mapping[str, Any]] = ()
     started_at: datetime | None = None
@@ -55,6 +57,7 @@ class Stage:
     leased_until: datetime | None = None
     rung_at: datetime | None = None
     start_by: datetime | None = None
+    wake_at: datetime | None = None
     rings: int = 0
     progress: int | None = None
     output: Any = None
@@ -84,4 +87,19 @@ def seen(stage: Stage | None) -> dict[str, Any]:
     if stage is None:
         return {"status": "pending", "output": None, "attempts": 0, "reason": ""}
     reason = str((stage.reason or {}).get("text", ""))
-    return {"status": str(stage.status), "output": stage.output, "attempts": stage.attempts, "reason": reason}
+    output = stage.output
+    if output is None and stage.status == StageStatus.FAILED:
+        output = failure(stage).get("data")
+    return {"status": str(stage.status), "output": output, "attempts": stage.attempts, "reason": reason}
+
+
+def failure(stage: Stage) -> Mapping[str, Any]:
+    """Return the last failed attempt of a stage with what it left; nothing where none failed."""
+    return stage.tries[-1] if stage.tries else {}
+
+
+def wakes(stage: Stage) -> datetime | None:
+    """Return when a stage that waits for a moment goes on; None for one that waits for somebody, or for nothing."""
+    if stage.status != StageStatus.WAITING or (stage.reason or {}).get("kind") not in PAUSES:
+        return None
+    return stage.wake_at or datetime.fromisoformat(str((stage.reason or {})["until"]))

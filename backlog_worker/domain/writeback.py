@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import ends
+from backlog_worker.domain.attempts import plain
 from backlog_worker.domain.entry import Change, Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Stage, StageStatus, Unbegun
@@ -63,7 +64,7 @@ def record(
     """Make the record of one ended run, or of an entry that ended without one; secrets are masked, moments are UTC."""
     verdict = end.verdict
     jobs = [job.id for job in pipeline.jobs] if pipeline else []
-    reached = [stages[job] for job in jobs if job in stages and stages[job].status not in NEVER]
+    reached = [stages[job] for job in jobs if job in stages and _begun(stages[job])]
     failed = verdict.job_id if verdict.change in {Change.ESCALATED, Change.FAILED} else None
     costs = [stage.cost for stage in reached if stage.cost]
     value = {
@@ -72,20 +73,14 @@ def record(
         "decision": _decision(run) if run else None,
         "run": {**_run(run), **_pinned(pipeline)} if run else None,
         "stages": [_stage(stage) for stage in reached],
-        "not_reached": [job for job in jobs if job not in stages or stages[job].status in NEVER],
+        "not_reached": [job for job in jobs if job not in stages or not _begun(stages[job])],
         "status": _STATUS[verdict.change],
         "outcome": verdict.outcome,
         "jobs": _jobs(run, pipeline, stages),
         "failed_stage": failed or None,
         "reason": {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "text": verdict.reason},
         "deadline": _deadline(entry.due_date, verdict.change, end.at),
-        "recovery": {
-            "retries": entry.faults,
-            "expiries": entry.expiries,
-            "action": _STATUS[verdict.change],
-            "role": verdict.role or None,
-            "review": end.review_id,
-        },
+        "recovery": _recovered(entry, stages, end),
         "output": {
             "sha256": reached[-1].sha256 if reached else None,
             "artifacts": [dict(artifact) for stage in reached for artifact in stage.artifacts],
@@ -101,7 +96,7 @@ def record(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How the run ended, who decided along the way, and the head of the history that the record rests on."""
+    """How the run ended, who decided along the way, what was lost, and the head of the history it all rests on."""
 
     verdict: Verdict
     review_id: str | None
@@ -109,6 +104,7 @@ class End:
     event: int
     sha256: str
     at: datetime | None = None
+    lost: Sequence[Mapping[str, Any]] = ()
 
 
 _STATUS = {
@@ -236,14 +232,35 @@ def _pinned(pipeline: Pipeline | None) -> dict[str, Any]:
     }
 
 
+def _recovered(entry: Entry, stages: Mapping[str, Stage], end: "End") -> dict[str, Any]:
+    """Return what had to be done again, and why.
+
+    `retries` are the attempts at jobs beyond the first of each, `runs` all runs of the entry; of these `faults` ended
+    by a fault of a job, `outages` by a cause outside, `expiries` with their worker, since a person last requeued it.
+    `lost` names every stage that went with its worker, from the history.
+    """
+    return {
+        "retries": sum(max(0, stage.attempts - 1) for stage in stages.values()),
+        "runs": entry.attempt,
+        "faults": entry.faults,
+        "outages": entry.outages,
+        "expiries": entry.expiries,
+        "lost": [{**each, "at": _moment(each["at"])} for each in end.lost],
+        "action": _STATUS[end.verdict.change],
+        "role": end.verdict.role or None,
+        "review": end.review_id,
+    }
+
+
 def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "job": stage.job_id,
         "status": stage.status.value,
         "started_at": _moment(stage.started_at),
         "completed_at": _moment(stage.ended_at),
+        "takes": stage.takes,
         "attempts": stage.attempts,
-        "tries": [dict(each) for each in stage.tries],
+        "tries": [plain(each) for each in stage.tries],
         "worker": stage.worker,
         "output": {"sha256": stage.sha256, "artifacts": [dict(each) for each in stage.artifacts]},
         "gates": [dict(each) for each in stage.gates],
@@ -269,6 +286,11 @@ def _effects(pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str
     }
 
 
+def _begun(stage: Stage) -> bool:
+    """Return whether a stage ended, waits or runs, or was begun once and cut off."""
+    return stage.status not in NEVER or stage.takes > 0
+
+
 def _completed(stage: Stage | None) -> bool:
     return stage is not None and stage.status == StageStatus.COMPLETED
 
@@ -276,9 +298,14 @@ def _completed(stage: Stage | None) -> bool:
 def _row(stage: Mapping[str, Any]) -> str:
     gates = " · ".join(_gate(gate) for gate in stage["gates"])
     times = f", {stage['attempts']} attempts" if stage["attempts"] > 1 else ""
-    idle = stage["status"] == StageStatus.SKIPPED and (stage["reason"] or {}).get("kind") == Unbegun.CONDITION
-    said = "nothing to do" if idle else stage["status"]
-    return f"| {stage['job']} | {said}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+    return f"| {stage['job']} | {_stood(stage)}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+
+
+def _stood(stage: Mapping[str, Any]) -> str:
+    """Say where a stage stood: one that its own `when` ended had nothing to do."""
+    if stage["status"] == StageStatus.SKIPPED and (stage["reason"] or {}).get("kind") == Unbegun.CONDITION:
+        return "nothing to do"
+    return "begun, cut off" if stage["status"] in NEVER else str(stage["status"])
 
 
 def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
@@ -295,8 +322,11 @@ def _gate(gate: Mapping[str, Any]) -> str:
 def _recovery(value: Mapping[str, Any]) -> str:
     recovery = value["recovery"]
     parts = [f"retried {recovery['retries']} times" if recovery["retries"] != 1 else "retried once"]
+    if recovery.get("runs", 1) > 1:
+        parts.append(f"in {recovery['runs']} runs")
     if recovery["expiries"]:
         parts.append(f"its worker was lost {recovery['expiries']} times")
+    parts += [f"{escaped(str(each['worker']))} was lost with `{each['job']}`" for each in recovery.get("lost", ())]
     if recovery["role"]:
         parts.append(f"escalated to *{recovery['role']}* (`{recovery['review']}`)")
     return ", then ".join(parts)

@@ -1,6 +1,7 @@
 """Who does a job: an Executor performs it in a Work and returns a Result, and never raises for an expected end."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -8,9 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.attempts import log_end
 from backlog_worker.domain.budget import Usage, checked
+from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
+
+LINES = 200  # of an attempt, of which the last are told to the next one
 
 
 class Stop:
@@ -52,12 +57,26 @@ class Report:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self._end: deque[str] = deque(maxlen=LINES)
         self.percent: int | None = None
         self.usages: list[Usage] = []
 
     def line(self, text: str) -> None:
         """Take one line of what the job prints."""
         self.lines.append(text)
+        self.heard(text)
+
+    def heard(self, text: str) -> None:
+        """Remember a line, without secrets, for the end of the log of this attempt."""
+        self._end.append(text)
+
+    def forget(self) -> None:
+        """Begin a new attempt: what the last one printed belongs to its log and not to this one's end."""
+        self._end.clear()
+
+    def log_end(self) -> str:
+        """Return how the log of this attempt ended: whole lines, masked, no more than a few kilobytes."""
+        return log_end(masked("\n".join(self._end)).split("\n"))
 
     def progress(self, percent: int) -> None:
         """Take how far the job is, from 0 to 100."""
@@ -95,6 +114,9 @@ class Work:
     input: Mapping[str, Any]
     previous: Mapping[str, Any]
     timeout: timedelta
+    failed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    attempt: int = 1
+    last_failure: Mapping[str, Any] | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     prompt: str = ""
@@ -105,14 +127,17 @@ class Work:
     folder: Path = Path()
 
     def context(self, job: Job) -> dict[str, Any]:
-        """Return what the job sees: its inputs, the entry, the entry's input, and what earlier jobs returned."""
+        """Return what the job sees: its inputs, the entry, its input, what earlier jobs left, why it is tried again."""
+        done = {job_id: {"status": "completed", "output": output} for job_id, output in self.previous.items()}
         return {
             "job": {"id": job.id, "name": job.name},
             "entry": dict(self.entry),
             "input": dict(self.input),
             "inputs": dict(self.inputs),
-            "previousJobs": {job_id: {"output": output} for job_id, output in self.previous.items()},
+            "previousJobs": {**done, **self.failed},
             "run": {"id": self.run_id, "take": self.take},
+            "attempt": self.attempt,
+            "lastFailure": self.last_failure,
         }
 
 

@@ -29,11 +29,12 @@ from acp.schema import (
 
 from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
-from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result
+from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work, presets, process
+from backlog_worker.executors import Work, answers, exits, presets, process
+from backlog_worker.executors.answers import Answer
 from backlog_worker.executors.command import environment
-from backlog_worker.executors.workspace import Workspace, unwrapped
+from backlog_worker.executors.workspace import Workspace
 
 # How well-known agents are started to speak the protocol.
 COMMANDS = {
@@ -43,6 +44,7 @@ COMMANDS = {
     "goose": ("goose", "acp"),
     "opencode": ("opencode", "acp"),
 }
+ENDED_SECONDS = 1.0  # for a child whose pipe broke to be seen as ended
 # What a kind of tool call needs the permission for; whatever is not known is asked about as a command.
 NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
     "fetch": "network"
@@ -70,6 +72,9 @@ class AcpExecutor:
             folder = self.project if job.execution.isolation == "project" else workspace.place
             session = _Session(job=job, work=work, workspace=workspace, folder=folder)
             return asyncio.run(session.run(command))
+        except (FileNotFoundError, PermissionError) as error:
+            text = f"the agent cannot be started here: {error}"
+            return Refused(kind=FailureKind.POLICY, reason=text[:400], role="operator")
         except OSError as error:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the agent cannot be started: {error}")
         finally:
@@ -117,7 +122,7 @@ class _Session:
         except asyncio.CancelledError:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the agent was killed")
         except (RequestError, ConnectionError, ValueError) as error:
-            return _failed(error)
+            return _failed(error, await _status(child))
         finally:
             self._spend(None)
             await _ended(child)
@@ -221,9 +226,7 @@ class _Session:
                 value = presets.json_in(text)
             except ValueError:
                 value = {"text": text[-64_000:]}
-        if isinstance(value, dict) and value.get("success") is False:
-            return Faulted(kind=FailureKind.EXECUTION, reason=masked(str(value.get("message") or "it gave up"))[:400])
-        return Done(output=unwrapped(value), artifacts=artifacts)
+        return answers.result(value, artifacts)
 
     def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
         if usage is None and self.cost is None:
@@ -270,14 +273,23 @@ def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermission
     return RequestPermissionResponse(outcome=AllowedOutcome(outcome="selected", option_id=wanted[0].option_id))
 
 
-def _failed(error: Exception) -> Result:
+def _failed(error: Exception, status: int | None) -> Result:
+    """Say why a session broke: what the agent answered, or how its program ended. That is a fault of the job."""
     text = masked(f"{error} {getattr(error, 'data', None) or ''}".strip())[:400]
     if presets.limited(text):
         return presets.throttled(text)
-    kind = FailureKind.INFRASTRUCTURE if isinstance(error, ConnectionError) else FailureKind.EXECUTION
     if "auth" in text.lower():
         return Refused(kind=FailureKind.POLICY, reason=f"the agent is not signed in: {text}", role="operator")
-    return Faulted(kind=kind, reason=f"the agent failed: {text}")
+    if isinstance(error, ConnectionError) and status:
+        return exits.failed(status, Answer(), f"the agent ended: {text}")
+    return Faulted(kind=FailureKind.EXECUTION, reason=f"the agent failed: {text}"[:400])
+
+
+async def _status(child: "asyncio.subprocess.Process") -> int | None:
+    """Return the status of a child that ended by itself; None for one that still runs."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(child.wait(), ENDED_SECONDS)
+    return child.returncode
 
 
 async def _ended(child: "asyncio.subprocess.Process") -> None:

@@ -3,25 +3,21 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from backlog_worker.domain.gates import Checked, Gate, judged
 from backlog_worker.domain.masking import masked
-from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work, presets, process
+from backlog_worker.executors import Work, answers, exits, presets, process
+from backlog_worker.executors.answers import Answer
 from backlog_worker.executors.process import Child, Ended, Limits
-from backlog_worker.executors.workspace import Workspace, unwrapped
+from backlog_worker.executors.workspace import Workspace
 
-# Statuses of sysexits.h that say more than "failed".
-REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
-UNAVAILABLE = 69  # EX_UNAVAILABLE: a service it needs does not answer
-TEMPORARY = 75  # EX_TEMPFAIL: try again
-WAIT_MS_MAX = 7 * 86_400_000
+SAID_MAX = 300  # characters that a child printed last and that are told as the reason of its failure
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HOME")
 
 
@@ -48,6 +44,9 @@ class CommandExecutor:
                 return preset.read(ended, work, lambda: _result(ended, workspace, work.timeout, job))
             ended = self._run(_shell(job.target), job, work, workspace)
             return _result(ended, workspace, work.timeout, job)
+        except (FileNotFoundError, PermissionError) as error:
+            text = f"the command cannot be started here: {error}"
+            return Refused(kind=FailureKind.POLICY, reason=text[:400], role="operator")
         except OSError as error:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the command cannot be started: {error}")
         finally:
@@ -105,12 +104,19 @@ def environment(work: Work, workspace: Workspace) -> dict[str, str]:
     }
 
 
+def _last_words(text: str) -> str:
+    """Return the last lines that a child printed, whole where they fit."""
+    text = text.strip()
+    cut = text[-SAID_MAX:]
+    return cut if cut == text else cut.partition("\n")[2] or cut
+
+
 def _shell(text: str) -> list[str]:
     return ["/bin/sh", "-c", text]
 
 
 def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *, what: str = "") -> Result:
-    said = masked(ended.tail).strip()[-400:]
+    said = _last_words(masked(ended.tail))
     if ended.killed:
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the command was killed")
     if ended.timed_out:
@@ -121,19 +127,11 @@ def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *,
         value = workspace.returned(job.execution.output_bytes)
         artifacts = workspace.artifacts(job.artifacts)
     except ValueError as error:
-        return Faulted(kind=FailureKind.VALIDATION, reason=f"its output is not usable: {error}")
-    if ended.status == 0 and not (isinstance(value, dict) and value.get("success") is False):
-        return Done(output=unwrapped(value), artifacts=artifacts)
-    return _failed(ended.status, value, f"{what}: {said}" if what else said)
-
-
-def _failed(status: int, value: Any, said: str) -> Result:  # noqa: ANN401 - free JSON of a child
-    told: Mapping[str, Any] = value if isinstance(value, dict) else {}
-    reason = masked(str(told.get("message") or said or "it said nothing"))[:400]
-    wait = told.get("retryAfterMs")
-    if isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0:
-        return Throttled(reason=reason, wait=timedelta(milliseconds=min(wait, WAIT_MS_MAX)))
-    if status == REFUSED:
-        return Refused(kind=FailureKind.VALIDATION, reason=reason)
-    kind = FailureKind.INFRASTRUCTURE if status in {UNAVAILABLE, TEMPORARY} else FailureKind.EXECUTION
-    return Faulted(kind=kind, reason=f"status {status}: {reason}" if status else reason)
+        unusable = f"its output is not usable: {error}"
+        if ended.status == 0:
+            return Faulted(kind=FailureKind.VALIDATION, reason=unusable)
+        return exits.failed(ended.status, Answer(wrong=unusable), said)
+    answer = answers.read(value)
+    if ended.status == 0 and answer.succeeded:
+        return Done(output=answer.data, artifacts=artifacts)
+    return exits.failed(ended.status, answer, f"{what}: {said}" if what else said)

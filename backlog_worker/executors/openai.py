@@ -18,7 +18,7 @@ from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work
+from backlog_worker.executors import Work, answers
 from backlog_worker.executors.presets import json_in
 
 TOO_MANY = 429
@@ -86,10 +86,14 @@ def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str,
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         answer = client.post(f"{endpoint}/chat/completions", json=dict(request), headers=headers)
-    except httpx2.TimeoutException as error:
-        return Faulted(kind=FailureKind.TIMEOUT, reason=f"{endpoint} did not answer in time: {error}")
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        text = f"the endpoint {endpoint} is no address: {error}"
+        return Refused(kind=FailureKind.POLICY, reason=masked(text)[:400], role="operator")
+    except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
+        return Faulted(kind=FailureKind.TIMEOUT, reason=masked(f"{endpoint} did not answer in time: {error}")[:400])
     except (httpx2.HTTPError, RuntimeError) as error:
-        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=masked(f"{endpoint}: {error}")[:400])
+        text = f"{endpoint} cannot be reached: {type(error).__name__} {error}"
+        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=masked(text)[:400])
     if not answer.is_success:
         return _unsuccessful(answer)
     try:
@@ -122,7 +126,7 @@ def _told(result: Result, work: Work) -> Result:
     for line in text.splitlines()[:200]:
         work.report.line(line)
     try:
-        return Done(output=json_in(text))
+        return answers.result(json_in(text), usual="the model gave up")
     except ValueError as error:
         return Faulted(kind=FailureKind.VALIDATION, reason=f"the answer is not usable: {error}")
 

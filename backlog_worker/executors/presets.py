@@ -15,9 +15,9 @@ from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
-from backlog_worker.executors import Work
+from backlog_worker.executors import Work, answers
 from backlog_worker.executors.process import Ended
-from backlog_worker.executors.workspace import Workspace, unwrapped
+from backlog_worker.executors.workspace import Workspace
 
 PROMPT = "{prompt}"
 _LIMITED = re.compile(
@@ -60,6 +60,9 @@ class Preset:
         if failed and limited(ended.tail):
             return throttled(ended.tail)
         result = otherwise()
+        if told.get("is_error") and isinstance(result, Done):
+            words = masked(str(told.get("result") or told.get("error") or "the agent says that it failed"))
+            return Faulted(kind=FailureKind.EXECUTION, reason=words[:400])
         if isinstance(result, Done) and result.output is None:
             return _spoken(told, ended, result)
         return result
@@ -84,12 +87,12 @@ def found(agent: Agent | None) -> Preset:
     if agent is not None and agent.preset:
         if agent.preset not in PRESETS:
             message = f"there is no preset {agent.preset!r}; known: {', '.join(PRESETS)}"
-            raise OSError(message)
+            raise FileNotFoundError(message)
         return PRESETS[agent.preset]
     name = here()
     if not name:
         message = f"no agent is on the path; known: {', '.join(each.command[0] for each in PRESETS.values())}"
-        raise OSError(message)
+        raise FileNotFoundError(message)
     return PRESETS[name]
 
 
@@ -135,11 +138,9 @@ def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
         value = json_in(text)
     except ValueError:
         value = {"text": text.strip()[-64_000:]}
-    if isinstance(value, dict) and value.get("success") is False:
-        return Faulted(kind=FailureKind.EXECUTION, reason=str(value.get("message") or "the agent gave up")[:400])
     if isinstance(value, dict) and value.get("refused"):
         return Refused(kind=FailureKind.VALIDATION, reason=str(value["refused"])[:400])
-    return Done(output=unwrapped(value), artifacts=done.artifacts)
+    return answers.result(value, done.artifacts, usual="the agent gave up")
 
 
 def _last_json(text: str) -> dict[str, Any]:

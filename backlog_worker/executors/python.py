@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work
+from backlog_worker.executors import Work, answers, raised
 
 
 class _StoppedError(BaseException):
@@ -53,15 +53,12 @@ def _called(call: Callable[[dict[str, Any]], object], context: dict[str, Any]) -
         value = call(context)
     except InvalidInputError as error:
         return Refused(kind=FailureKind.VALIDATION, reason=masked(str(error))[:400])
-    except TimeoutError as error:
-        return Faulted(kind=FailureKind.TIMEOUT, reason=masked(str(error) or "timed out")[:400])
-    except OSError as error:
-        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=masked(f"{type(error).__name__}: {error}")[:400])
     except Exception as error:  # noqa: BLE001 - the edge: a user's callable may raise anything, and it is recorded
-        return Faulted(kind=FailureKind.EXECUTION, reason=masked(f"{type(error).__name__}: {error}")[:400])
+        return raised.fault(error)
     if isinstance(value, Done | Asked | Throttled | Faulted | Refused):
         return value
-    return Done(output=value)
+    answered = answers.result(value, usual="it says that it did not succeed")
+    return answered if isinstance(answered, Faulted) else Done(output=value)
 
 
 def _limited(call: Callable[[dict[str, Any]], object], job: Job, work: Work) -> Result:

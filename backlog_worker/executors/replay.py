@@ -48,6 +48,6 @@ def answered(answer: Mapping[str, Any], report: Report) -> Result:
                 question=reason, kind=str(answer.get("asks", "approval")), detail=str(answer.get("detail", ""))
             )
         case "refused":
-            return Refused(kind=kind, reason=reason)
+            return Refused(kind=kind, reason=reason, data=answer.get("data"))
         case _:
-            return Faulted(kind=kind, reason=reason)
+            return Faulted(kind=kind, reason=reason, data=answer.get("data"))

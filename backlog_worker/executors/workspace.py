@@ -86,12 +86,6 @@ class Workspace:
             shutil.rmtree(run, ignore_errors=True)
 
 
-def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a child
-    """Return the `data` of an answer in the form of seed 003, or the answer itself where it has another form."""
-    wrapped = isinstance(value, dict) and set(value) <= {"success", "data", "message"} and "data" in value
-    return value["data"] if wrapped else value
-
-
 def runs(root: Path) -> list[str]:
     """Return the runs that have a directory on this machine."""
     return sorted(path.name for path in root.glob("run_*") if path.is_dir())

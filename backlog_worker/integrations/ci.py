@@ -81,8 +81,9 @@ def missing(pipeline: Pipeline) -> Iterator[str]:
         yield f"concurrency.maxConcurrentJobs {most}: the CI system has its own limit"
     if pipeline.concurrency.group:
         yield "concurrency.group: entries are not known there"
-    if pipeline.budget:
-        yield "budget: money is counted by the fleet only"
+    for name, said in (("budget", pipeline.budget), ("retryRuns", pipeline.retry_runs)):
+        if said:
+            yield f"{name}: only the fleet does that"
     for job in pipeline.jobs:
         yield from _missing_of(pipeline, job)
 

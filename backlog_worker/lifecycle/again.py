@@ -207,7 +207,6 @@ def _take_over(
                 "job_id": job_id,
                 "status": (StageStatus.COMPLETED if job_id in edited else stage.status).value,
                 "run_id": stage.run_id,
-                "attempts": stage.attempts,
                 "started_at": stage.started_at,
                 "ended_at": stage.ended_at,
                 "output": output,

@@ -36,16 +36,18 @@ def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) ->
     found = {}
     for entry, pipeline, run_id in wanted:
         stages = read[entry.id] if entry.id in small else _light(unit, entry, pipeline)
-        found[run_id] = current(pipeline, stages)
+        found[run_id] = current(pipeline, stages, unit.now())
     return found
 
 
 def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
-    """Return the stages with the outputs that *job* may read: those of all jobs before it."""
+    """Return the stages with what *job* may read: what all jobs before it returned, or left when they failed."""
     if len(start.pipeline.jobs) <= LARGE:
         return start.stages
-    before = [each for each in start.pipeline.ancestors(job.id) if _is_completed(start.stages, each)]
-    return {**start.stages, **_completed(unit, start.entry, start.stages, before)}
+    before = start.pipeline.ancestors(job.id)
+    done = [each for each in before if _is_completed(start.stages, each)]
+    failed = unit.failures(start.entry.id, start.pipeline.hash, before)
+    return {**start.stages, **failed, **_completed(unit, start.entry, start.stages, done)}
 
 
 def _completed(unit: Unit, entry: Entry, stages: Mapping[str, Stage], job_ids: Sequence[str]) -> dict[str, Stage]:

@@ -59,12 +59,12 @@ def dead_letter(kit: Kit, unit: Unit, about: About, verdict: Verdict) -> str:
 def _opened(kit: Kit, unit: Unit, about: About, row: Mapping[str, Any], within: timedelta) -> str:
     entry = about.entry
     review_id = kit.new_id("rev")
-    unit.note(
+    held = unit.note(
         entry.id,
         Note.ASKED,
         {name: row[name] for name in ("kind", "job_id", "question", "role")} | {"review_id": review_id},
     )
-    recovery = f"retried {entry.faults} times; its worker was lost {entry.expiries} times"
+    recovery = f"{held.attempt} runs; faults {held.faults}, outages {held.outages}, workers lost {held.expiries}"
     unit.ask(
         {
             **row,

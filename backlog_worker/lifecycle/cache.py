@@ -4,6 +4,7 @@ from typing import Any
 
 from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.events import digest
+from backlog_worker.domain.frontier import Stage, StageStatus, failure, seen
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Ended, Taken
 from backlog_worker.lifecycle.money import line
@@ -25,9 +26,16 @@ def key(taken: Taken, given: Prepared) -> str:
             "env": sorted(name for name in given.env),
             "input": taken.entry.input_sha256,
             "entry": {name: value for name, value in public(taken.entry).items() if name not in _OWN},
-            "previous": {job_id: each.sha256 for job_id, each in taken.stages.items() if job_id in before},
+            "previous": {job_id: _left(each) for job_id, each in taken.stages.items() if job_id in before},
         }
     )
+
+
+def _left(stage: Stage) -> str | None:
+    """Return the digest of what a job before it returned, or left when it failed."""
+    if stage.sha256 or stage.status != StageStatus.FAILED:
+        return stage.sha256
+    return digest([seen(stage)["output"], seen(stage)["reason"], failure(stage).get("log_tail")])
 
 
 def found(kit: Kit, taken: Taken, given: Prepared) -> dict[str, Any] | None:

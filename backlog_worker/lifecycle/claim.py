@@ -6,7 +6,7 @@ from typing import Any
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell, stage_bell
-from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
+from backlog_worker.domain.entry import FOLDED, Change, Entry, Note, Status
 from backlog_worker.domain.outcome import FailureKind, Verdict
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
@@ -67,17 +67,32 @@ def sweep(kit: Kit) -> list[Bell]:
         bells += _late_runs(kit, unit, policy)
         stuck = unit.hold(unit.unbarred(kit.env, SWEPT))
         intake.clear(kit, unit, list(stuck.values()), "what it waited for has ended")
-        lost = unit.lost(heartbeat, SWEPT)
+        lost = _lost(unit, heartbeat)
+        rested = unit.rested(SWEPT)
+    for run_id in rested:
+        bells += stage.go_on(kit, run_id)
     return bells + _lost_stages(kit, lost, policy.claims.max_attempts) + rung_again(kit)
 
 
-def _lost_stages(kit: Kit, lost: Sequence[tuple[str, str, int, int]], most: int) -> list[Bell]:
+def _lost(unit: Unit, heartbeat: float) -> list[dict[str, Any]]:
+    """Take back the stages of the dead whose runs are kept by others; the history of each names what was lost."""
+    runs = unit.losing(heartbeat, SWEPT)
+    held = unit.renew(runs) if runs else {}
+    lost = unit.lost(list(held), heartbeat) if held else []
+    for each in lost:
+        gone = {"job": each["job_id"], "worker": each["worker"], "take": each["takes"]}
+        unit.note(each["entry_id"], Note.LOST, {"job_id": each["job_id"], "lost": [gone]})
+    return lost
+
+
+def _lost_stages(kit: Kit, lost: Sequence[Mapping[str, Any]], most: int) -> list[Bell]:
     """Ring again for stages whose worker died while others keep the run; one that kills its workers fails as poison."""
     bells: list[Bell] = []
-    for run_id, job_id, number, expiries in lost:
-        emit("stage_lost", run=run_id, job=job_id, expiries=expiries)
+    for each in lost:
+        run_id, job_id, expiries = each["run_id"], each["job_id"], each["expiries"]
+        emit("stage_lost", run=run_id, job=job_id, worker=each["worker"], expiries=expiries)
         if expiries < most:
-            bells.append(stage_bell(run_id, job_id, number + 1, expiries))
+            bells.append(stage_bell(run_id, job_id, each["takes"] + 1, expiries))
             continue
         text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
         bells += stage.fail(kit, run_id, job_id, FailureKind.POISON, text)
@@ -161,23 +176,47 @@ def _run(kit: Kit, unit: Unit, entry: Entry, pipeline: Pipeline, policy: Policy)
 def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
     expired = unit.expired(SWEPT)
+    lost = unit.held_stages([each.run_id for each in expired.values() if each.run_id]) if expired else {}
     poison: list[tuple[Ending, Verdict]] = []
     for entry in expired.values():
         if entry.status == Status.READY:
             unit.move(entry.id, Change.EXPIRED, "no worker took it in time")
             continue
-        expiries = entry.expiries + 1
+        expiries, gone = entry.expiries + 1, lost.get(str(entry.run_id), [])
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
         if expiries < policy.claims.max_attempts:
-            words = f"worker {entry.worker} was lost ({expiries} of {policy.claims.max_attempts})"
-            unit.move(entry.id, Change.EXPIRED, words, {"kind": "infrastructure"}, expiries=expiries)
+            words = f"{_of_lost(entry, gone)} was lost ({expiries} of {policy.claims.max_attempts})"
+            data = {"kind": FailureKind.INFRASTRUCTURE.value, "lost": gone}
+            unit.move(entry.id, Change.EXPIRED, words, data, expiries=expiries)
             continue
-        text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
-        verdict = Verdict(change=Change.ESCALATED, reason=text, kind=FailureKind.POISON, role=POISON_ROLE, expiries=1)
+        text = (
+            f"its worker was lost {expiries} times, the last time {_of_lost(entry, gone)};"
+            " it may be poison, or the machines are unwell"
+        )
+        if gone:
+            unit.note(entry.id, Note.LOST, {"lost": gone})
+        job_id = gone[0]["job"] if len(gone) == 1 else ""
+        verdict = Verdict(
+            change=Change.ESCALATED,
+            reason=text,
+            kind=FailureKind.POISON,
+            role=POISON_ROLE,
+            job_id=job_id,
+            expiries=1,
+        )
         poison.append((ending_of(kit, unit, entry, policy), verdict))
     if expired:
         emit("expired", count=len(expired), poison=len(poison))
-    return settle.conclude(kit, unit, poison) if poison else []
+    if not poison:
+        return []
+    unit.flush()  # the record names what was lost, which must be in the history first
+    return settle.conclude(kit, unit, poison)
+
+
+def _of_lost(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:
+    """Name the workers that were lost, and with which stages."""
+    said = [f"{each['worker']} with `{each['job']}` (take {each['take']})" for each in lost]
+    return f"worker {', '.join(said) or entry.worker}"
 
 
 def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:

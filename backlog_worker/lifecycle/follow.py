@@ -66,9 +66,11 @@ def _of(event: Event, cursor: Cursor) -> Iterator[RunEvent]:
     elif event.change == Note.TAKEN:
         yield RunEvent(name="job:started", job_id=job_id, **made)
     elif event.change == Note.CHECKPOINTED:
-        failed = event.data.get("result") in {"faulted", "refused"}
-        name = "job:failed" if failed else "job:completed"
-        yield RunEvent(name=name, job_id=job_id, data={"result": event.data.get("result")}, **made)
+        result = event.data.get("result")
+        failed = result in {"faulted", "refused"} and "pause_seconds" not in event.data
+        if failed or result == "done":  # what waits for a moment or a person has not ended
+            name = "job:failed" if failed else "job:completed"
+            yield RunEvent(name=name, job_id=job_id, data={"result": result}, **made)
     elif event.change in set(_ENDS):
         said = event.data.get("set") or {}
         data = {"status": event.change, "outcome": said.get("outcome", ""), "reason": str(said.get("reason", ""))}

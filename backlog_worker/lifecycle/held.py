@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.gates import Checked, GateResult
@@ -35,9 +37,11 @@ class Taken:
     policy: Policy
     job: Job
     take: int
-    attempts: int
+    tried: Tried
     input: Mapping[str, Any]
     stages: Mapping[str, Stage]
+    trying: timedelta = timedelta(0)  # how long ago the first of the attempts began that are used already
+    alone: bool = False  # no run stands behind it: nothing is kept, and every pause is waited for here
     granted: tuple[str, ...] = ()
     stop: Stop = field(default_factory=Stop)
 
@@ -49,11 +53,15 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a take ended: the result, every try before it, what the gates said, what it cost."""
+    """How a take ended: the result, what was tried, what the gates said, what it cost.
+
+    Where it ended with a fault and `pause` is given, the next attempt comes after it, in another take.
+    """
 
     taken: Taken
     result: Result
-    tries: tuple[Mapping[str, Any], ...] = ()
+    tried: Tried
+    pause: timedelta | None = None
     gates: tuple[Checked, ...] = ()
     artifacts: tuple[Mapping[str, Any], ...] = ()
     cost: Mapping[str, Any] | None = None

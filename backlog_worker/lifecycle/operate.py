@@ -17,6 +17,7 @@ from backlog_worker.lifecycle import Kit, claim, intake, operation, settle
 from backlog_worker.store import Unit
 
 COMMENT_MAX = 4000
+ANEW = {"faults": 0, "outages": 0, "expiries": 0}
 EDITABLE = (
     *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
     "signals",
@@ -58,10 +59,10 @@ def cancel(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, 
 
 def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
     """Cancel a held entry, with its record: its questions are withdrawn, and a run under way loses its claim."""
-    ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
     settle.withdraw(unit, entry.id, unit.actor, words)
     if entry.run_id:
         unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
+    ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
     return settle.conclude(kit, unit, [(ending, Verdict(change=Change.CANCELED, reason=words))])
 
 
@@ -136,7 +137,7 @@ def requeued(
     """
     pinned = kit.book.pinned(unit, str(entry.pipeline_hash))
     unit.try_again(entry.id, [job.id for job in pinned.jobs if job.continue_on_error] if pinned else [])
-    values: dict[str, Any] = {"pipeline_hash": keep} if keep else {"faults": 0, "expiries": 0, "pipeline_hash": None}
+    values: dict[str, Any] = {"pipeline_hash": keep} if keep else {**ANEW, "pipeline_hash": None}
     if new_input is not None:
         values |= _new_input(kit, unit, entry, new_input)
     policy = kit.book.policy(unit)

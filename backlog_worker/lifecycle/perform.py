@@ -1,43 +1,33 @@
-"""Do one job: attempts with tenacity, then its contract and its gates; nothing is written here but artifacts."""
+"""Do one job: its attempts, its contract, its gates, its fallback; nothing is written here but artifacts."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import tenacity
-
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain import expression
+from backlog_worker.domain import expression, frontier
 from backlog_worker.domain.agent import Agent
+from backlog_worker.domain.attempts import HOLD, Tried, failure, words
 from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
 from backlog_worker.domain.masking import masked, masked_bytes, masked_value
-from backlog_worker.domain.outcome import (
-    TRANSIENT,
-    Asked,
-    Done,
-    FailureKind,
-    Faulted,
-    Refused,
-    Result,
-    Throttled,
-)
-from backlog_worker.domain.pipeline import Job, violation
+from backlog_worker.domain.outcome import PAUSES, Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.template import TemplateError
 from backlog_worker.executors import Report, Work
 from backlog_worker.lifecycle import Kit, cache
+from backlog_worker.lifecycle.attempt import attempted, counted
 from backlog_worker.lifecycle.held import Ended, Taken
 from backlog_worker.lifecycle.prepare import NOTHING, Prepared, prepared, public
 from backlog_worker.telemetry import emit
 
 GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit loses its lease
-AGAIN = TRANSIENT | {FailureKind.VALIDATION, FailureKind.GATE}  # what the next attempt of an agent may do better
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
-    """Do a job: a stored result where one fits, else attempts with tenacity, and then what its `fallback` says."""
+    """Do a job: a stored result where one fits, else its attempts, and then what its `fallback` says."""
     try:
         given = prepared(kit, taken, taken.job.agent)
         report = kit.report(kit, taken, given.secrets)
@@ -46,27 +36,31 @@ def perform(kit: Kit, taken: Taken) -> Ended:
         finally:
             report.close()
     except TemplateError as error:
-        return Ended(taken=taken, result=Refused(kind=FailureKind.VALIDATION, reason=str(error)[:400]))
+        return _ended(taken, Refused(kind=FailureKind.VALIDATION, reason=str(error)[:400]))
     except NotFoundError as error:
-        return Ended(taken=taken, result=Refused(kind=FailureKind.POLICY, reason=str(error)[:400], role="operator"))
+        return _ended(taken, Refused(kind=FailureKind.POLICY, reason=str(error)[:400], role="operator"))
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
     return replace(ended, cost=report.cost())
 
 
-def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta) -> Work:
+def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta, tried: Tried) -> Work:
     """Return what an executor is given."""
-    before = set(taken.pipeline.ancestors(taken.job.id))
+    before = [taken.stages[each] for each in taken.pipeline.ancestors(taken.job.id) if each in taken.stages]
+    again = words(tried.last) if agent is not None else ""
     return Work(
         run_id=taken.run["id"],
         entry_id=taken.entry.id,
         take=taken.take,
         entry=public(taken.entry),
         input=taken.input,
-        previous={job_id: each.output for job_id, each in taken.stages.items() if each.sha256 and job_id in before},
+        previous={each.job_id: each.output for each in before if each.sha256},
+        failed={each.job_id: _left(each) for each in before if each.status == StageStatus.FAILED},
         timeout=timeout,
+        attempt=tried.used + 1,
+        last_failure=failure(tried.last),
         inputs=given.inputs,
         env=given.env,
-        prompt=given.prompt,
+        prompt="\n\n".join(text for text in (given.prompt, again) if text),
         agent=agent,
         granted=taken.granted,
         stop=taken.stop,
@@ -74,11 +68,21 @@ def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, ti
     )
 
 
+def _left(stage: Stage) -> dict[str, Any]:
+    """Return what later jobs are told of one that failed."""
+    last = frontier.failure(stage)
+    told = {name: value for name, value in frontier.seen(stage).items() if name != "attempts"}
+    return {**told, "data": told["output"], "log_tail": last.get("log_tail", "")}
+
+
+def _ended(taken: Taken, result: Result) -> Ended:
+    return Ended(taken=taken, result=result, tried=taken.tried)
+
+
 def watched(kit: Kit, taken: Taken) -> Taken:
     """Renew the lease of a take while its job runs, but not for longer than the job may take."""
-    claims, retry = taken.policy.claims, taken.job.retry
-    pauses = timedelta(milliseconds=retry.delay_max_ms) * (retry.max_attempts - 1)
-    limit = taken.job.timeout * (retry.max_attempts + bool(taken.job.fallback)) + pauses + GRACE
+    claims, attempts = taken.policy.claims, max(1, taken.job.retry.max_attempts)
+    limit = taken.job.timeout * (attempts + bool(taken.job.fallback)) + HOLD * (attempts - 1) + GRACE
     stop = kit.heart.watch(
         taken.key,
         lease=claims.timeout.total_seconds(),
@@ -95,7 +99,7 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     row = cache.found(kit, taken, given)
     if row is None:
         return None
-    work = _work(taken, given, report, taken.job.agent, taken.job.timeout)
+    work = _work(taken, given, report, taken.job.agent, taken.job.timeout, taken.tried)
     ended = _judged(kit, taken, Done(output=row["output"]), work, tuple(row["artifacts"]))
     verdicts = {each.id: [each.rule_sha256, each.result.value] for each in ended.gates}
     if not isinstance(ended.result, Done) or verdicts != row["gates"]:
@@ -105,26 +109,18 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
 
 
 def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
-    job, tries = taken.job, []
-    after = job.fallback.after if job.fallback else None
-    deadline = time.monotonic() + after.total_seconds() if after else float("inf")
+    job = taken.job
 
-    def _once() -> Ended:
-        left = timedelta(seconds=min(job.timeout.total_seconds(), max(0.1, deadline - time.monotonic())))
-        work = _work(taken, given, report, job.agent, left)
-        ended = _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
-        if isinstance(ended.result, Faulted):
-            tries.append({"kind": ended.result.kind.value, "reason": ended.result.reason[:400]})
-        return ended
+    def _once(tried: Tried, left: timedelta) -> Ended:
+        work = _work(taken, given, report, job.agent, left, tried)
+        return _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
 
-    ended = _once()
-    if job.retry.max_attempts > 1 and _again(taken, ended):
-        ended = _tried_again(kit, taken, ended, _once, deadline)
+    ended = attempted(kit, taken, report, _once)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
         cache.keep(kit, taken, given, ended)
-    if job.fallback is not None and isinstance(ended.result, Faulted) and not taken.stop.gone:
-        ended = _instead(kit, taken, ended, report)
-    return replace(ended, tries=tuple(tries)) if tries else ended
+    if job.fallback is not None and ended.pause is None and not taken.stop.gone:
+        return _instead(kit, taken, ended, report)
+    return ended
 
 
 def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
@@ -134,26 +130,20 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
         return ended
     emit("fallback_used", entry=taken.entry.id, job=taken.job.id, reason=why.reason)
     if fallback.escalate:
-        return replace(ended, result=Refused(kind=why.kind, reason=f"no fallback but a person: {why.reason}"[:400]))
+        return replace(
+            ended, result=Refused(kind=why.kind, reason=f"no fallback but a person: {why.reason}"[:400], data=why.data)
+        )
     if taken.job.fallback_agent is None:
-        return _checked(kit, taken, Done(output=fallback.value), None, ())
+        return replace(_checked(kit, taken, Done(output=fallback.value), None, ()), tried=ended.tried)
     agent = taken.job.fallback_agent
     given = prepared(kit, taken, agent)
-    work = _work(taken, given, report, agent, min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])]))
-    return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
+    timeout = min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])])
+    work = _work(taken, given, report, agent, timeout, ended.tried)
 
+    def _once() -> Ended:
+        return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
 
-def _tried_again(kit: Kit, taken: Taken, first: Ended, once: Callable[[], Ended], deadline: float) -> Ended:
-    """Go on after a first attempt that failed, as the job's `retry` says, until *deadline* on the monotonic clock."""
-    waiting = iter([first])
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(taken.job.retry.max_attempts),
-        wait=_wait(taken.job),
-        retry=tenacity.retry_if_result(lambda each: _again(taken, each) and time.monotonic() < deadline),
-        retry_error_callback=lambda state: state.outcome.result() if state.outcome else first,
-        sleep=lambda seconds: _pause(kit, taken, seconds),
-    )
-    return retrying(lambda: next(waiting, None) or once())
+    return counted(report, ended.tried, _once, fallback=agent.name)
 
 
 def _checked(kit: Kit, taken: Taken, result: Result, work: Work | None, secrets: tuple[str, ...]) -> Ended:
@@ -162,31 +152,33 @@ def _checked(kit: Kit, taken: Taken, result: Result, work: Work | None, secrets:
     The artifacts are kept before the row says so.
     """
     result = _hidden(result, secrets)
+    if isinstance(result, Faulted | Refused) and result.kind in PAUSES:
+        result = replace(result, kind=FailureKind.EXECUTION)  # a quota is said by Throttled, which has its end
     if not isinstance(result, Done):
-        return Ended(taken=taken, result=result)
+        return _ended(taken, result)
     if why := violation(taken.job.output, result.output):
-        refused = Faulted(kind=FailureKind.VALIDATION, reason=f"the output breaks its contract: {why}")
-        return Ended(taken=taken, result=refused)
+        text = f"the output breaks its contract: {why}"
+        return _ended(taken, Faulted(kind=FailureKind.VALIDATION, reason=text, data=result.output))
     artifacts = []
     for name, content in result.artifacts.items():
         uri, sha = kit.artifacts.keep(content)
         artifacts.append({"name": name, "uri": uri, "sha256": sha, "size": len(content)})
-    given = work or _work(taken, NOTHING, Report(), taken.job.agent, taken.job.timeout)
+    given = work or _work(taken, NOTHING, Report(), taken.job.agent, taken.job.timeout, taken.tried)
     return _judged(kit, taken, result, given, tuple(artifacts))
 
 
 def _judged(kit: Kit, taken: Taken, done: Done, work: Work, artifacts: tuple[Mapping[str, Any], ...]) -> Ended:
     """Ask every gate about an output."""
     gates = tuple(_gates(kit, taken, done, work))
-    ended = Ended(taken=taken, result=done, gates=gates, artifacts=artifacts)
+    ended = replace(_ended(taken, done), gates=gates, artifacts=artifacts)
     said = next((each for each in gates if each.result == GateResult.FAIL), None)
     if said is None:
         return ended
     rule = next(gate for gate in taken.job.gates if gate.id == said.id)
     text = f"gate {said.id}: {said.why}"
     if rule.on_fail == "retry":
-        return replace(ended, result=Faulted(kind=FailureKind.GATE, reason=text, rule=said.id))
-    return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id))
+        return replace(ended, result=Faulted(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
+    return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
 
 
 def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
@@ -213,24 +205,5 @@ def _hidden(result: Result, secrets: tuple[str, ...]) -> Result:
         case Throttled():
             return replace(result, reason=masked(result.reason, secrets))
         case _:
-            return replace(result, reason=masked(result.reason, secrets))
-
-
-def _again(taken: Taken, ended: Ended) -> bool:
-    return not taken.stop.gone and isinstance(ended.result, Faulted) and ended.result.kind in AGAIN
-
-
-def _pause(kit: Kit, taken: Taken, seconds: float) -> None:
-    emit("stage_retried", entry=taken.entry.id, job=taken.job.id, seconds=round(seconds, 2))
-    if not taken.stop.gone:
-        kit.pause(seconds)
-
-
-def _wait(job: Job) -> tenacity.wait.wait_base:
-    """Pause between attempts, with full jitter: exponential, linear or fixed, up to a cap."""
-    delay, most = job.retry.delay_ms / 1000, job.retry.delay_max_ms / 1000
-    if job.retry.backoff == "exponential":
-        return tenacity.wait_random_exponential(multiplier=delay, max=most)
-    if job.retry.backoff == "linear":
-        return tenacity.wait_incrementing(start=delay, increment=delay, max=most) + tenacity.wait_random(0, delay)
-    return tenacity.wait_fixed(min(delay, most)) + tenacity.wait_random(0, delay)
+            data = masked_value(result.data, secrets)
+            return replace(result, reason=masked(result.reason, secrets), data=data)

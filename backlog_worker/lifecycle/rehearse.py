@@ -44,7 +44,7 @@ def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
     }
     answers = {
         job_id: [
-            *({"result": "faulted", "kind": each["kind"], "reason": each["reason"]} for each in stage.tries),
+            *map(_failed, stage.tries),
             *([{"result": "done", "output": stage.output}] if stage.sha256 else []),
             *([_refusal(stage.reason)] if stage.reason and not stage.sha256 and not stage.tries else []),
         ]
@@ -168,6 +168,10 @@ def _entry(kit: Kit, entry_id: str) -> Entry:
     if entry is None:
         raise NotFoundError
     return entry
+
+
+def _failed(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {"result": line.get("result", "faulted")} | {name: line.get(name) for name in ("kind", "reason", "data")}
 
 
 def _refusal(reason: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -39,8 +39,10 @@ class StageReport(Report):
 
     def line(self, text: str) -> None:
         """Keep a line for the log."""
+        text = masked(text, self._secrets)
+        self.heard(text)
         with self._lock:
-            self._waiting.append(masked(text, self._secrets))
+            self._waiting.append(text)
             self._bytes += len(text)
             full = self._bytes >= CHUNK_BYTES
             self._begin()

@@ -10,7 +10,7 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage
-from backlog_worker.domain.outcome import Outcome, Verdict, judge
+from backlog_worker.domain.outcome import PAUSES, Outcome, Verdict, judge
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Wait
@@ -40,8 +40,8 @@ def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> l
     """Judge outcomes of held entries and apply the verdicts; returns the bells to ring after the commit."""
     verdicts = []
     for ending, outcome in endings:
-        claims = ending.policy.claims
-        verdict = judge(outcome, ending.entry, claims=claims, now=unit.now(), jitter=kit.jitter())
+        claims, runs = ending.policy.claims, ending.pipeline.retry_runs if ending.pipeline else 0
+        verdict = judge(outcome, ending.entry, claims=claims, retry_runs=runs, now=unit.now(), jitter=kit.jitter())
         verdicts.append((ending, verdict))
     return conclude(kit, unit, verdicts)
 
@@ -83,6 +83,7 @@ def record(
         event=held.seq,
         sha256=held.head,
         at=unit.now(),
+        lost=facts.get("lost", ()),
     )
     run = _run_facts(ending, facts, unit.now())
     value = writeback.record(held.entry, run, ending.pipeline, ending.stages, end)
@@ -121,12 +122,14 @@ def _dated(entry: Entry, verdict: Verdict, now: datetime) -> Verdict:
 
 def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
     entry = ending.entry
-    counted = {"faults": entry.faults + verdict.faults, "expiries": entry.expiries + verdict.expiries}
-    values: dict[str, Any] = {**counted}
+    names = ("faults", "outages", "expiries")
+    values: dict[str, Any] = {name: getattr(entry, name) + getattr(verdict, name) for name in names}
     if verdict.change == Change.BLOCKED:
         values["bars"] = list(verdict.bars)
     if verdict.change == Change.RETRIED:
         values |= {"retry_at": verdict.retry_at, "wake_at": verdict.retry_at}
+        if verdict.kind not in PAUSES:
+            unit.try_anew(entry.id)
     if verdict.outcome:
         values["outcome"] = verdict.outcome
     data = {"kind": verdict.kind.value if verdict.kind else None, "rule": verdict.rule, "job_id": verdict.job_id}

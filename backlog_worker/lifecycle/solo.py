@@ -11,11 +11,12 @@ from typing import Any
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression
+from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.entry import FOLDED, Entry
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus, plan
-from backlog_worker.domain.outcome import Done, Faulted
+from backlog_worker.domain.outcome import Done
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
@@ -58,7 +59,16 @@ def _taken(
     run = {"id": RUN_ID, "attempt": 1, "pipeline_hash": pipeline.hash}
     job = pipeline.job(job_id)
     return Taken(
-        entry=entry, run=run, pipeline=pipeline, policy=policy, job=job, take=1, attempts=0, input=given, stages=known
+        entry=entry,
+        run=run,
+        pipeline=pipeline,
+        policy=policy,
+        job=job,
+        take=1,
+        tried=Tried(),
+        input=given,
+        stages=known,
+        alone=True,
     )
 
 
@@ -82,7 +92,7 @@ def _entry(pipeline: Pipeline, given: Mapping[str, Any]) -> Entry:
 
 def _kept(folder: Path, job_id: str, ended: Ended) -> tuple[str, str]:
     gates = {each.id: each.result.value for each in ended.gates}
-    attempts = len(ended.tries) + (not isinstance(ended.result, Faulted))
+    attempts = ended.tried.attempts
     if isinstance(ended.result, Done):
         waits = ended.asked is not None
         status = StageStatus.WAITING if waits else StageStatus.COMPLETED
@@ -91,7 +101,17 @@ def _kept(folder: Path, job_id: str, ended: Ended) -> tuple[str, str]:
         _write(folder, job_id, {"status": status.value, **value})
         return status.value, why
     why = str(getattr(ended.result, "reason", getattr(ended.result, "question", "")))
-    _write(folder, job_id, {"status": StageStatus.FAILED.value, "gates": gates, "attempts": attempts, "reason": why})
+    _write(
+        folder,
+        job_id,
+        {
+            "status": StageStatus.FAILED.value,
+            "gates": gates,
+            "attempts": attempts,
+            "reason": why,
+            "tries": list(ended.tried.failed),
+        },
+    )
     return StageStatus.FAILED.value, why
 
 
@@ -114,6 +134,7 @@ def _read(folder: Path, pipeline: Pipeline, job_id: str) -> Stage | None:
         run_id=RUN_ID,
         takes=1,
         attempts=int(value.get("attempts", 0)),
+        tries=value.get("tries", ()),
         output=output,
         sha256=digest(output) if status == StageStatus.COMPLETED else None,
         reason={"kind": value.get("kind"), "text": value.get("reason", "")},

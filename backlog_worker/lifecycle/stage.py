@@ -5,9 +5,11 @@ entry's row is locked before its stages are read: of two last jobs that end at o
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
+from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
@@ -23,6 +25,8 @@ from backlog_worker.lifecycle.perform import perform, watched
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
+
+NOT_AT_ONCE = timedelta(seconds=1)  # a limit whose end is said to be over already is not run against in a circle
 
 
 def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
@@ -94,6 +98,16 @@ def fail(kit: Kit, run_id: str, job_id: str, kind: FailureKind, text: str) -> li
     return bells
 
 
+def go_on(kit: Kit, run_id: str) -> list[Bell]:
+    """Ring for the stages of a run in progress whose pause is over."""
+    with kit.store.begin(actor="sweep") as unit:
+        start = started(kit, unit, run_id)
+        if start is None:
+            return []
+        unit.lease = start.policy.claims.timeout.total_seconds()
+        return onward(kit, unit, [start], takes="nothing")[1]
+
+
 def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None:
     """Lock the entry that a run holds and read where the run stands; None where it holds none any more.
 
@@ -107,7 +121,7 @@ def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None
     entry = entries[run_id]
     policy = kit.book.policy_by_hash(unit, run["policy_hash"])
     if job_id and len(pipeline.jobs) > ahead.LARGE:
-        known = current(pipeline, unit.one_stage(entry.id, pipeline.hash, job_id))
+        known = current(pipeline, unit.one_stage(entry.id, pipeline.hash, job_id), unit.now())
     else:
         known = stages_of(unit, entry, pipeline, run_id)
     return Start(entry=entry, run=run, pipeline=pipeline, policy=policy, stages=known, input=None)
@@ -165,11 +179,11 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
     taken = []
     for start, job in starts:
         if (start.entry.id, job.id) in numbers:
-            number, attempts = numbers[(start.entry.id, job.id)]
+            number, tried = numbers[(start.entry.id, job.id)]
             data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash}
             unit.note(start.entry.id, Note.TAKEN, {**data, "round": start.run["attempt"]})
             given = inputs.get(start.entry.id, {}) if start.input is None else start.input
-            taken.append(_taken(unit, start, job, (number, attempts), given))
+            taken.append(_taken(unit, start, job, (number, tried), given))
     return taken
 
 
@@ -225,16 +239,17 @@ def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:
     return False
 
 
-def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, int], given: Mapping[str, Any]) -> Taken:
-    stage = start.stages.get(job.id)
+def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], given: Mapping[str, Any]) -> Taken:
+    stage, (take, tried) = start.stages.get(job.id), numbers
     return Taken(
         entry=start.entry,
         run=start.run,
         pipeline=start.pipeline,
         policy=start.policy,
         job=job,
-        take=numbers[0],
-        attempts=numbers[1],
+        take=take,
+        tried=tried,
+        trying=unit.now() - (tried.began or unit.now()),
         input=given,
         stages=ahead.with_outputs(unit, start, job),
         granted=tuple((stage.approval or {}).get("granted", ())) if stage else (),
@@ -280,10 +295,9 @@ def _starts(unit: Unit, live: Sequence[Ended], entries: Mapping[str, Entry]) -> 
 
 
 def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
-    taken, result = ended.taken, ended.result
+    taken, result, tried = ended.taken, ended.result, ended.tried.at(unit.now())
     status, reason = _stood(unit, ended)
     output = result.output if isinstance(result, Done) else None
-    attempts = len(ended.tries) + (not isinstance(result, Faulted))
     return {
         "entry_id__": taken.entry.id,
         "pipeline_hash__": taken.pipeline.hash,
@@ -292,8 +306,10 @@ def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
         "takes__": taken.take,
         "status": status.value,
         "leased_until": None,
-        "attempts": taken.attempts + (0 if ended.cached else attempts),
-        "tries": list(ended.tries),
+        "attempts": tried.attempts,
+        "used": tried.used,
+        "tries": list(tried.failed),
+        "wake_at": datetime.fromisoformat(reason["until"]) if reason and "until" in reason else None,
         "ended_at": unit.now(),
         "output": output,
         "sha256": digest(output) if isinstance(result, Done) else None,
@@ -313,8 +329,13 @@ def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None
         case Asked():
             return StageStatus.WAITING, {"kind": "review", "text": result.question[:400]}
         case Throttled():
-            until = result.until or unit.now() + result.wait
+            until = max(result.until or unit.now() + result.wait, unit.now() + NOT_AT_ONCE)
             said = {"kind": FailureKind.QUOTA.value, "text": result.reason, "until": until.isoformat()}
+            return StageStatus.WAITING, said
+        case Faulted() if ended.pause is not None:
+            until, most = unit.now() + ended.pause, taken.job.retry.max_attempts
+            text = f"attempt {ended.tried.used} of {most} at {taken.job.id} failed: {result.reason}"
+            said = {"kind": FailureKind.BACKOFF.value, "text": text, "until": until.isoformat()}
             return StageStatus.WAITING, said
         case _:
             said = {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
@@ -330,11 +351,16 @@ def _note(unit: Unit, ended: Ended) -> None:
         "job_id": ended.taken.job.id,
         "take": ended.taken.take,
         "result": type(result).__name__.lower(),
-        "tries": len(ended.tries),
+        "attempts": ended.tried.attempts,
+        "tries": len(ended.tried.failed),
         "gates": {each.id: each.result.value for each in ended.gates},
         "sha256": digest(result.output) if isinstance(result, Done) else None,
         "artifacts": [each["sha256"] for each in ended.artifacts],
     }
+    if isinstance(result, Faulted | Refused):
+        data |= {"kind": result.kind.value, "reason": result.reason[:400]}
+    if ended.pause is not None:
+        data["pause_seconds"] = ended.pause.total_seconds()
     if ended.cost:
         data["cost"] = dict(ended.cost)
     if ended.cached:

@@ -8,21 +8,21 @@ from backlog_worker.domain import causes
 from backlog_worker.domain.causes import VOIDED
 from backlog_worker.domain.entry import Change, Entry
 from backlog_worker.domain.frontier import Stage, StageStatus, current
-from backlog_worker.domain.outcome import CALL, FailureKind
+from backlog_worker.domain.outcome import CALL, PAUSES
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.lifecycle import settle
 from backlog_worker.store import Unit
 
 CLOCK = "claim"
 # What ended a run without ending the try: the next run goes on where it stood.
-PAUSES = frozenset({Change.RETURNED.value, Change.EXPIRED.value, Change.BLOCKED.value})
+PARKED = frozenset({Change.RETURNED.value, Change.EXPIRED.value, Change.BLOCKED.value})
 
 
 def goes_on(last: Mapping[str, Any] | None) -> list[str]:
     """Return the runs that a new one goes on from: those since the last one that came to an end of its own."""
     if last is None:
         return []
-    paused = last["ended_by"] in PAUSES or (last["ended_by"] == Change.RETRIED and last["kind"] == FailureKind.QUOTA)
+    paused = last["ended_by"] in PARKED or (last["ended_by"] == Change.RETRIED and last["kind"] in PAUSES)
     return [*last["goes_on"], last["id"]] if paused else []
 
 
@@ -39,7 +39,7 @@ def found(
     fallen: list[Stage] = []
     voided: list[Stage] = []
     for entry, pipeline, run in begun:
-        old = current(pipeline, read[entry.id])
+        old = current(pipeline, read[entry.id], unit.now())
         new = causes.standing(pipeline, old, run["goes_on"])
         void[run["id"]] = causes.void(pipeline, old, new)
         changed = [job_id for job_id, each in new.items() if each != old[job_id]]
@@ -59,4 +59,4 @@ def _unasked(stage: Stage) -> Stage:
 
 def _asked(stage: Stage) -> bool:
     kind = (stage.reason or {}).get("kind")
-    return stage.status == StageStatus.WAITING and kind not in {CALL, FailureKind.QUOTA}
+    return stage.status == StageStatus.WAITING and kind not in {CALL, *PAUSES}

@@ -120,8 +120,8 @@ CLAIMS = ClaimsFile(maxAttempts=3, retryDelay="10s", retryDelayMax="15s")
         (None, 0, Change.COMPLETED),
         (Asked(question="?"), 0, Change.BLOCKED),
         (Throttled(reason="limit", wait=timedelta(minutes=5)), 2, Change.RETRIED),
-        (Faulted(kind=FailureKind.TIMEOUT, reason="slow"), 0, Change.RETRIED),
-        (Faulted(kind=FailureKind.TIMEOUT, reason="slow"), 2, Change.ESCALATED),
+        (Faulted(kind=FailureKind.TIMEOUT, reason="slow"), 0, Change.ESCALATED),
+        (Faulted(kind=FailureKind.INFRASTRUCTURE, reason="away"), 0, Change.RETRIED),
         (Refused(kind=FailureKind.GATE, reason="no", rule="SPEC-001"), 0, Change.ESCALATED),
     ],
 )
@@ -130,7 +130,7 @@ def test_what_an_outcome_means(result, faults, change):
     verdict = judge(outcome, entry("a", faults=faults), claims=CLAIMS, now=NOW, jitter=0.5)
     assert verdict.change == change
     assert (verdict.retry_at is not None) == (change == Change.RETRIED)
-    assert verdict.faults == isinstance(result, Faulted)
+    assert verdict.faults + verdict.outages == isinstance(result, Faulted)
 
 
 def test_retries_back_off_exponentially_with_jitter_up_to_a_cap():

@@ -141,7 +141,7 @@ def test_every_graph_comes_to_its_end_and_no_job_begins_before_its_dependencies(
         ("agent: nobody", "BW207", 9, "agent and run"),
         ("fallback: { after: 3m }", "BW207", 15, "fallback"),
         ("tmieout: 3", "BW203", 5, "tmieout"),
-        ("retry: { maxAttempts: 0 }", "BW203", 27, "greater"),
+        ("retry: { maxAttempts: -1 }", "BW203", 27, "greater"),
         ("approval: { onTimeout: maybe }", "BW203", 28, "escalate"),
     ],
 )  # fmt: skip

@@ -34,7 +34,9 @@ def work(**fields):
 
 def test_a_command_reads_its_context_and_its_output_is_the_data(command):
     run = """'python -c "import json,os; c=json.load(open(os.environ[\\"BACKLOG_CONTEXT\\"])); json.dump({\\"success\\": True, \\"data\\": [c[\\"input\\"], c[\\"previousJobs\\"]]}, open(os.environ[\\"BACKLOG_OUTPUT\\"], \\"w\\"))"'"""
-    assert command.perform(job(run=run), work()) == Done(output=[{"body": "b"}, {"a": {"output": {"n": 1}}}])
+    assert command.perform(job(run=run), work()) == Done(
+        output=[{"body": "b"}, {"a": {"status": "completed", "output": {"n": 1}}}]
+    )
 
 
 def test_entry_text_never_reaches_a_command_line(command, tmp_path):
@@ -70,7 +72,7 @@ def test_how_a_command_may_fail(command, run, kind):
 
 def test_a_refusal_a_quota_and_a_missing_program(command):
     assert command.perform(job(run="echo bad input; exit 65"), work()) == Refused(
-        kind=FailureKind.VALIDATION, reason="bad input"
+        kind=FailureKind.VALIDATION, reason="status 65: it refused its input: bad input"
     )
     quota = """'echo "{\\"success\\": false, \\"retryAfterMs\\": 5000}" > $BACKLOG_OUTPUT; exit 1'"""
     assert command.perform(job(run=quota), work()).wait == timedelta(seconds=5)

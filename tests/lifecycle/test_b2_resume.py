@@ -10,7 +10,7 @@ from tests.lifecycle import runs
 from tests.lifecycle.runs import entry, go, last_run, performed, pipeline, record, resume, run, stages, statuses
 
 NO = Refused(kind=FailureKind.VALIDATION, reason="no")
-FAULT = Faulted(kind=FailureKind.EXECUTION, reason="boom")
+FAULT = Faulted(kind=FailureKind.INFRASTRUCTURE, reason="away")
 made, either = runs.made, runs.either
 
 DEPLOY = """\

@@ -38,7 +38,7 @@ def story():
     (filed,) = table.file({})
     operate.edit(table.kit, filed.entry_id, {"input": {"body": "better"}}, actor="ana", reason="typo")
     table.executor.results = {
-        "a": [Faulted(kind=FailureKind.EXECUTION, reason="boom"), Done(output={}, artifacts={"a.txt": b"text"})],
+        "a": [Faulted(kind=FailureKind.INFRASTRUCTURE, reason="boom"), Done(output={}, artifacts={"a.txt": b"text"})],
         "b": [Done(output={"n": 1})],
     }
     table.run(8)

@@ -1,6 +1,7 @@
 """Graphs of jobs, from the file to the record: order, conditions, people, money, calls, and the faults of old."""
 
 import json
+import random
 import time
 from datetime import timedelta
 
@@ -61,6 +62,7 @@ def performed(table):
 
 
 FAULT = Faulted(kind=FailureKind.EXECUTION, reason="boom")
+OUTAGE = Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the service is away")
 NO = Refused(kind=FailureKind.VALIDATION, reason="no")
 DIAMOND = pipeline("""\
   - { id: a, python: "f:a" }
@@ -155,13 +157,14 @@ def test_regression_retries_pause_with_jitter_and_hold_no_slot_between_runs():
     )
     pauses = []
     object.__setattr__(table.kit, "pause", pauses.append)
+    object.__setattr__(table.kit, "jitter", random.random)
     for _ in range(6):
         table.executor.results["a"] = [FAULT, FAULT]
         run(table)
     assert len(pauses) == 12
     assert len({round(each, 6) for each in pauses}) > 6, "full jitter: no two pauses are alike"
     (filed,) = table.file({})
-    table.executor.results["a"] = [FAULT] * 3
+    table.executor.results["a"] = [OUTAGE] * 3
     table.tick()
     table.ring()
     found = entry(table, filed.entry_id)
@@ -183,10 +186,10 @@ def test_regression_resume_keeps_the_counts_of_attempts():
     assert performed(table).count("a") == 1, "completed stages are never paid for again"
 
 
-def test_a_fault_that_nobody_handles_is_tried_again_from_the_checkpoints():
+def test_an_outage_that_nobody_handles_is_tried_again_from_the_checkpoints():
     table = tables(DIAMOND)
-    found = run(table, ("b", [FAULT]))
-    assert (found.status, found.faults) == ("completed", 1)
+    found = run(table, ("b", [OUTAGE]))
+    assert (found.status, found.faults, found.outages) == ("completed", 0, 1)
     assert sorted(performed(table)) == ["a", "b", "b", "c", "d"]
 
 
@@ -447,7 +450,7 @@ def spends(usd, output=None):
 
 
 def test_what_an_attempt_cost_counts_even_where_it_fails():
-    table = tables(DIAMOND)
+    table = tables(DIAMOND.replace("jobs:", "retryRuns: 1\njobs:"))
 
     def fails(job, work):
         work.report.spend(Usage(model="m", usd=0.5))
@@ -470,9 +473,9 @@ def test_a_budget_of_a_pipeline_stops_asks_or_warns():
 def test_a_budget_survives_retries_and_a_person_may_let_it_go_on():
     chain = '  - { id: a, python: "f:a" }\n  - { id: b, python: "f:b", dependsOn: a }\n'
     table = tables(pipeline(chain, budget="{ usd: 1, onExceeded: ask }"))
-    found = run(table, ("a", [spends(0.6), spends(0.6)]), ("b", [FAULT]))
+    found = run(table, ("a", [spends(0.6), spends(0.6)]), ("b", [OUTAGE]))
     assert found.status == "completed", "0.60 is below the cap"
-    table = tables(pipeline(chain, budget="{ usd: 1, onExceeded: ask }"))
+    table = tables(pipeline(chain, budget="{ usd: 1, onExceeded: ask }", retryRuns=2))
 
     def fails(job, work):
         work.report.spend(Usage(model="m", usd=0.6))

@@ -127,13 +127,13 @@ def test_eligibility_is_judged_again_at_the_claim(table):
     assert table.executor.performed == []
 
 
-def test_a_fault_backs_off_and_then_succeeds_from_its_checkpoints(table):
+def test_an_outage_backs_off_and_then_succeeds_from_its_checkpoints(table):
     (filed,) = table.file({})
-    table.executor.results = {"check": [Faulted(kind=FailureKind.EXECUTION, reason="boom")]}
+    table.executor.results = {"check": [Faulted(kind=FailureKind.INFRASTRUCTURE, reason="away")]}
     table.tick()
     table.ring()
     waiting = entry(table, filed.entry_id)
-    assert (waiting.status, waiting.faults) == ("retrying", 1)
+    assert (waiting.status, waiting.outages) == ("retrying", 1)
     assert explain.explain(table.kit, filed.entry_id).reasons[0][0] == "BACKING_OFF"
     table.run(10)
     assert entry(table, filed.entry_id).status == "completed"

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.entry import FINAL
+from backlog_worker.domain.outcome import PAUSES
 from backlog_worker.store.sql.dialect import moment
 from backlog_worker.store.sql.seals import Seals
 from backlog_worker.store.sql.statements import Row
@@ -12,6 +13,7 @@ from backlog_worker.store.sql.statements import Row
 _TOKEN = "id, env, name, role, hash, created_by, scopes, created_at, expires_at, used_at, revoked_at, revoked_by"  # noqa: S105 - names of columns
 _ACT = "id, env, at, actor, action, result, subject, reason, detail"
 _ALERT = "id, env, rule, words, notify, since, fired_at, resolved_at, acked_at, acked_by, reason"
+_PAUSES = ", ".join(f"'{kind}'" for kind in sorted(PAUSES))
 _OPEN = "status NOT IN (" + ", ".join(f"'{status}'" for status in sorted(FINAL)) + ")"
 
 
@@ -163,7 +165,7 @@ class Access(Seals):
             " sum(CASE WHEN e.status = 'retrying' THEN 1 ELSE 0 END) AS retrying,"
             f" sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.claimed_at > {since})) AS runs,"
             " sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.ended_by IN ('retried', 'escalated',"
-            f" 'failed', 'expired') AND r.claimed_at > {since})) AS failed,"
+            f" 'failed', 'expired') AND coalesce(r.kind, '') NOT IN ({_PAUSES}) AND r.claimed_at > {since})) AS failed,"
             f" min(CASE WHEN {_OPEN} THEN e.created_at END) AS oldest"
             " FROM entries e WHERE e.env = :env AND e.service <> '' AND coalesce(e.provenance ->> 'channel', '') <>"
             " 'digest' GROUP BY e.service ORDER BY e.service"

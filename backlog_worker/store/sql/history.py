@@ -32,10 +32,13 @@ class History(Statements):
         return found
 
     def facts(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return, by entry, the data of its last dispatch and claim and of every answer, each with moment and actor."""
+        """Return, by entry, the data of its last dispatch and claim, and of every answer and loss, with their moments.
+
+        What was lost with a worker is one mapping for each stage.
+        """
         text = (
             "SELECT entry_id, change, at, actor, data FROM events WHERE entry_id {ids}"
-            " AND change IN ('dispatched', 'claimed', 'answered') ORDER BY entry_id, seq"
+            " AND change IN ('dispatched', 'claimed', 'answered', 'expired', 'lost') ORDER BY entry_id, seq"
         )
         found: dict[str, dict[str, Any]] = {}
         for row in self.select("events", text, ids=self.dialect.bind(entry_ids)):
@@ -43,6 +46,8 @@ class History(Statements):
             facts = found.setdefault(row["entry_id"], {})
             if row["change"] == "answered":
                 facts.setdefault("answered", []).append(kept)
+            elif row["change"] in {"expired", "lost"}:
+                facts.setdefault("lost", []).extend({**each, "at": row["at"]} for each in row["data"].get("lost", ()))
             else:
                 facts[row["change"]] = kept
         return found

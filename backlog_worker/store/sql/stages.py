@@ -5,9 +5,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.store.sql.queue import Queue
-from backlog_worker.store.sql.statements import HERE
+from backlog_worker.store.sql.statements import HERE, Row
 
 _COLUMNS = tuple(each.name for each in fields(Stage))
 _LISTED = ", ".join(_COLUMNS)
@@ -16,19 +17,20 @@ _KEY = "stages.entry_id = r.entry_id__ AND stages.pipeline_hash = r.pipeline_has
 _TAKE = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 'running', takes = stages.takes + 1,
  run_id = excluded.run_id, worker = excluded.worker, started_at = excluded.started_at, ended_at = NULL, rings = 0,
  expiries = CASE WHEN stages.run_id = excluded.run_id THEN stages.expiries ELSE 0 END,
- leased_until = excluded.leased_until, rung_at = NULL, start_by = NULL, reason = NULL, progress = NULL,
+ leased_until = excluded.leased_until, rung_at = NULL, start_by = NULL, wake_at = NULL, reason = NULL, progress = NULL,
  based_on = excluded.based_on
  WHERE stages.status = 'pending' OR (stages.status = 'running' AND stages.leased_until < {now})
+ OR (stages.status = 'waiting' AND stages.wake_at <= {now})
  OR (stages.status <> 'completed' AND coalesce(stages.run_id, '') <> excluded.run_id)
- RETURNING entry_id, job_id, takes, attempts"""
+ RETURNING entry_id, job_id, takes, attempts, used, tries"""
 _NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = excluded.status,
  run_id = excluded.run_id, rung_at = excluded.rung_at, start_by = excluded.start_by, rings = 0, leased_until = NULL,
- ended_at = excluded.ended_at, reason = excluded.reason, based_on = excluded.based_on
+ ended_at = excluded.ended_at, wake_at = NULL, reason = excluded.reason, based_on = excluded.based_on
  WHERE stages.status <> 'completed' AND (stages.run_id IS NULL OR stages.run_id <> excluded.run_id
  OR stages.status <> 'running')"""
 _LIGHT = (
-    "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, expiries, rung_at, sha256, approval, reason,"
-    " based_on"
+    "entry_id, pipeline_hash, job_id, status, run_id, takes, attempts, used, expiries, tries, rung_at, wake_at, sha256,"
+    " approval, reason, based_on"
 )
 _NO_CALL = "coalesce(reason ->> 'kind', '') <> 'call'"
 # The fence of a stage: the run that took it, and the number of the take.
@@ -51,8 +53,8 @@ class Stages(Queue):
         """Return where the stages of one entry stand, for the plan of a large graph.
 
         What is completed comes as one value of the database for each run, and all jobs that completed in one run share
-        one Stage without an output; the others come without outputs, tries, artifacts and gates. So a finished job
-        costs the same early and late in a run.
+        one Stage without an output; the others come without outputs, artifacts and gates. So a finished job costs the
+        same early and late in a run.
         """
         listed = "json_agg(job_id)" if self.dialect.name == "postgresql" else "json_group_array(job_id)"
         where = "FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash"
@@ -88,10 +90,46 @@ class Stages(Queue):
         found = self.value(text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids)) or {}
         return dict(json.loads(found) if isinstance(found, str) else found)
 
-    def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, int]]:
-        """Take stages, after renew; returns (take, attempts so far) by (entry, job). No row: a doubled or late bell."""
+    def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, Tried]]:
+        """Take stages, after renew; returns (take, what was tried) by (entry, job). No row: a doubled or late bell."""
         taken = self.insert("stages", rows, _TAKE)
-        return {(row[0], row[1]): (row[2], row[3]) for row in taken}
+        return {(row[0], row[1]): (row[2], Tried(row[3], row[4], _lines(row[5]))) for row in taken}
+
+    def tried(self, row: Mapping[str, Any]) -> bool:
+        """Store what was tried so far of a stage that goes on, after renew; false for a void take."""
+        return bool(self.update("stages", [row], f"{_FENCE} RETURNING stages.job_id"))
+
+    def try_anew(self, entry_id: str) -> None:
+        """Give the jobs that failed their attempts again: another run does them."""
+        self.count("UPDATE stages SET used = 0 WHERE entry_id = :entry AND status = 'failed'", entry=entry_id)
+
+    def failures(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> dict[str, Stage]:
+        """Return the failed stages among some jobs of an entry, without outputs, artifacts and gates."""
+        text = (
+            f"SELECT {_LIGHT} FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {{ids}}"
+            " AND status = 'failed'"
+        )
+        rows = self.select("stages", text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids))
+        return {row["job_id"]: stage(row) for row in rows}
+
+    def held_stages(self, run_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return what is being done for some runs, and by whom: by run, the job, the worker and the take of each."""
+        text = (
+            "SELECT run_id, job_id, worker, takes FROM stages WHERE run_id {ids} AND status = 'running' ORDER BY job_id"
+        )
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self.run(text, ids=self.dialect.bind(run_ids)):
+            found.setdefault(row[0], []).append({"job": row[1], "worker": row[2], "take": row[3]})
+        return found
+
+    def rested(self, most: int) -> list[str]:
+        """Return runs in progress that have a stage whose pause is over."""
+        text = (
+            "SELECT DISTINCT e.run_id FROM stages s JOIN entries e ON e.id = s.entry_id"
+            " AND e.pipeline_hash = s.pipeline_hash WHERE s.status = 'waiting' AND s.wake_at <= {now}"
+            f" AND e.status = 'in_progress' AND e.{HERE} LIMIT :most"
+        )
+        return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def next(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write where stages stand that nobody runs: rung for, waiting for somebody, or decided without beginning."""
@@ -112,8 +150,11 @@ class Stages(Queue):
         self.count(text, entry=entry_id, hash=pipeline_hash, run=run_id)
 
     def unwait(self, entry_id: str) -> None:
-        """Make what waited for a person pending again: the question was withdrawn. A call goes on waiting."""
-        text = "UPDATE stages SET status = 'pending', reason = NULL WHERE entry_id = :entry AND status = 'waiting'"
+        """Make what waited for a person pending again: the question was withdrawn. A call and a pause go on waiting."""
+        text = (
+            "UPDATE stages SET status = 'pending', reason = NULL WHERE entry_id = :entry AND status = 'waiting'"
+            " AND wake_at IS NULL"
+        )
         self.count(f"{text} AND {_NO_CALL}", entry=entry_id)
 
     def hand_over(self, run_id: str, worker: str) -> int:
@@ -129,14 +170,15 @@ class Stages(Queue):
         return number
 
     def try_again(self, entry_id: str, tolerated: Collection[str]) -> None:
-        """Make what failed, was canceled or waited pending again; its attempts stay counted.
+        """Make what failed, was canceled or waited pending again, with all its attempts; its count goes on.
 
         What is *tolerated* stays as it failed, unless a person refused it. What else is done again follows from that,
         when the next run begins.
         """
         text = (
             "UPDATE stages SET status = 'pending', reason = NULL, approval = NULL, sha256 = NULL, output = NULL,"
-            " rung_at = NULL WHERE entry_id = :entry AND status IN ('failed', 'canceled', 'waiting')"
+            " used = 0, wake_at = NULL, rung_at = NULL"
+            " WHERE entry_id = :entry AND status IN ('failed', 'canceled', 'waiting')"
             " AND NOT (status = 'failed' AND job_id {ids} AND coalesce(reason ->> 'kind', '') <> 'rejected')"
         )
         self.count(f"{text} AND {_NO_CALL}", entry=entry_id, ids=self.dialect.bind(tolerated))
@@ -148,18 +190,25 @@ class Stages(Queue):
         self.update("stages", [_pending(each) for each in again], _KEY)
         self.update("stages", [{**_pending(each), **nothing} for each in void], _KEY)
 
-    def lost(self, older: float, most: int) -> list[tuple[str, str, int, int]]:
-        """Take back stages whose worker died while another one keeps the run: (run, job, take, expiries)."""
+    def losing(self, older: float, most: int) -> dict[str, str]:
+        """Return runs, with their entries, of which a worker died with a stage while another one keeps the run."""
+        ago = "make_interval(secs => :older)" if self.dialect.name == "postgresql" else ":older"
+        text = (
+            "SELECT s.run_id, s.entry_id FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id"
+            f" WHERE s.status = 'running' AND s.leased_until < {{now}} - {ago} AND e.status = 'in_progress'"
+            f" AND e.leased_until >= {{now}} AND e.{HERE} LIMIT :most"
+        )
+        return {row[0]: row[1] for row in self.run(text, older=older, most=most, env=self.env)}
+
+    def lost(self, run_ids: Sequence[str], older: float) -> list[Row]:
+        """Take back stages of held runs whose worker died: run, entry, job, worker, take, expiries of each."""
         ago = "make_interval(secs => :older)" if self.dialect.name == "postgresql" else ":older"
         text = (
             "UPDATE stages SET status = 'pending', expiries = expiries + 1, leased_until = NULL, rung_at = {now},"
-            " rings = 0 WHERE (entry_id, pipeline_hash, job_id) IN (SELECT s.entry_id, s.pipeline_hash, s.job_id"
-            " FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id WHERE s.status = 'running'"
-            f" AND s.leased_until < {{now}} - {ago} AND e.status = 'in_progress' AND e.leased_until >= {{now}}"
-            f" AND e.{HERE}"
-            " LIMIT :most) AND status = 'running' RETURNING run_id, job_id, takes, expiries"
+            f" rings = 0 WHERE run_id {{ids}} AND status = 'running' AND leased_until < {{now}} - {ago}"
+            " RETURNING run_id, entry_id, job_id, worker, takes, expiries"
         )
-        return [(row[0], row[1], row[2], row[3]) for row in self.run(text, older=older, most=most, env=self.env)]
+        return self.select("stages", text, ids=self.dialect.bind(run_ids), older=older)
 
     def unstarted(self, most: int) -> list[tuple[str, str]]:
         """Return (run, job) of stages that no worker began in the time that their pipeline allows."""
@@ -201,7 +250,12 @@ class Stages(Queue):
 
 def _pending(stage: Stage) -> dict[str, Any]:
     key = {"entry_id__": stage.entry_id, "pipeline_hash__": stage.pipeline_hash, "job_id__": stage.job_id}
-    return {**key, "status": "pending", "approval": stage.approval, "rung_at": None, "leased_until": None}
+    again = {"status": "pending", "approval": stage.approval, "used": stage.used}
+    return {**key, **again, "rung_at": None, "leased_until": None, "wake_at": None}
+
+
+def _lines(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401 - JSON as either driver gives it
+    return tuple(json.loads(value) if isinstance(value, str) else value)
 
 
 def stage(row: Mapping[str, Any]) -> Stage:

@@ -12,7 +12,9 @@ _OURS = (
     "WITH v(subject) AS ({query}) SELECT subject FROM v WHERE subject IN (SELECT id FROM entries WHERE env = :env"
     " UNION ALL SELECT entry_id FROM retired WHERE env = :env UNION ALL SELECT id FROM runs WHERE env = :env)"
 )
-_RUN_CHANGES = "'taken', 'checkpointed', 'returned', 'retried', 'completed', 'failed', 'escalated', 'blocked'"
+_RUN_CHANGES = (
+    "'taken', 'attempted', 'checkpointed', 'returned', 'retried', 'completed', 'failed', 'escalated', 'blocked'"
+)
 INVARIANTS: Mapping[str, tuple[str, str]] = {
     "I1": (
         "An entry is in progress exactly when one live run holds it.",

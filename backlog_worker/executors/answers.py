@@ -1,0 +1,79 @@
+"""What a job answered: `{"success", "data", "message"}` as in seed 003, or any other JSON, which is its output.
+
+Where the key `success` stands, only the JSON value `true` means success: `"false"`, `0` and `null` do not, nor do
+`"true"` and `1`, which somebody may have meant otherwise.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from backlog_worker.domain.masking import masked
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
+
+WAIT_MS_MAX = 7 * 86_400_000
+_WRAPPED = frozenset({"success", "data", "message"})
+SHOWN_MAX = 60  # characters of a wrong `success` that are shown
+_KINDS: Mapping[type, str] = {str: "the text", int: "the number", float: "the number", list: "the list"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer, taken apart: its data, its words, how long it asks to wait, and what is wrong with it."""
+
+    data: Any = None
+    succeeded: bool = True
+    message: str = ""
+    retry_after: int | None = None
+    wrong: str = ""
+
+
+def read(value: Any) -> Answer:  # noqa: ANN401 - free JSON of a job
+    """Take an answer apart."""
+    if not isinstance(value, dict):
+        return Answer(data=value)
+    wait = value.get("retryAfterMs")
+    timed = isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0
+    return Answer(
+        data=unwrapped(value),
+        succeeded=value.get("success", True) is True,
+        message=masked(_text(value.get("message"))),
+        retry_after=min(wait, WAIT_MS_MAX) if timed and isinstance(wait, int) else None,
+        wrong=_wrong(value),
+    )
+
+
+def result(value: Any, artifacts: Mapping[str, bytes] | None = None, *, usual: str = "it gave up") -> Result:  # noqa: ANN401 - free JSON of a job
+    """Turn the answer of a job that ended in good order into a result; *usual* stands where a failure has no words."""
+    answer = read(value)
+    if answer.succeeded:
+        return Done(output=answer.data, artifacts=artifacts or {})
+    if answer.wrong:
+        text = f"{answer.wrong}: {answer.message}" if answer.message else answer.wrong
+        return Faulted(kind=FailureKind.VALIDATION, reason=text[:400], data=answer.data)
+    return Faulted(kind=FailureKind.EXECUTION, reason=(answer.message or usual)[:400], data=answer.data)
+
+
+def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a job
+    """Return the `data` of an answer in the form of seed 003, or the answer itself where it has another form."""
+    wrapped = isinstance(value, dict) and set(value) <= _WRAPPED and "data" in value
+    return value["data"] if wrapped else value
+
+
+def _wrong(value: Mapping[str, Any]) -> str:
+    """Name a `success` that is neither true nor false."""
+    said = value.get("success", True)
+    if said is True or said is False:
+        return ""
+    if said is None:
+        return "success is null, not true"
+    shown = json.dumps(said, ensure_ascii=False)
+    shown = shown if len(shown) <= SHOWN_MAX else "..."
+    return f"success is {_KINDS.get(type(said), 'the object')} {masked(shown)}, not true"
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - free JSON of a job
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,73 @@
+"""How a child ended, in words: a status has a meaning, a signal has a name, and what the job said comes after it."""
+
+import signal
+from collections.abc import Mapping
+from datetime import timedelta
+
+from backlog_worker.domain.outcome import FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.executors.answers import Answer
+
+REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
+UNAVAILABLE = 69  # EX_UNAVAILABLE: a service it needs does not answer
+TEMPORARY = 75  # EX_TEMPFAIL: try again
+NOT_RUN = 126  # the shell found the program and may not run it
+NOT_FOUND = 127  # the shell found no such program
+SIGNALED = 128  # and the number of a signal, as a shell says it of its own child
+WORDS_MAX = 400
+# The statuses that the shell and sysexits.h give a meaning.
+_MEANINGS: Mapping[int, str] = {
+    1: "it failed",
+    2: "it was called wrongly",
+    64: "it was called wrongly",
+    REFUSED: "it refused its input",
+    66: "an input file is missing",
+    67: "a user is unknown",
+    68: "a host is unknown",
+    UNAVAILABLE: "a service that it needs does not answer",
+    70: "it broke inside",
+    71: "the system failed it",
+    72: "a file of the system is missing",
+    73: "it cannot create its output",
+    74: "reading or writing failed",
+    TEMPORARY: "something failed for now",
+    76: "a protocol was broken",
+    77: "it lacks a permission",
+    78: "it is set up wrongly",
+    NOT_RUN: "its program cannot be run here",
+    NOT_FOUND: "its program was not found",
+}
+_OUTSIDE = frozenset({UNAVAILABLE, TEMPORARY})
+
+
+def meaning(status: int) -> str:
+    """Say what an exit status means: `status 65: it refused its input`, `killed by signal 9 (SIGKILL)`."""
+    number = -status if status < 0 else status - SIGNALED
+    if status < 0 or status > SIGNALED:
+        try:
+            named = f"killed by signal {number} ({signal.Signals(number).name})"
+        except ValueError:
+            named = f"killed by signal {number}" if status < 0 else ""
+        if named:
+            return named if status < 0 else f"status {status}: {named}"
+    return f"status {status}: {_MEANINGS.get(status, 'it failed')}"
+
+
+def failed(status: int, answer: Answer, said: str) -> Result:
+    """Turn a failure of a child into a result that carries its own words: those of its answer, else what it printed.
+
+    A wrong answer is a fault of the job whatever the status says; a quota is neither.
+    """
+    words = answer.message or said or answer.wrong or "it said nothing"
+    if answer.retry_after is not None:
+        return Throttled(reason=words[:WORDS_MAX], wait=timedelta(milliseconds=answer.retry_after))
+    if status == 0:
+        kind = FailureKind.VALIDATION if answer.wrong else FailureKind.EXECUTION
+        text = f"{answer.wrong}: {words}" if answer.wrong and words != answer.wrong else words
+        return Faulted(kind=kind, reason=text[:WORDS_MAX], data=answer.data)
+    reason = f"{meaning(status)}: {words}"[:WORDS_MAX]
+    if status == REFUSED:
+        return Refused(kind=FailureKind.VALIDATION, reason=reason, data=answer.data)
+    if status in {NOT_RUN, NOT_FOUND}:
+        return Refused(kind=FailureKind.POLICY, reason=reason, role="operator", data=answer.data)
+    kind = FailureKind.INFRASTRUCTURE if status in _OUTSIDE else FailureKind.EXECUTION
+    return Faulted(kind=kind, reason=reason, data=answer.data)
