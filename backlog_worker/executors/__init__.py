@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.budget import Usage, checked
+from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.usage import checked
 
 
 class Stop:
