@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.attempts import log_end
-from backlog_worker.domain.budget import Usage, checked
+from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.usage import checked
 
 LINES = 200  # of an attempt, of which the last are told to the next one
 

@@ -27,10 +27,10 @@ from acp.schema import (
     UsageUpdate,
 )
 
-from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers, exits, presets, process
 from backlog_worker.executors.answers import Answer
 from backlog_worker.executors.command import environment

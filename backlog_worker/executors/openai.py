@@ -14,10 +14,10 @@ from typing import Any
 
 import httpx2
 
-from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers
 from backlog_worker.executors.presets import json_in
 

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers
 from backlog_worker.executors.process import Ended
 from backlog_worker.executors.workspace import Workspace

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from backlog_worker.domain.budget import claimed
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
+from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Report, Work
 
 Answers = Mapping[str, Sequence[Mapping[str, Any]]]

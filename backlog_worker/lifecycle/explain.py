@@ -10,8 +10,8 @@ from backlog_worker.domain.entry import FINAL, WAITING, Entry, Status
 from backlog_worker.domain.priority import Scored, scored
 from backlog_worker.domain.reasons import REMEDIES, Standing, Wait
 from backlog_worker.lifecycle import Kit, operation
+from backlog_worker.lifecycle.position import position as placed
 from backlog_worker.lifecycle.walk import load_of, walk
-from backlog_worker.lifecycle.walk import position as placed
 
 EXPLAINED_MOST = 100_000  # entries that one explanation may read where they all wait by themselves alone
 

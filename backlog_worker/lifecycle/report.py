@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from backlog_worker.domain.budget import Usage, checked, price
+from backlog_worker.domain.budget import Usage, price
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
+from backlog_worker.domain.usage import checked
 from backlog_worker.executors import Report
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Taken

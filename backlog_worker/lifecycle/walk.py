@@ -10,17 +10,17 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import count
 
 from backlog_worker.domain import lane
 from backlog_worker.domain.admission import Group, Load, Shared, group_of, share
 from backlog_worker.domain.decision import Deciding, Receipt
 from backlog_worker.domain.entry import Entry
-from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.policy import Policy
-from backlog_worker.domain.priority import Place, Scored, score_group, scored
+from backlog_worker.domain.priority import Place, Scored, scored
 from backlog_worker.lifecycle import Kit, money
+from backlog_worker.lifecycle.position import score_at
 from backlog_worker.store import Unit
 
 STAGES_QUEUE = "stages"
@@ -87,16 +87,6 @@ def walk(
     if mine and found is None:
         found = teller.say(mine)
     return Walked(receipts=tuple(said), crowded=frozenset(queue.crowded), watched=found)
-
-
-def position(unit: Unit, env: str, policy: Policy, groups: Mapping[str, Group], each: Scored) -> int | None:
-    """Count how many of the whole queue come before an entry, and one; None while groups are being placed anew."""
-    better, now = 0, unit.now()
-    for group in unit.groups(env):
-        if not lane.fits(group.key, policy, groups):
-            return None
-        better += unit.better(env, group.key, _before(policy, group.key, group.oldest, each, now))
-    return better + 1
 
 
 class Queue:
@@ -216,27 +206,4 @@ class _Cursor:
 
 
 def _head(policy: Policy, group: str, oldest: datetime, now: datetime) -> Place:
-    return (-_score(policy, group, oldest, now), oldest, "")
-
-
-def _score(policy: Policy, group: str, created_at: datetime, now: datetime) -> float:
-    try:
-        return score_group(policy, group, created_at, now)[0]
-    except ExpressionError:
-        return float("-inf")
-
-
-def _before(policy: Policy, group: str, oldest: datetime, each: Scored, now: datetime) -> tuple[datetime, str]:
-    """Return the place (moment, id) in a group before which everyone is better: within a group better is older."""
-    mine = each.place
-    low, high = 0, max(1, int((max(now, each.entry.created_at) - oldest) / timedelta(microseconds=1)) + 1)
-    while low < high:  # the first moment at which an entry of this group would come no more before
-        middle = (low + high) // 2
-        moment = oldest + timedelta(microseconds=middle)
-        if (-_score(policy, group, moment, now), moment) < mine[:2]:
-            low = middle + 1
-        else:
-            high = middle
-    moment = oldest + timedelta(microseconds=low)
-    alike = (-_score(policy, group, moment, now), moment) == mine[:2]
-    return (moment, each.entry.id if alike else "")
+    return (-score_at(policy, group, oldest, now), oldest, "")

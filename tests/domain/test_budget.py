@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backlog_worker.domain import policy as policies
-from backlog_worker.domain.budget import TOKENS_MAX, USD_MAX, Cap, Scope, Usage, checked, claimed, price
+from backlog_worker.domain.budget import Cap, Scope, Usage, price
 from backlog_worker.domain.errors import InvalidFileError
 from backlog_worker.domain.governing import BudgetRule
+from backlog_worker.domain.usage import TOKENS_MAX, USD_MAX, checked, claimed
 from backlog_worker.store.sql.spending import SCOPES
 from backlog_worker.testing import POLICY
 

@@ -164,7 +164,7 @@ def test_the_hot_statements_use_their_indexes(postgres_url):
             (unit._at(queue._BETTER), of, "entries_rank"),
             (queue._MOVED, {"env": "prod", "group": "g", "key": "k", "lane": "l", "most": 5}, "entries_limit"),
             (queue._GROUPS, {"env": "prod"}, "entries_rank"),
-            (queue._EXPIRED, {"most": 5}, "entries_held"),
+            (queue._EXPIRED, {"env": "prod", "most": 5}, "entries_held"),
         ):
             plan = "\n".join(row[0] for row in unit.run("EXPLAIN " + text, **values))
             assert index in plan, plan
