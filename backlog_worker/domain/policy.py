@@ -100,13 +100,14 @@ class DispatchFile(Model):
 
 
 class ClaimsFile(Model):
-    """The lease of a claim, its heartbeat, and how often an entry may fail or lose its worker."""
+    """The lease of a claim, its heartbeat, how often an entry may fail, and how long a quota may hold it."""
 
     timeout: Duration = timedelta(minutes=2)
     heartbeat: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_delay: Duration = timedelta(seconds=30)
     retry_delay_max: Duration = timedelta(hours=1)
+    quota_max: Duration = Field(default=timedelta(hours=24), gt=timedelta(0))
 
     def delay(self, faults: int, jitter: float) -> timedelta:
         """Full jitter over an exponential bound; *jitter* is uniform in [0, 1).

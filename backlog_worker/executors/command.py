@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from backlog_worker.domain import throttle
 from backlog_worker.domain.gates import Checked, Gate, judged
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
@@ -21,7 +22,6 @@ from backlog_worker.executors.workspace import Workspace, unwrapped
 REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
 UNAVAILABLE = 69  # EX_UNAVAILABLE: a service it needs does not answer
 TEMPORARY = 75  # EX_TEMPFAIL: try again
-WAIT_MS_MAX = 7 * 86_400_000
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HOME")
 
 
@@ -130,9 +130,9 @@ def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *,
 def _failed(status: int, value: Any, said: str) -> Result:  # noqa: ANN401 - free JSON of a child
     told: Mapping[str, Any] = value if isinstance(value, dict) else {}
     reason = masked(str(told.get("message") or said or "it said nothing"))[:400]
-    wait = told.get("retryAfterMs")
-    if isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0:
-        return Throttled(reason=reason, wait=timedelta(milliseconds=min(wait, WAIT_MS_MAX)))
+    if told.get("retryAfterMs") is not None:
+        wait = throttle.length(told["retryAfterMs"], unit=0.001)
+        return Throttled(reason=reason, wait=throttle.DEFAULT if wait is None else wait)
     if status == REFUSED:
         return Refused(kind=FailureKind.VALIDATION, reason=reason)
     kind = FailureKind.INFRASTRUCTURE if status in {UNAVAILABLE, TEMPORARY} else FailureKind.EXECUTION

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
+from backlog_worker.domain import throttle
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
@@ -313,8 +314,8 @@ def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None
         case Asked():
             return StageStatus.WAITING, {"kind": "review", "text": result.question[:400]}
         case Throttled():
-            until = result.until or unit.now() + result.wait
-            said = {"kind": FailureKind.QUOTA.value, "text": result.reason, "until": until.isoformat()}
+            until, why = throttle.resumes(result, unit.now(), taken.policy.claims.quota_max)
+            said = {"kind": FailureKind.QUOTA.value, "text": why, "until": until.isoformat()}
             return StageStatus.WAITING, said
         case _:
             said = {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
