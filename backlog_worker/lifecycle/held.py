@@ -39,6 +39,7 @@ class Taken:
     input: Mapping[str, Any]
     stages: Mapping[str, Stage]
     granted: tuple[str, ...] = ()
+    approval: Mapping[str, Any] | None = None
     stop: Stop = field(default_factory=Stop)
 
     @property

@@ -17,7 +17,7 @@ from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, 
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit, ahead, settle
+from backlog_worker.lifecycle import Kit, ahead, given, settle
 from backlog_worker.lifecycle.ahead import planned, stages_of
 from backlog_worker.lifecycle.held import Ended, Start, Taken
 from backlog_worker.lifecycle.perform import perform, watched
@@ -169,8 +169,8 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
             number, attempts = numbers[(start.entry.id, job.id)]
             data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash}
             unit.note(start.entry.id, Note.TAKEN, {**data, "round": start.run["attempt"]})
-            given = inputs.get(start.entry.id, {}) if start.input is None else start.input
-            taken.append(_taken(unit, start, job, (number, attempts), given))
+            context = inputs.get(start.entry.id, {}) if start.input is None else start.input
+            taken.append(_taken(unit, start, job, (number, attempts), context))
     return taken
 
 
@@ -226,7 +226,7 @@ def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:
     return False
 
 
-def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, int], given: Mapping[str, Any]) -> Taken:
+def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, int], context: Mapping[str, Any]) -> Taken:
     stage = start.stages.get(job.id)
     return Taken(
         entry=start.entry,
@@ -236,9 +236,10 @@ def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, int], given: 
         job=job,
         take=numbers[0],
         attempts=numbers[1],
-        input=given,
+        input=context,
         stages=ahead.with_outputs(unit, start, job),
         granted=tuple((stage.approval or {}).get("granted", ())) if stage else (),
+        approval=stage.approval if stage else None,
     )
 
 
@@ -293,7 +294,8 @@ def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
         "takes__": taken.take,
         "status": status.value,
         "leased_until": None,
-        "attempts": taken.attempts + (0 if ended.cached else attempts),
+        "attempts": taken.attempts + (0 if ended.cached or given.GIVEN in (taken.approval or {}) else attempts),
+        "approval": given.judged(taken.approval),
         "tries": list(ended.tries),
         "ended_at": unit.now(),
         "output": output,
