@@ -11,6 +11,7 @@ from backlog_worker.domain.errors import Finding
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.gates import GATE_NAMES
 from backlog_worker.domain.include import Placed
+from backlog_worker.domain.known import role as known_role
 from backlog_worker.domain.language import RESERVED, GateFile, PipelineFile, SetupFile, TriggerFile
 from backlog_worker.domain.policy import ENTRY_NAMES
 from backlog_worker.domain.slots import Slots, zone
@@ -39,6 +40,12 @@ def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
         wanted = [job.fallback.agent is not None, job.fallback.value is not None, job.fallback.escalate]
         if sum(wanted) != 1:
             yield placed.finding(("fallback",), "07", "a fallback has one of agent, value, escalate")
+
+
+def of_roles(placed: Placed, people: Collection[str]) -> Iterator[Finding]:
+    """Find approvals that nobody could give; *people* are the roles of the policy."""
+    for place, role in enumerate(placed.file.approval.roles if placed.file.approval else ()):
+        yield from known_role(placed.source, (*placed.path, "approval", "roles", place), role, people)
 
 
 def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:

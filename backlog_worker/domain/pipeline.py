@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -134,8 +134,16 @@ class Pipeline:
         return [job.id for job in self.jobs if job.id not in before]
 
 
-def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any] = NO_FILES) -> Pipeline:
+def load(
+    body: str,
+    *,
+    file: str = "pipeline.yml",
+    contract: Callable[[str], Any] = NO_FILES,
+    people: Collection[str] | None = None,
+) -> Pipeline:
     """Check a pipeline; *contract* reads a schema, an agent or an included file by its path.
+
+    *people* are the roles of the policy, where that is known: an approval by any other could never be given.
 
     Raises InvalidFileError with all findings of all files at once.
     """
@@ -149,6 +157,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     known = {each.id for each in placed}
     for each in placed:
         findings += lint.of_job(each, known)
+        findings += lint.of_roles(each, people) if people is not None else ()
     order, masks, unnamed = _ordered(placed, findings)
     if order:
         for each, mask in zip(placed, masks, strict=True):

@@ -1,15 +1,15 @@
 """The policy: rules as data, with a version and the hash of their text; loaded whole or not at all."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from backlog_worker.domain import document, expression
+from backlog_worker.domain import document, expression, known
 from backlog_worker.domain.document import Document, Model
 from backlog_worker.domain.duration import Duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
@@ -173,6 +173,7 @@ class PolicyFile(Model):
     prices: dict[str, PriceFile] = {}
     dead_letter: DeadLetterFile = DeadLetterFile()
     retention: RetentionFile = RetentionFile()
+    roles: dict[ID, Annotated[list[str], Field(min_length=1)]] = {}
     alerts: list[AlertFile] = []
 
 
@@ -234,6 +235,7 @@ class Policy:
     ownership: OwnershipFile
     retention: RetentionFile
     alerts: tuple[Alert, ...]
+    people: Mapping[str, Sequence[str]]
 
     @property
     def stamp(self) -> str:
@@ -262,6 +264,7 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
     ]
     alerts = _alerts(source, checked, findings)
     findings += _categories(source, checked)
+    findings += known.role(source, ("deadLetter", "role"), checked.dead_letter.role, checked.roles)
     if findings:
         raise InvalidFileError(findings)
     read = set().union(*(expression.read_fields(term.value.source) for term in terms)) if terms else set()
@@ -276,6 +279,7 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         tests=tuple(checked.priority.tests),
         **_sections(checked),
         alerts=tuple(alerts),
+        people={name: tuple(each) for name, each in checked.roles.items()},
     )
     if findings := list(_falling(source, policy)):
         raise InvalidFileError(findings)

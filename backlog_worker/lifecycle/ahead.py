@@ -177,7 +177,7 @@ def _approval(start: Start, job: Job) -> Asked | None:
     if not job.approval and not signed:
         return None
     who = "the entry" if signed else "the pipeline"
-    role = job.approval.roles[0] if job.approval else start.policy.dead_letter.role
+    role = ", ".join(job.approval.roles) if job.approval else start.policy.dead_letter.role
     within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
     question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
     return Asked(question=question[:500], role=role, within=within)
