@@ -154,14 +154,7 @@ def load(
     placed = include.placed(source, checked, reader, findings)
     if not placed and not findings:
         findings.append(source.finding(("jobs",), "07", "the pipeline has no job"))
-    known = {each.id for each in placed}
-    for each in placed:
-        findings += lint.of_job(each, known)
-        findings += lint.of_roles(each, people) if people is not None else ()
-    order, masks, unnamed = _ordered(placed, findings)
-    if order:
-        for each, mask in zip(placed, masks, strict=True):
-            findings += lint.of_texts(each, _unmasked(placed, mask))
+    order, masks, unnamed = _linted(placed, people, findings)
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
     if findings:
@@ -187,6 +180,21 @@ def load(
         masks=masks,
         warnings=tuple(lint.warnings(placed, ancestors, unnamed)),
     )
+
+
+def _linted(
+    placed: Sequence[Placed], people: Collection[str] | None, findings: list[Finding]
+) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
+    """Find what is wrong with the jobs; returns what `_ordered` says of them."""
+    known = {each.id for each in placed}
+    for each in placed:
+        findings += lint.of_job(each, known)
+        findings += lint.of_roles(each, people) if people is not None else ()
+    order, masks, unnamed = _ordered(placed, findings)
+    if order:
+        for each, mask in zip(placed, masks, strict=True):
+            findings += lint.of_texts(each, _unmasked(placed, mask))
+    return order, masks, unnamed
 
 
 def violation(contract: Mapping[str, Any] | None, value: object) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.errors import ConflictError, NotAllowedError, NotFoundError, RefusedError
-from backlog_worker.domain.frontier import Stage, StageStatus
+from backlog_worker.domain.frontier import Stage, StageStatus, idle
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.review import Decided, Review, ReviewKind, meaning
 from backlog_worker.domain.roles import Caller, everything, must_answer
@@ -79,8 +79,7 @@ def never_ran(kit: Kit, unit: Unit, entry: Entry) -> list[str]:
 def _unrun(stage: Stage | None) -> bool:
     if stage is None or stage.status in {StageStatus.PENDING, StageStatus.WAITING, StageStatus.CANCELED}:
         return True
-    own = str((stage.reason or {}).get("text", "")).startswith("`when`")
-    return stage.status == StageStatus.SKIPPED and not own
+    return stage.status == StageStatus.SKIPPED and not idle(stage)
 
 
 def _left(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change) -> list[str]:
