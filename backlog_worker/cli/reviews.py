@@ -193,6 +193,10 @@ def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_r
     if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):
         raise SystemExit(1)
     decided = Decided(answer=Answer(word), actor=given.who, reason=reason)
+    if entry and len(chosen) == 1:  # whatever is wrong with one is said as it is
+        reviews.decide(with_kit, chosen[0].id, decided, seq=chosen[0].seq)
+        shown(f"backlog-worker/{word}", {"done": [chosen[0].entry_id], "refused": []}, lambda: say(f"{word}: 1 done"))
+        return
     done, refused, _ = reviews.answer_all(with_kit, chosen, decided)
     data = {"done": done, "refused": refused}
     shown(f"backlog-worker/{word}", data, lambda: say(f"{word}: {len(done)} done, {len(refused)} refused"))

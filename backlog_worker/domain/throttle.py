@@ -54,7 +54,8 @@ def resumes(result: Throttled, now: datetime, most: timedelta) -> tuple[datetime
 
     A moment that has passed is no answer. *now* is the database's.
     """
-    said = result.until - now if result.until else result.wait
+    until = result.until.replace(tzinfo=result.until.tzinfo or UTC) if result.until else None
+    said = until - now if until else result.wait
     wait = DEFAULT if said < timedelta(0) else max(said, LEAST)
     if wait <= most:
         return now + wait, result.reason

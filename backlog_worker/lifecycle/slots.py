@@ -6,7 +6,7 @@ whose clocks differ, workers that were away, and a fleet that stood still all ag
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from backlog_worker.domain import trigger
 from backlog_worker.domain.slots import Slots
@@ -15,7 +15,6 @@ from backlog_worker.telemetry import emit
 
 MISSED = "schedule.missed"
 ONCE = "once"
-FIRST = timedelta(hours=1)  # how far the first look at a schedule goes back, but not before it was there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ def look(unit: Unit, schedule: Schedule) -> Look:
     """Return what of a schedule is due, and take nothing; one that is seen for the first time has missed nothing."""
     now = unit.now()
     seen: datetime | None = unit.slot(schedule.name)
-    before = max(schedule.since or now, now - FIRST) if seen is None else seen
+    before = max(schedule.since or now, now - trigger.LATE) if seen is None else seen
     due = trigger.due(schedule.slots, before, now, schedule.catch_up)
     newest = max((*due.run, *due.missed), default=now)
     return Look(due=due, before=before, until=newest, new=seen is None)

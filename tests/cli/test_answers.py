@@ -61,6 +61,18 @@ def test_b7_at_the_terminal_a_name_without_the_role_is_refused_with_status_4_and
     run("review", "decide", filed.entry_id, "approve", "--reason", "looks fine", who="ana")
 
 
+def test_b7_in_bulk_and_alone_a_dead_letter_needs_its_role(table, project, run):
+    policy = POLICY.replace("lead:", "reviewer: [rita], lead:").replace("version: 1", "version: 2")
+    (project / ".backlog-worker" / "policy.yml").write_text(policy)
+    table.executor.results = {"draft": [Refused(kind=FailureKind.GATE, reason="no")] * 2}
+    one, two = table.file({"pipeline": "spec"}, {"pipeline": "spec"})
+    table.run(3)
+    assert "role reviewer (reviewer: rita)" in run("dlq", "discard", one.entry_id, "--reason", "r", code=4).stderr
+    bulk = run("dlq", "discard", "--where", "pipeline:spec", "--reason", "r", "--yes", code=5)
+    assert "0 done, 2 refused" in bulk.stdout
+    run("dlq", "discard", two.entry_id, "--reason", "r", who="rita")
+
+
 def test_b7_at_the_terminal_an_approval_of_a_dead_letter_names_what_never_ran(table, run):
     table.executor.results = {"draft": [Refused(kind=FailureKind.GATE, reason="no")]}
     (filed,) = table.file({"pipeline": "spec"})

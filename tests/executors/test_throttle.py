@@ -76,6 +76,13 @@ def test_e_any_words_of_an_agent_are_survived(text):
     waited(presets.throttled(text))
 
 
+@given(st.one_of(st.none(), st.datetimes(), st.datetimes(timezones=st.timezones())), st.timedeltas())
+@settings(max_examples=200, deadline=None)
+def test_e_whatever_an_executor_of_ones_own_says_is_capped(until, wait):
+    at, _ = throttle.resumes(Throttled(reason="x", until=until, wait=wait), NOW, MOST)
+    assert throttle.LEAST <= at - NOW <= MOST
+
+
 @pytest.mark.parametrize(("cap", "seconds"), [("24h", 86400), ("10m", 600)])
 def test_e_the_cap_of_the_policy_holds_and_the_record_says_so(cap, seconds):
     table = bench(policy=POLICY.replace("retryDelay: 10s", f"retryDelay: 10s, quotaMax: {cap}"))
