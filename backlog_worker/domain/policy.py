@@ -29,6 +29,7 @@ from backlog_worker.domain.governing import (
 )
 
 GROUP = "3"
+PERSON = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
 
 ENTRY_NAMES: expression.Names = (
     ("entry.title", "string"),
@@ -173,7 +174,7 @@ class PolicyFile(Model):
     prices: dict[str, PriceFile] = {}
     dead_letter: DeadLetterFile = DeadLetterFile()
     retention: RetentionFile = RetentionFile()
-    roles: dict[ID, Annotated[list[str], Field(min_length=1)]] = {}
+    roles: dict[ID, Annotated[list[PERSON], Field(min_length=1)]] = {}
     alerts: list[AlertFile] = []
 
 

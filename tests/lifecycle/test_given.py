@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.lifecycle import again, review
-from backlog_worker.testing import Bench, bench
+from backlog_worker.testing import POLICY, Bench, bench
 
 CHECKED = """
       output: { type: object, required: [n], properties: { n: { type: number } } }
@@ -241,3 +241,20 @@ def test_b6_no_edited_output_is_published_that_the_gates_would_not_let_by(output
         assert not fine
         return
     assert (("publish") in [job for of, job in table.executor.performed if of == entry_id]) == fine
+
+
+@pytest.mark.parametrize(("stored", "runs"), [({"n": 1}, True), ({"n": "many"}, False), (None, False)])
+def test_b6_a_result_that_was_edited_in_a_folder_of_results_breaks_no_contract_unseen(tmp_path, stored, runs):
+    from backlog_worker.domain import pipeline as pipelines
+    from backlog_worker.domain import policy as policies
+    from backlog_worker.lifecycle import solo
+
+    found = pipelines.load(pipeline('python: "f:mid"'))
+    (tmp_path / "before.json").write_text(json.dumps({"status": "completed", "output": {}}))
+    (tmp_path / "mid.json").write_text(json.dumps({"status": "completed", "output": stored}))
+    kit, policy = bench().kit, policies.load(POLICY)
+    if runs:
+        assert solo.perform_one(kit, found, policy, "publish", {}, tmp_path)[0] == "completed"
+        return
+    with pytest.raises(InvalidInputError, match=r"mid\.json breaks the contract of mid"):
+        solo.perform_one(kit, found, policy, "publish", {}, tmp_path)

@@ -183,6 +183,8 @@ def test_b7_a_role_that_nobody_has_is_a_finding_with_its_line_and_a_suggestion(r
     ("lead: [ana, li]", "lead: []", "at least 1"),
     ("lead: [ana, li]", "lead: ana", "valid list"),
     ("lead: [ana, li]", "'a, b': [ana]", "match"),
+    ("lead: [ana, li]", "lead: ['ana ']", "match"),
+    ("lead: [ana, li]", "lead: ['']", "match"),
 ])  # fmt: skip
 def test_b7_a_policy_with_a_role_that_is_none_is_refused(old, new, words):
     with pytest.raises(InvalidFileError, match=words):
