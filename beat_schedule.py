@@ -2,6 +2,10 @@
 
 from celery.schedules import crontab, schedule
 
+# What becomes of a time of day that passed while nothing ran: `once` (where a job is not named here), `all`, `none`.
+# A snapshot and a check tell of the moment at which they are made: one that was missed is told by the next one.
+CATCH_UP = {"hourly_risk_snapshot": "none", "hourly_check": "none"}
+
 # Every entry expires before the next one, or an outage of the workers would pile them up.
 BEAT_SCHEDULE = {
     "dispatch": {"task": "backlog.dispatch", "schedule": schedule(2.0), "options": {"expires": 2}},

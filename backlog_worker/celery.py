@@ -1,5 +1,6 @@
 """The app that `celery -A backlog_worker` finds: broker, queues, routes, the schedule; ring() sends bells."""
 
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -7,18 +8,21 @@ from functools import lru_cache
 from typing import Any
 
 from celery import Celery, signals
-from celery.beat import ScheduleEntry, Scheduler
+from celery.beat import ScheduleEntry, Scheduler, SchedulingError
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+import beat_schedule
 from backlog_worker import settings as environment
 from backlog_worker.domain import trigger
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.slots import Slots
+from backlog_worker.lifecycle import slots
+from backlog_worker.lifecycle.slots import Schedule
 from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
-from backlog_worker.wiring import store_of
-from beat_schedule import BEAT_SCHEDULE
+from backlog_worker.wiring import new_id, store_of
 
 SETTINGS = environment.load()
 AMQP = SETTINGS.broker.startswith(("amqp", "pyamqp"))
@@ -57,6 +61,7 @@ QUEUES = [
     Queue(HERE + name, EXCHANGE, routing_key=HERE + name, alias=name, queue_arguments=QUORUM)
     for name in sorted(set(ROUTES.values()))
 ]
+LOOK_SECONDS = 5.0  # how often beat looks for times of day that are due
 FAILS_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 REDIS = {
     "visibility_timeout": 60,  # a bell is unacked for milliseconds: bring back soon what a dying worker held
@@ -107,7 +112,7 @@ app.conf.update(
     worker_enable_remote_control=True,
     worker_hijack_root_logger=False,
     task_time_limit=SETTINGS.stage_seconds_max + 120,
-    beat_schedule=BEAT_SCHEDULE,
+    beat_schedule=beat_schedule.BEAT_SCHEDULE,
     beat_scheduler="backlog_worker.celery:SlotScheduler",
     beat_max_loop_interval=5,
     timezone="UTC",
@@ -157,43 +162,70 @@ def ring(bells: Sequence[Bell]) -> list[Bell]:
 
 
 class SlotScheduler(Scheduler):
-    """A schedule of which any number of beats may run: a row per entry, moved by compare-and-set, decides who sends."""
+    """A schedule of which any number of beats may run: a row per entry, moved by compare-and-set, decides who sends.
+
+    Times of day are asked of the database, whatever this host's clock says: what passed while no beat, no broker or no
+    database was there is found at the next look.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._store: Store = store_of(SETTINGS)
+        self._look = 0.0
         super().__init__(*arguments, **named)
 
     def setup_schedule(self) -> None:
-        """Take the entries of beat_schedule.py; a time of day that passed while no beat ran is made up for, once."""
+        """Take the entries of beat_schedule.py."""
         self.merge_inplace(self.app.conf.beat_schedule)
+
+    def tick(self, *arguments: Any, **named: Any) -> float:
+        """Send what is due, and look at the times of day every few seconds."""
+        if time.monotonic() >= self._look:
+            self._look = time.monotonic() + LOOK_SECONDS
+            for entry in list(self.schedule.values()):
+                if trigger.cron_in(str(entry.schedule)):
+                    self._sent(entry)
+        return float(super().tick(*arguments, **named))
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
+        """Send one entry, unless another beat has taken its slot; a time of day is sent by the next look instead."""
+        if trigger.cron_in(str(entry.schedule)):
+            self._look = 0.0
+        else:
+            with self._store.begin(actor="beat") as unit:
+                mine = unit.take_slot(f"beat:{entry.name}", _step(entry, unit.now()))
+            if mine:
+                return super().apply_async(entry, producer=producer, advance=advance, **named)
+        return self.reserve(entry) if advance else None
+
+    def _sent(self, entry: ScheduleEntry) -> None:
+        """Send what is due of a time of day; what cannot be sent is given back to the next look."""
+        name = str(entry.name)
+        line = Slots.of(trigger.cron_in(str(entry.schedule)))
+        schedule = Schedule(env=SETTINGS.env, name=f"beat:{name}", slots=line, catch_up=_catch_up(name))
         try:
-            with self._store.read() as unit:
-                taken = {row["name"]: row["until"] for row in unit.leases()}
+            with self._store.begin(actor="beat") as unit:
+                taken = slots.take(unit, schedule, new_id)
         except BacklogError as error:
             emit("database_away", error=str(error))
             return
-        for name, entry in self.schedule.items():
-            if trigger.cron_in(str(entry.schedule)) and f"beat:{name}" in taken:
-                entry.last_run_at = taken[f"beat:{name}"]
-
-    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
-        """Send one entry, unless another beat has taken its slot."""
-        slot = _slot(entry)
-        with self._store.begin(actor="beat") as unit:
-            mine = unit.take_slot(f"beat:{entry.name}", slot)
-        if mine:
-            return super().apply_async(entry, producer=producer, advance=advance, **named)
-        return self.reserve(entry) if advance else None
+        if taken is None:
+            return
+        try:
+            for _ in taken.due.run:
+                super().apply_async(entry, producer=self.producer, advance=False)
+        except (SchedulingError, OperationalError, OSError) as error:
+            emit("bells_unsent", count=1, error=str(error)[:200])
+            with suppress(BacklogError), self._store.begin(actor="beat") as unit:
+                unit.leave_slot(schedule.name, taken.until, taken.before)
 
 
-def _slot(entry: ScheduleEntry) -> datetime:
-    """Return the moment at which *entry* fell due: an interval's is the present step, a crontab's its last due time.
+def _catch_up(name: str) -> str:
+    """Return what becomes of missed slots of a job; a schedule of one's own may leave CATCH_UP out."""
+    return str(getattr(beat_schedule, "CATCH_UP", {}).get(name, slots.ONCE))
 
-    So beats that start at different times agree on it, and one of them gets it.
-    """
-    now = datetime.now(UTC)
-    every = getattr(entry.schedule, "run_every", None)
-    if isinstance(every, timedelta):
-        step = every.total_seconds()
-        return datetime.fromtimestamp(now.timestamp() // step * step, UTC)
-    return trigger.last_slot(trigger.cron_in(str(entry.schedule)), now)
+
+def _step(entry: ScheduleEntry, now: datetime) -> datetime:
+    """Return the present step of an interval: so beats that start at different times agree, and one of them sends."""
+    every = getattr(entry.schedule, "run_every", timedelta(seconds=1))
+    step = every.total_seconds()
+    return datetime.fromtimestamp(now.timestamp() // step * step, UTC)

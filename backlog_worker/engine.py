@@ -11,7 +11,8 @@ from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import UnreachableError, UsageError
-from backlog_worker.lifecycle import Kit, again, follow, operate, operation, ringing
+from backlog_worker.domain.review import Answer, Decided
+from backlog_worker.lifecycle import Kit, again, follow, operate, operation, review, ringing
 from backlog_worker.lifecycle.follow import Cursor, RunEvent
 from backlog_worker.wiring import kit_of
 
@@ -20,17 +21,22 @@ Handler = Callable[[RunEvent], object]
 
 
 class Engine:
-    """Pipelines of one environment; without a kit it takes the settings of this process."""
+    """Pipelines of one environment; without a kit it takes the settings of this process.
 
-    def __init__(self, kit: Kit | None = None, *, ring: Callable[[Sequence[Bell]], object] | None = None) -> None:
+    *actor* is whose acts these are: the name in the history, and the one that the roles of the policy know.
+    """
+
+    def __init__(
+        self, kit: Kit | None = None, *, ring: Callable[[Sequence[Bell]], object] | None = None, actor: str = ""
+    ) -> None:
         self.kit = kit or kit_of()
+        self.actor = actor or self.kit.worker
         self._ring = ring or self._sent
         self._handlers: dict[str, list[Handler]] = {}
 
     def start(self, pipeline: str, context: Mapping[str, Any], *, title: str = "", labels: Sequence[str] = ()) -> str:
         """File an entry for a pipeline and return its id; raises RefusedError where the policy says no."""
-        actor = self.kit.worker
-        entry_id, bells = again.start(self.kit, pipeline, context, actor=actor, title=title, labels=labels)
+        entry_id, bells = again.start(self.kit, pipeline, context, actor=self.actor, title=title, labels=labels)
         self._ring(bells)
         return entry_id
 
@@ -55,12 +61,25 @@ class Engine:
 
     def cancel(self, entry_id: str, reason: str) -> None:
         """Cancel for good; a running child is killed on whatever machine it runs."""
-        _, bells = operate.cancel(self.kit, entry_id, actor=self.kit.worker, reason=reason)
+        _, bells = operate.cancel(self.kit, entry_id, actor=self.actor, reason=reason)
         self._ring(bells)
 
     def resume(self, entry_id: str, reason: str) -> None:
         """Go on from the completed stages of what stopped, with its counters."""
-        again.resume(self.kit, entry_id, actor=self.kit.worker, reason=reason)
+        again.resume(self.kit, entry_id, actor=self.actor, reason=reason)
+
+    def answer(
+        self, review_id: str, answer: Answer, reason: str, *, value: object = None, unfinished: bool = False
+    ) -> str:
+        """Answer a review, by its id or that of its entry, and return the status of the entry.
+
+        Raises NotAllowedError where the actor has no role that it asks for, RefusedError where that would complete an
+        entry whose jobs never ran, unless *unfinished* says that this is meant.
+        """
+        decided = Decided(answer=Answer(answer), actor=self.actor, reason=reason, value=value, unfinished=unfinished)
+        entry, bells = review.decide(self.kit, review_id, decided)
+        self._ring(bells)
+        return str(entry.status)
 
     def on(self, name: str, handler: Handler) -> None:
         """Call *handler* for every event of that name that `follow` reads; raises UsageError for an unknown name."""

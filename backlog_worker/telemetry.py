@@ -23,6 +23,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "price_unknown": (logging.WARNING, "nobody knows the price of a model; set it in `prices` of the policy"),
     "budget_exceeded": (logging.WARNING, "a budget that only warns is used up"),
     "triggered": (logging.INFO, "a trigger filed an entry"),
+    "slots_missed": (logging.WARNING, "slots of a schedule were missed; `catchUp` says what is made up for"),
     "delivery_refused": (logging.WARNING, "a message with a wrong signature was refused"),
     "claim_lost": (logging.WARNING, "a claim was lost; its child was killed and nothing was written"),
     "stale_write_refused": (logging.WARNING, "a late write of a run that lost its claim was refused"),

@@ -24,6 +24,7 @@ dispatch: { top: 20, ahead: 10 }
 claims: { timeout: 2m, heartbeat: 30s, maxAttempts: 3, retryDelay: 10s }
 admission: { maxInProgress: 100 }
 deadLetter: { owner: team-platform }
+roles: { lead: [ana, li] }
 """
 PIPELINE = """\
 name: spec

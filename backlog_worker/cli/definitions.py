@@ -11,6 +11,8 @@ from backlog_worker.cli.output import FINDINGS, as_json, following, say, shown, 
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from backlog_worker.domain.errors import Finding
 
 SCHEMAS = Path(__file__).parent / "files" / "schemas"
@@ -163,7 +165,7 @@ def validate(kind: str, files: list[Path] | None) -> None:
     findings: list[Finding] = []
     for path in paths(kind, files):
         try:
-            found = parsed(kind, text_of(path), str(path), contracts(path))
+            found = parsed(kind, text_of(path), str(path), contracts(path), _people(kind))
             talk(*(str(each) for each in getattr(found, "warnings", ())))
             talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")
         except InvalidFileError as error:
@@ -173,6 +175,20 @@ def validate(kind: str, files: list[Path] | None) -> None:
             talk(*(f"{finding}\n" for finding in findings), f"{len(findings)} mistakes")
         raise SystemExit(FINDINGS)
     following("backlog-worker up, which reads it at once")
+
+
+def _people(kind: str) -> "Collection[str] | None":
+    """Return the roles of the project's policy; None where there is none to ask."""
+    from backlog_worker import settings
+    from backlog_worker.domain import policy as policies
+
+    path = settings.load().folder / "policy.yml"
+    if kind != "pipeline" or not path.exists():
+        return None
+    try:
+        return policies.load(text_of(path), file=str(path)).people
+    except InvalidFileError:
+        return None
 
 
 def _as_json(findings: "list[Finding]") -> bool:

@@ -41,6 +41,9 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
     """Show one review with what was tried."""
     import json
 
+    from backlog_worker.domain.roles import holders
+    from backlog_worker.lifecycle.review import never_ran
+
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.review(review_id)
@@ -48,6 +51,8 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
             message = f"there is no review {review_id}"
             raise NotFoundError(message, hint="backlog-worker review list")
         entry = unit.entry(found.entry_id)
+        left = never_ran(with_kit, unit, entry) if entry and found.kind == "dead_letter" else []
+        who = [f"{role}: {holders(role, with_kit.book.policy(unit).people)}" for role in found.roles]
 
     def _human() -> None:
         say(f"{found.id}  {found.kind}  due {plain(found.due_at)}  owner {found.owner}  role {found.role}")
@@ -55,6 +60,9 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
         if found.form:
             say(f"form      {json.dumps(found.form)}")
         say(f"failure   {found.failure or '-'} {found.rule}", f"recovery  {found.recovery}")
+        say(f"may say   {'; '.join(who) or 'anybody'}")
+        if left:
+            say(f"never ran {', '.join(left)}")
         say(f"answer    {found.answer or 'none yet'} {found.answered_by or ''} {plain(found.reason or '')}")
         following(f'backlog-worker review decide {found.id} ANSWER --seq {found.seq} --reason "..."')
 
@@ -69,6 +77,9 @@ def decide(
     new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file: requeue with this input.")] = None,
     value: Annotated[str, typer.Option("--value", help="JSON: the value of an answer to a question.")] = "",
     seq: Annotated[int | None, typer.Option(help="Only if the entry is as it was shown with this number.")] = None,
+    unfinished: Annotated[
+        bool, typer.Option("--even-though-unfinished", help="Complete the entry although jobs of it never ran.")
+    ] = False,
 ) -> None:
     """Answer a review, once."""
     from backlog_worker.cli.entries import read_json
@@ -87,6 +98,7 @@ def decide(
         reason=reason,
         input=read_json(new_input) if new_input else None,
         value=_value(value),
+        unfinished=unfinished,
     )
     entry, bells = reviews.decide(with_kit, review_id, decided, seq=seq)
     if bells:
@@ -182,6 +194,10 @@ def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_r
     if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):
         raise SystemExit(1)
     decided = Decided(answer=Answer(word), actor=given.who, reason=reason)
+    if entry and len(chosen) == 1:  # whatever is wrong with one is said as it is
+        reviews.decide(with_kit, chosen[0].id, decided, seq=chosen[0].seq)
+        shown(f"backlog-worker/{word}", {"done": [chosen[0].entry_id], "refused": []}, lambda: say(f"{word}: 1 done"))
+        return
     done, refused, _ = reviews.answer_all(with_kit, chosen, decided)
     data = {"done": done, "refused": refused}
     shown(f"backlog-worker/{word}", data, lambda: say(f"{word}: {len(done)} done, {len(refused)} refused"))

@@ -183,11 +183,11 @@ def fork(
     from backlog_worker.lifecycle import again
 
     with_kit, given = kit()
-    output = read_json(edit_output) if edit_output else None
+    output = read_json(edit_output) if edit_output else again.UNCHANGED
     new = again.fork(with_kit, run_id, stage, actor=given.who, reason=reason, output=output)
-    shown(
-        "backlog-worker/forked", {"entry": new, "from": run_id}, lambda: say(f"{new}  forked from {run_id} at {stage}")
-    )
+    judged = f"; the contract and the gates of {stage} judge the edited output first" if edit_output else ""
+    said = f"{new}  forked from {run_id} at {stage}{judged}"
+    shown("backlog-worker/forked", {"entry": new, "from": run_id}, lambda: say(said))
 
 
 @run.command("replay")

@@ -36,6 +36,7 @@ class Job:
     inputs: tuple[str, ...]
     dry_run: str
     does: str
+    catch_up: str
 
     @property
     def when(self) -> str:
@@ -52,7 +53,8 @@ def registry() -> list[Job]:
     """Return every entry of beat_schedule.py with what is known of the job behind it."""
     from backlog_worker.domain import trigger
     from backlog_worker.lifecycle import tools
-    from beat_schedule import BEAT_SCHEDULE
+    from backlog_worker.lifecycle.slots import ONCE
+    from beat_schedule import BEAT_SCHEDULE, CATCH_UP
 
     found = []
     for name, entry in BEAT_SCHEDULE.items():
@@ -70,6 +72,7 @@ def registry() -> list[Job]:
                 inputs=tuple(tool.params.model_fields) if tool else (),
                 dry_run=tool.dry if tool else "",
                 does=tool.words if tool else "the fleet's own",
+                catch_up=CATCH_UP.get(name, ONCE) if cron else "",
             )
         )
     return found
@@ -77,24 +80,45 @@ def registry() -> list[Job]:
 
 @schedule.command("list")
 def list_schedule() -> None:
-    """List the schedule: when each job ran last, how it ended, and when it is due next."""
+    """List the schedule: when each job ran last, how it ended, what was missed last, and when it is due next."""
+    from backlog_worker.lifecycle import slots, triggers
+
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         now = unit.now()
         taken = {lease["name"]: lease["until"] for lease in unit.leases()}
         acts = {f"{row['action']}": row["result"] for row in reversed(unit.acts(with_kit.env, most=1000))}
+        missed = {
+            row["subject"]: f"{row['at']:%Y-%m-%d %H:%MZ}: {row['reason']}"
+            for row in reversed(unit.acts(with_kit.env, action=slots.MISSED, most=1000))
+        }
+        pipelines = triggers.schedules(with_kit, unit)
     data = [
         {
             "name": job.name,
             "schedule": job.when,
             "runs": f"{job.tool}.{job.action}" if job.tool else job.task,
+            "catch_up": job.catch_up,
             "last_slot": taken.get(f"beat:{job.name}"),
             "last_result": acts.get(f"{job.tool}.{job.action}"),
+            "missed": missed.get(f"beat:{job.name}"),
             "next": _next(job, now),
         }
         for job in registry()
+    ] + [
+        {
+            "name": each.pipeline,
+            "schedule": each.line,
+            "runs": f"pipeline {each.pipeline}",
+            "catch_up": each.catch_up,
+            "last_slot": taken.get(each.name),
+            "last_result": None,
+            "missed": missed.get(each.name),
+            "next": each.slots.next(now),
+        }
+        for each in pipelines
     ]
-    names = ("name", "schedule", "runs", "last slot", "result", "next")
+    names = ("name", "schedule", "runs", "catch up", "last slot", "result", "missed", "next")
     shown("backlog-worker/schedule", data, lambda: table("", names, [tuple(each.values()) for each in data]))
 
 
@@ -140,15 +164,18 @@ def document() -> str:
         "",
         "Made by `backlog-worker schedule registry` from `beat_schedule.py`, where alone a cadence is written;",
         "a test holds both together. Times are UTC. Each job is a tool: `backlog-worker schedule run NAME --dry-run`.",
+        "What `catch up` means, and what a change of clocks does to the schedules of pipelines, stands in",
+        "[pipelines](pipelines.md#time).",
         "",
-        "| job | when | runs | scope | inputs | dry run | what it does |",
-        "|---|---|---|---|---|---|---|",
+        "| job | when | catch up | runs | scope | inputs | dry run | what it does |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for job in registry():
         runs = f"`{job.tool}.{job.action}`" if job.tool else f"`{job.task}`"
         inputs = ", ".join(f"`{each}`" for each in job.inputs) or "-"
         scope = f"`{job.scope}`" if job.scope else "-"
-        row = (f"`{job.name}`", f"`{job.when}`", runs, scope, inputs, job.dry_run or "-", job.does)
+        late = f"`{job.catch_up}`" if job.catch_up else "-"
+        row = (f"`{job.name}`", f"`{job.when}`", late, runs, scope, inputs, job.dry_run or "-", job.does)
         lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines) + "\n"
 
@@ -208,6 +235,6 @@ def _seconds(interval: object) -> float:
 
 
 def _next(job: Job, now: "datetime") -> "datetime | None":
-    from backlog_worker.domain import trigger
+    from backlog_worker.domain.slots import Slots
 
-    return trigger.next_slot(job.cron, now) if job.cron else None
+    return Slots.of(job.cron).next(now) if job.cron else None

@@ -14,7 +14,7 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import ENTRY_NAMES, Policy
 from backlog_worker.domain.priority import Scored
 from backlog_worker.domain.reasons import Wait
-from backlog_worker.domain.window import Window, opens
+from backlog_worker.domain.window import Window, announced, opens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,12 +144,13 @@ def windows(entry: Entry) -> Sequence[Window]:
 def _closed(entry: Entry, now: datetime) -> Waiting | None:
     begin = not_before(entry)
     if begin and begin > now:
-        return Waiting(code=Wait.OUTSIDE_WINDOW, text=f"not before {begin:%Y-%m-%d %H:%MZ}", until=begin)
+        text = f"not before {begin.isoformat(sep=' ', timespec='minutes')}"
+        return Waiting(code=Wait.OUTSIDE_WINDOW, text=text, until=begin)
     allowed = windows(entry)
     opening = opens(allowed, now)
     if opening is None:
         return None
-    text = f"window {'; '.join(map(str, allowed))} is closed, opens {opening:%Y-%m-%d %H:%MZ}"
+    text = f"window {'; '.join(map(str, allowed))} is closed, opens {announced(allowed, now)}"
     return Waiting(code=Wait.OUTSIDE_WINDOW, text=text, until=opening)
 
 

@@ -54,6 +54,7 @@ CODES: dict[str, tuple[str, str]] = {
     "15": ("A secret stands where it could be seen.", "Put `${{ secrets.NAME }}` into `env` of the job that needs it."),
     "16": ("A trigger is not complete.", "A schedule needs `cron`, a webhook needs `secret`."),
     "17": ("An agent does not exist.", "Write its file `agents/NAME.md`."),
+    "18": ("A role that nobody has.", "Name its people in `roles` of the policy, or take one that is there."),
     "29": (
         "A job runs although somebody refused an approval before it.",
         "Read the status of the approved job in `when`.",

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MOST_SECONDS = 1e9
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -17,8 +18,8 @@ def parsed(value: object) -> timedelta:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12:
         return timedelta(milliseconds=value)
     match = _TEXT.fullmatch(value) if isinstance(value, str) else None
-    if not match:
-        message = f"{value!r} is not a length of time; write 30s, 45m, 2h, 7d, or milliseconds as an integer"
+    if not match or float(match.group(1)) * _UNITS[match.group(2)] > MOST_SECONDS:
+        message = f"{value!r} is not a length of time; write 30s, 45m, 2h, 7d (or milliseconds), at most 30 years"
         raise ValueError(message)
     return timedelta(seconds=float(match.group(1)) * _UNITS[match.group(2)])
 

@@ -8,9 +8,13 @@ from typing import Any
 from backlog_worker.domain import expression
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.outcome import Asked
 from backlog_worker.domain.policy import ENTRY_NAMES
 
 GATE_NAMES: expression.Names = (*ENTRY_NAMES, ("output", "any"), ("inputs", "any"))
+
+
+GATE = "gate:"  # begins what tells the question of a gate from another
 
 
 class GateResult(StrEnum):
@@ -59,6 +63,11 @@ def evaluated(gate: Gate, values: Mapping[str, Any]) -> Checked:
     except ExpressionError as error:
         passed, why = False, str(error)
     return judged(gate, passed=passed, why=why)
+
+
+def asks(gate_id: str, why: str, job_id: str) -> Asked:
+    """Return what a gate asks a person about the output of a job."""
+    return Asked(question=f"gate {gate_id} asks about the output of {job_id}: {why}", detail=f"{GATE}{gate_id}")
 
 
 def judged(gate: Gate, *, passed: bool, why: str) -> Checked:

@@ -145,6 +145,7 @@ class TriggerFile(Model):
     types: list[str] = []
     cron: str | None = None
     timezone: str = "UTC"
+    catch_up: Literal["once", "all", "none"] | None = None
     secret: str | None = None
     filters: dict[str, Any] = {}
     transform: dict[str, str] = {}

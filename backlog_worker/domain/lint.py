@@ -2,12 +2,8 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
 from itertools import pairwise
 from typing import Any
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from backlog_worker.domain import condition, document, expression, template
 from backlog_worker.domain.document import Document, Path
@@ -15,10 +11,11 @@ from backlog_worker.domain.errors import Finding
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.gates import GATE_NAMES
 from backlog_worker.domain.include import Placed
+from backlog_worker.domain.known import role as known_role
 from backlog_worker.domain.language import RESERVED, GateFile, PipelineFile, SetupFile, TriggerFile
 from backlog_worker.domain.policy import ENTRY_NAMES
+from backlog_worker.domain.slots import Slots, zone
 
-EPOCH = "1970-01-01T00:00:00+00:00"
 DOES = ("agent", "run", "python", "template", "pipeline", "interactive")
 EVENT_NAMES: expression.Names = (("event", "any"),)
 _WAY_BACK = re.compile(r"roll-?_?back|revert|undo", re.IGNORECASE)
@@ -43,6 +40,12 @@ def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
         wanted = [job.fallback.agent is not None, job.fallback.value is not None, job.fallback.escalate]
         if sum(wanted) != 1:
             yield placed.finding(("fallback",), "07", "a fallback has one of agent, value, escalate")
+
+
+def of_roles(placed: Placed, people: Collection[str]) -> Iterator[Finding]:
+    """Find approvals that nobody could give; *people* are the roles of the policy."""
+    for place, role in enumerate(placed.file.approval.roles if placed.file.approval else ()):
+        yield from known_role(placed.source, (*placed.path, "approval", "roles", place), role, people)
 
 
 def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:
@@ -193,6 +196,8 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
         yield from _of_cron(source, (*path, "cron"), trigger)
     elif trigger.cron is not None:
         yield source.finding((*path, "cron"), "16", f"a trigger of type {trigger.type} has no cron")
+    elif trigger.catch_up is not None:
+        yield source.finding((*path, "catchUp"), "16", f"a trigger of type {trigger.type} misses no slot")
     if trigger.type == "webhook" and not trigger.secret:
         yield source.finding((*path, "type"), "16", "a webhook needs a secret, such as ${{ secrets.WEBHOOK_SECRET }}")
     if trigger.secret and not template.secrets_in(trigger.secret):
@@ -206,14 +211,14 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
 
 def _of_cron(source: Document, path: Path, trigger: TriggerFile) -> Iterator[Finding]:
     try:
-        zone = ZoneInfo(trigger.timezone)
-    except (KeyError, ValueError, OSError):
-        yield source.finding((*path[:-1], "timezone"), "16", f'"{trigger.timezone}" is no time zone')
+        zone(trigger.timezone)
+    except ValueError as error:
+        yield source.finding((*path[:-1], "timezone"), "16", str(error))
         return
     try:
-        CronSim(trigger.cron or "", datetime.fromisoformat(EPOCH).astimezone(zone))
-    except CronSimError as error:
-        yield source.finding(path, "16", f"{trigger.cron!r} is no cron line: {error}")
+        Slots.of(trigger.cron or "", trigger.timezone)
+    except ValueError as error:
+        yield source.finding(path, "16", str(error))
 
 
 def _texts(path: Path, value: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN401 - free JSON

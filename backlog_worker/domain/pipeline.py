@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from graphlib import CycleError, TopologicalSorter
@@ -135,8 +135,16 @@ class Pipeline:
         return [job.id for job in self.jobs if job.id not in before]
 
 
-def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any] = NO_FILES) -> Pipeline:
+def load(
+    body: str,
+    *,
+    file: str = "pipeline.yml",
+    contract: Callable[[str], Any] = NO_FILES,
+    people: Collection[str] | None = None,
+) -> Pipeline:
     """Check a pipeline; *contract* reads a schema, an agent or an included file by its path.
+
+    *people* are the roles of the policy, where that is known: an approval by any other could never be given.
 
     Raises InvalidFileError with all findings of all files at once.
     """
@@ -147,12 +155,7 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
     placed = include.placed(source, checked, reader, findings)
     if not placed and not findings:
         findings.append(source.finding(("jobs",), "07", "the pipeline has no job"))
-    known = {each.id for each in placed}
-    for each in placed:
-        findings += lint.of_job(each, known)
-    order, masks, unnamed = _ordered(placed, findings)
-    for each, mask in zip(placed, masks, strict=bool(order)):  # jobs in a circle have neither
-        findings += lint.of_texts(each, _unmasked(placed, mask))
+    order, masks, unnamed = _linted(placed, people, findings)
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
     if findings:
@@ -179,6 +182,21 @@ def load(body: str, *, file: str = "pipeline.yml", contract: Callable[[str], Any
         masks=masks,
         warnings=tuple(lint.warnings(placed, ancestors, unnamed)),
     )
+
+
+def _linted(
+    placed: Sequence[Placed], people: Collection[str] | None, findings: list[Finding]
+) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
+    """Find what is wrong with the jobs; returns what `_ordered` says of them."""
+    known = {each.id for each in placed}
+    for each in placed:
+        findings += lint.of_job(each, known)
+        findings += lint.of_roles(each, people) if people is not None else ()
+    order, masks, unnamed = _ordered(placed, findings)
+    if order:
+        for each, mask in zip(placed, masks, strict=True):
+            findings += lint.of_texts(each, _unmasked(placed, mask))
+    return order, masks, unnamed
 
 
 def violation(contract: Mapping[str, Any] | None, value: object) -> str:

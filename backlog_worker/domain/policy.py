@@ -1,15 +1,15 @@
 """The policy: rules as data, with a version and the hash of their text; loaded whole or not at all."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from backlog_worker.domain import document, expression
+from backlog_worker.domain import document, expression, known
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.document import Document, Model
 from backlog_worker.domain.duration import Duration
@@ -32,6 +32,7 @@ from backlog_worker.domain.governing import (
 )
 
 GROUP = "3"
+PERSON = Annotated[str, Field(pattern=r"^\S(.*\S)?$", max_length=200)]
 
 ENTRY_NAMES: expression.Names = (
     ("entry.title", "string"),
@@ -103,13 +104,14 @@ class DispatchFile(Model):
 
 
 class ClaimsFile(Model):
-    """The lease of a claim, its heartbeat, and how many runs a cause outside of them may end."""
+    """The lease of a claim, its heartbeat, how many runs a cause outside may end, and how long a quota may hold it."""
 
     timeout: Duration = timedelta(minutes=2)
     heartbeat: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1, le=100)
     retry_delay: Duration = timedelta(seconds=30)
     retry_delay_max: Duration = timedelta(hours=1)
+    quota_max: Duration = Field(default=timedelta(hours=24), gt=timedelta(0))
 
     def delay(self, faults: int, jitter: float) -> timedelta:
         """Full jitter over an exponential bound; *jitter* is uniform in [0, 1).
@@ -154,6 +156,7 @@ class PolicyFile(Model):
     prices: dict[str, PriceFile] = {}
     dead_letter: DeadLetterFile = DeadLetterFile()
     retention: RetentionFile = RetentionFile()
+    roles: dict[ID, Annotated[list[PERSON], Field(min_length=1)]] = {}
     alerts: list[AlertFile] = []
 
 
@@ -215,6 +218,7 @@ class Policy:
     ownership: OwnershipFile
     retention: RetentionFile
     alerts: tuple[Alert, ...]
+    people: Mapping[str, Sequence[str]]
 
     @property
     def grouped(self) -> tuple[str, ...]:
@@ -249,6 +253,7 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
     ]
     alerts = _alerts(source, checked, findings)
     findings += _categories(source, checked)
+    findings += known.role(source, ("deadLetter", "role"), checked.dead_letter.role, checked.roles)
     if findings:
         raise InvalidFileError(findings)
     read = set().union(*(expression.read_fields(term.value.source) for term in terms)) if terms else set()
@@ -263,6 +268,7 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         tests=tuple(checked.priority.tests),
         **_sections(checked),
         alerts=tuple(alerts),
+        people={name: tuple(each) for name, each in checked.roles.items()},
     )
     if findings := list(_falling(source, policy)):
         raise InvalidFileError(findings)

@@ -75,16 +75,25 @@ class Review:
     reason: str | None = None
     value: Any = None
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Return the roles of which one may answer."""
+        return tuple(each.strip() for each in self.role.split(",") if each.strip())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A person's decision: what, who, why; the corrected input, or the value of an answer, where one is given."""
+    """A person's decision: what, who, why; the corrected input, or the value of an answer, where one is given.
+
+    *unfinished* says that the person knows which jobs never ran, and completes the entry all the same.
+    """
 
     answer: Answer
     actor: str
     reason: str
     input: Mapping[str, Any] | None = None
     value: Any = None
+    unfinished: bool = False
 
 
 def meaning(kind: ReviewKind, decided: Decided) -> Change:

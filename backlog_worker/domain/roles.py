@@ -1,6 +1,6 @@
 """Who may do what: scopes, and the roles that hold them; whatever is not named here is refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backlog_worker.domain.errors import NotAllowedError
@@ -36,11 +36,12 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: a name for the history, what it may do, and in which environment; none: in every one."""
+    """Who asks: a name for the history, what it may do, in which environment (none: in every one), the role given."""
 
     name: str
     scopes: frozenset[str]
     env: str = ""
+    roles: frozenset[str] = frozenset()
 
     def must(self, scope: str, what: str, *, env: str = "") -> None:
         """Make sure that the caller holds *scope*, and may work in *env*; raises NotAllowedError."""
@@ -51,6 +52,35 @@ class Caller:
             message = f"{self.name} may not {what}: it has no scope {scope}"
             roles = ", ".join(name for name, scopes in ROLES.items() if scope in scopes)
             raise NotAllowedError(message, hint=f"ask for a token of a role that has it: {roles}")
+
+
+def holds(caller: Caller, role: str, people: Mapping[str, Sequence[str]]) -> bool:
+    """Return whether a caller has a role: by its token, by name in the policy, or by its scopes where that names none.
+
+    A role of the policy is its people's alone; one of ours that the policy leaves out belongs to all who may as much.
+    """
+    if role in caller.roles:
+        return True
+    if role in people:
+        return caller.name in people[role]
+    return role in ROLES and ROLES[role] <= caller.scopes
+
+
+def holders(role: str, people: Mapping[str, Sequence[str]]) -> str:
+    """Say who has a role."""
+    if role in people:
+        return ", ".join(people[role])
+    return f"any token of role {role}, and people at the terminal" if role in ROLES else "nobody: the policy names none"
+
+
+def must_answer(caller: Caller, wanted: Sequence[str], people: Mapping[str, Sequence[str]], *, env: str) -> None:
+    """Make sure that a caller may answer what one of the roles *wanted* is asked; raises NotAllowedError."""
+    caller.must("reviews.decide", "answer a review", env=env)
+    if not wanted or any(holds(caller, role, people) for role in wanted):
+        return
+    who = "; ".join(f"{role}: {holders(role, people)}" for role in wanted)
+    message = f"{caller.name} may not answer this review: it needs the role {' or '.join(wanted)} ({who})"
+    raise NotAllowedError(message, hint=f"`roles` of the policy says who has it, such as {{ {wanted[0]}: [ana, li] }}")
 
 
 def everything(name: str) -> Caller:

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim
 
 from backlog_worker.domain import expression
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.lint import EVENT_NAMES
+from backlog_worker.domain.slots import Slots, local
 
 _CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
-LATE = timedelta(hours=1)  # a slot that was missed for longer is not made up for
+LATE = timedelta(minutes=5)  # a slot that is older when it is first seen was missed
+MADE_UP_MAX = 24  # the most that `catchUp: all` does again
+COUNTED_MAX = 1000  # of a line that was missed for longer the oldest are not counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,36 @@ def given(trigger: TriggerFile, event: Event) -> dict[str, Any]:
     return found
 
 
-def due(trigger: TriggerFile, since: datetime, now: datetime) -> datetime | None:
-    """Return the last slot of a schedule up to *now*, unless it is older than the definition or than an hour."""
-    if trigger.type != "schedule" or not trigger.cron:
-        return None
-    local = now.astimezone(ZoneInfo(trigger.timezone))
-    slot: datetime = next(CronSim(trigger.cron, local + timedelta(seconds=1), reverse=True))
-    return slot if slot >= max(since, now - LATE) else None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What of a schedule is to be done now: the slots to run, and those that were missed, made up for or not."""
+
+    run: tuple[datetime, ...] = ()
+    missed: tuple[datetime, ...] = ()
+    skipped: tuple[datetime, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """Say what was missed, and what became of it; nothing where nothing was missed."""
+        if not self.missed:
+            return ""
+        many = f"at least {COUNTED_MAX}" if len(self.missed) >= COUNTED_MAX else str(len(self.missed))
+        made = len(self.missed) - len(self.skipped)
+        done = f"{made} made up for, {len(self.skipped)} skipped" if made else "skipped"
+        return f"{many} missed, the first at {self.missed[0]:%Y-%m-%d %H:%MZ}: {done}"
+
+
+def due(slots: Slots, since: datetime, now: datetime, catch_up: str) -> Due:
+    """Say which slots later than *since* run now: those on time, and of those that were missed what `catchUp` says.
+
+    `none`: nothing. `once`: the newest, unless a slot on time does the same work now. `all`: the newest 24.
+    """
+    found = slots.between(since, now, COUNTED_MAX)
+    missed = tuple(each for each in found if each < now - LATE)
+    prompt = tuple(found[len(missed) :])
+    most = {"none": 0, "once": 0 if prompt else 1, "all": MADE_UP_MAX}[catch_up]
+    made = missed[len(missed) - min(most, len(missed)) :]
+    return Due(run=(*made, *prompt), missed=missed, skipped=missed[: len(missed) - len(made)])
 
 
 def cron_in(shown: str) -> str:
@@ -75,16 +98,9 @@ def cron_in(shown: str) -> str:
     return match[1] if match else ""
 
 
-def last_slot(cron: str, now: datetime) -> datetime:
-    """Return the moment at which a schedule fell due last, up to *now*, in UTC."""
-    slot: datetime = next(CronSim(cron, now + timedelta(seconds=1), reverse=True))
-    return slot
-
-
-def next_slot(cron: str, now: datetime) -> datetime:
-    """Return the moment at which a schedule falls due next."""
-    slot: datetime = next(CronSim(cron, now))
-    return slot
+def spoken(slots: Sequence[datetime], of: Slots, *, most: int = 50) -> list[str]:
+    """Say slots by the clock of their zone, the newest *most* of them."""
+    return [local(each, of.where) for each in slots[-most:]]
 
 
 def _same(payload: Mapping[str, Any], name: str, wanted: Any) -> bool:  # noqa: ANN401 - free JSON

@@ -1,13 +1,17 @@
 """Run windows: the days and hours, in a time zone, in which an entry may run."""
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from backlog_worker.domain.slots import local, moment, zone
+
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DAYS_AHEAD = 22  # a day a week, and twice in a row it lies in a gap of the clock
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
 def _days(text: str) -> str:
@@ -21,23 +25,15 @@ def _days(text: str) -> str:
 
 
 def _hours(text: str) -> str:
-    start, _, end = text.partition("-")
-    try:
-        time.fromisoformat(start.strip())
-        time.fromisoformat("00:00" if end.strip() == "24:00" else end.strip())
-    except ValueError:
+    start, _, end = (part.strip() for part in text.partition("-"))
+    if not _TIME.fullmatch(start) or not (_TIME.fullmatch(end) or end == "24:00"):
         message = f"{text!r} are no hours; write 08:00-20:00"
-        raise ValueError(message) from None
+        raise ValueError(message)
     return text
 
 
 def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        message = f"{name!r} is no time zone; write one such as Europe/Berlin, or UTC"
-        raise ValueError(message) from None
-    return name
+    return zone(name).key
 
 
 class Window(BaseModel):
@@ -53,18 +49,22 @@ class Window(BaseModel):
         return f"{self.days} {self.hours} {self.timezone}"
 
     def opens(self, now: datetime) -> datetime | None:
-        """Return None while the window is open, else the moment at which it opens next."""
-        zone = ZoneInfo(self.timezone)
-        start, length = self._span()
-        local = now.astimezone(zone)
-        for offset in range(-1, 9):
-            day = local.date() + timedelta(days=offset)
-            if day.weekday() not in self._weekdays():
+        """Return None while the window is open, else the moment at which it opens next.
+
+        Both ends are times of day: where the clock is changed, the window opens and closes at the first moment that
+        shows them, or the first after the gap that skips them; one that lies in a gap whole does not open that day.
+        """
+        where = zone(self.timezone)
+        start, end, days = *self._ends(), self._weekdays()
+        today = now.astimezone(where).date()
+        for offset in range(-2, DAYS_AHEAD):
+            day = datetime.combine(today + timedelta(days=offset), time())
+            if day.weekday() not in days:
                 continue
-            begin = datetime.combine(day, start, tzinfo=zone)
-            if begin <= local < begin + length:
+            begin, close = moment(day + start, where), moment(day + end, where)
+            if begin <= now < close:
                 return None
-            if begin > local:
+            if now < begin < close:
                 return begin.astimezone(now.tzinfo)
         return None
 
@@ -76,18 +76,26 @@ class Window(BaseModel):
             chosen |= {(begin + step) % 7 for step in range((end - begin) % 7 + 1)}
         return chosen
 
-    def _span(self) -> tuple[time, timedelta]:
+    def _ends(self) -> tuple[timedelta, timedelta]:
+        """Return both ends as lengths since midnight; the second is later, on the next day where it must."""
         first, _, last = (part.strip() for part in self.hours.partition("-"))
-        start = time.fromisoformat(first)
-        begin = timedelta(hours=start.hour, minutes=start.minute)
-        stop = time.fromisoformat("00:00") if last == "24:00" else time.fromisoformat(last)
-        end = timedelta(hours=24) if last == "24:00" else timedelta(hours=stop.hour, minutes=stop.minute)
-        return start, end - begin if end > begin else end - begin + timedelta(hours=24)
+        start, end = (timedelta(hours=int(part[:2]), minutes=int(part[3:])) for part in (first, last))
+        return start, end if end > start else end + timedelta(hours=24)
 
 
 def opens(windows: Sequence[Window], now: datetime) -> datetime | None:
     """Return None where no window is given or one is open, else the first moment at which one opens."""
-    moments = [window.opens(now) for window in windows]
-    if not moments or None in moments:
-        return None
-    return min(moment for moment in moments if moment is not None)
+    found = _soonest(windows, now)
+    return found[0] if found else None
+
+
+def announced(windows: Sequence[Window], now: datetime) -> str:
+    """Say when the first of closed windows opens, by the clock of its zone, with the offset."""
+    found = _soonest(windows, now)
+    return local(found[0], zone(found[1].timezone)) if found else "now"
+
+
+def _soonest(windows: Sequence[Window], now: datetime) -> tuple[datetime, Window] | None:
+    moments = [(window.opens(now), window) for window in windows]
+    closed = [(each, window) for each, window in moments if each is not None]
+    return min(closed, key=lambda pair: pair[0]) if closed and len(closed) == len(moments) else None

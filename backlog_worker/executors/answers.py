@@ -7,12 +7,13 @@ Where the key `success` stands, only the JSON value `true` means success: `"fals
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
+from backlog_worker.domain import throttle
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
 
-WAIT_MS_MAX = 7 * 86_400_000
 _WRAPPED = frozenset({"success", "data", "message"})
 SHOWN_MAX = 60  # characters of a wrong `success` that are shown
 _KINDS: Mapping[type, str] = {str: "the text", int: "the number", float: "the number", list: "the list"}
@@ -25,7 +26,7 @@ class Answer:
     data: Any = None
     succeeded: bool = True
     message: str = ""
-    retry_after: int | None = None
+    retry_after: timedelta | None = None
     wrong: str = ""
 
 
@@ -33,13 +34,11 @@ def read(value: Any) -> Answer:  # noqa: ANN401 - free JSON of a job
     """Take an answer apart."""
     if not isinstance(value, dict):
         return Answer(data=value)
-    wait = value.get("retryAfterMs")
-    timed = isinstance(wait, int) and not isinstance(wait, bool) and wait >= 0
     return Answer(
         data=unwrapped(value),
         succeeded=value.get("success", True) is True,
         message=masked(_text(value.get("message"))),
-        retry_after=min(wait, WAIT_MS_MAX) if timed and isinstance(wait, int) else None,
+        retry_after=_wait(value.get("retryAfterMs")),
         wrong=_wrong(value),
     )
 
@@ -59,6 +58,14 @@ def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a job
     """Return the `data` of an answer in the form of seed 003, or the answer itself where it has another form."""
     wrapped = isinstance(value, dict) and set(value) <= _WRAPPED and "data" in value
     return value["data"] if wrapped else value
+
+
+def _wait(said: Any) -> timedelta | None:  # noqa: ANN401 - free JSON of a job
+    """Return how long an answer asks to wait; what is no length counts as the usual wait."""
+    if said is None:
+        return None
+    wait = throttle.length(said, unit=0.001)
+    return throttle.DEFAULT if wait is None else wait
 
 
 def _wrong(value: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Mapping
-from datetime import timedelta
 
 from backlog_worker.domain.outcome import FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.executors.answers import Answer
@@ -59,7 +58,7 @@ def failed(status: int, answer: Answer, said: str) -> Result:
     """
     words = answer.message or said or answer.wrong or "it said nothing"
     if answer.retry_after is not None:
-        return Throttled(reason=words[:WORDS_MAX], wait=timedelta(milliseconds=answer.retry_after))
+        return Throttled(reason=words[:WORDS_MAX], wait=answer.retry_after)
     if status == 0:
         kind = FailureKind.VALIDATION if answer.wrong else FailureKind.EXECUTION
         text = f"{answer.wrong}: {words}" if answer.wrong and words != answer.wrong else words

@@ -8,21 +8,19 @@ import contextlib
 import json
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 
+from backlog_worker.domain import throttle
 from backlog_worker.domain.masking import masked
-from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers
 from backlog_worker.executors.presets import json_in
 
 TOO_MANY = 429
-WAIT = timedelta(minutes=1)
 # Answers that another try may change; every other 4xx is a refusal.
 PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 
@@ -104,7 +102,8 @@ def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str,
 
 def _unsuccessful(answer: httpx2.Response) -> Result:
     if answer.status_code == TOO_MANY:
-        return Throttled(reason=_words(answer), wait=_wait(answer.headers))
+        said = answer.headers
+        return throttle.retry_after(_words(answer), said.get("retry-after"), said.get("retry-after-ms"))
     if answer.status_code in PASSING:
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=_words(answer))
     return Refused(kind=FailureKind.EXECUTION, reason=_words(answer), role="operator")
@@ -129,18 +128,6 @@ def _told(result: Result, work: Work) -> Result:
         return answers.result(json_in(text), usual="the model gave up")
     except ValueError as error:
         return Faulted(kind=FailureKind.VALIDATION, reason=f"the answer is not usable: {error}")
-
-
-def _wait(headers: Mapping[str, str]) -> timedelta:
-    said = headers.get("retry-after-ms")
-    if said and said.isdigit():
-        return timedelta(milliseconds=min(int(said), 7 * 86_400_000))
-    said = headers.get("retry-after") or ""
-    if said.isdigit():
-        return timedelta(seconds=min(int(said), 7 * 86_400))
-    with contextlib.suppress(ValueError, TypeError):
-        return max(timedelta(0), parsedate_to_datetime(said) - datetime.now(UTC))
-    return WAIT
 
 
 def _words(answer: httpx2.Response) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backlog_worker.domain import throttle
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
@@ -23,10 +24,12 @@ PROMPT = "{prompt}"
 _LIMITED = re.compile(
     r"(?i)rate.?limit|usage limit|quota (?:exceeded|reached)|too many requests|\b429\b|overloaded_error"
 )
-_RESET = re.compile(r"(?i)(?:reset[s]? (?:at|in)|retry.?after)[^\d]{0,12}(\d{10}|\d+)\s*(ms|s|m|h)?")
+_MOMENT = r"(?P<at>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:?\d\d)?)"
+_LENGTH = r"(?P<number>-?\d+(?:\.\d+)?) ?(?P<unit>ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)?"
+_RESET = re.compile(rf"(?i)(?:resets? (?:at|in)|retry.?after)[^\d-]{{0,12}}(?:{_MOMENT}|{_LENGTH})(?![\w:-])")
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n```", re.DOTALL)
 WAIT = timedelta(minutes=5)  # where a provider says "later" and not when
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH_DIGITS = 10
 
 
@@ -107,16 +110,25 @@ def limited(text: str) -> bool:
 
 
 def throttled(text: str) -> Throttled:
-    """Read when a provider's limit is over: a number of seconds since 1970, or a length of time."""
+    """Read when a provider's limit is over: a moment, a number of seconds since 1970, or a length of time."""
     said = masked(text).strip().splitlines()
     reason = (said[-1] if said else "rate limit")[:300]
     when = _RESET.search(text)
     if when is None:
         return Throttled(reason=reason, wait=WAIT)
-    if len(when[1]) == EPOCH_DIGITS and not when[2]:
-        return Throttled(reason=reason, until=datetime.fromtimestamp(int(when[1]), UTC))
-    seconds = float(when[1]) * _UNITS[(when[2] or "s").lower()]
-    return Throttled(reason=reason, wait=timedelta(seconds=min(seconds, 7 * 86_400)))
+    number, unit = when["number"] or "", (when["unit"] or "").lower()
+    if when["at"] or (len(number) == EPOCH_DIGITS and number.isdecimal() and not unit):
+        at = datetime.fromtimestamp(int(number), UTC) if number else throttle.date(when["at"])
+        return Throttled(reason=reason, until=at, wait=WAIT)
+    wait = throttle.length(number, unit=_unit(unit))
+    return Throttled(reason=reason, wait=WAIT if wait is None else wait)
+
+
+def _unit(word: str) -> float:
+    """Return the seconds of a unit of time."""
+    if word.startswith(("ms", "milli")):
+        return _UNITS["ms"]
+    return _UNITS[word[:1] or "s"]
 
 
 def json_in(text: str) -> Any:  # noqa: ANN401 - free JSON of a model

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from backlog_worker.domain import throttle
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import claimed
@@ -42,7 +43,7 @@ def answered(answer: Mapping[str, Any], report: Report) -> Result:
             artifacts = {name: str(text).encode() for name, text in dict(answer.get("artifacts", {})).items()}
             return Done(output=answer.get("output"), artifacts=artifacts)
         case "throttled":
-            return Throttled(reason=reason, wait=timedelta(milliseconds=int(answer.get("waitMs", 0))))
+            return Throttled(reason=reason, wait=throttle.length(answer.get("waitMs", 0), unit=0.001) or timedelta(0))
         case "asked":
             return Asked(
                 question=reason, kind=str(answer.get("asks", "approval")), detail=str(answer.get("detail", ""))

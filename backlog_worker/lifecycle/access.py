@@ -113,7 +113,8 @@ def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
     if not away:
         with kit.store.begin(actor=str(found["name"])) as unit:
             unit.use_token(str(found["id"]))
-    return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]), env=kit.env)
+    given = frozenset({str(found["role"])})
+    return Caller(name=str(found["name"]), scopes=frozenset(found["scopes"]), env=kit.env, roles=given)
 
 
 def _token(kit: Kit, token_id: str) -> tuple[dict[str, Any] | None, datetime, bool]:

@@ -10,17 +10,18 @@ from backlog_worker.domain import causes
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.causes import VOIDED
-from backlog_worker.domain.entry import FINAL, Entry, Status
+from backlog_worker.domain.entry import FINAL, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
-from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.lifecycle import Kit, dispatch, intake, journal, operate, operation, settle
+from backlog_worker.lifecycle.given import GIVEN, Given, pending
 from backlog_worker.store import Unit
 
 KEPT = frozenset({StageStatus.COMPLETED, StageStatus.SKIPPED, StageStatus.FAILED})
 STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
 DIFF_LINES = 200
+UNCHANGED: Any = object()  # no output is given; null is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,10 +97,11 @@ def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
         return operate.requeued(kit, unit, entry, f"retried by {actor}: {reason}", None)
 
 
-def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: Any = None) -> str:  # noqa: ANN401 - free JSON
+def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: Any = UNCHANGED) -> str:  # noqa: ANN401 - free JSON
     """Do a run again from a stage as a new entry linked to the first; what came before is taken over.
 
-    With *output* the stage itself counts as done, with that output, and only what follows is done again.
+    With *output* nobody does the stage itself: its contract and its gates judge that output, and only what follows is
+    done again.
     """
     with kit.store.begin(actor=actor) as unit:
         _, entry, pipeline = _of(kit, unit, run_id)
@@ -109,7 +111,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
             message = f"pipeline {pipeline.name} has no job {stage}"
             raise NotFoundError(message, hint=hint)
         job = pipeline.job(stage)
-        if output is not None and (why := violation(job.output, output)):
+        if output is not UNCHANGED and (why := violation(job.output, output)):
             message = f"the output breaks the contract of {stage}: {why}"
             raise InvalidInputError(message)
         given = unit.input(entry.id, entry.input_sha256) or {}
@@ -120,8 +122,9 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
             pipeline_hash=pipeline.hash,
         )  # fmt: skip
         unit.link([(new, entry.id)], "fork_of")
-        again = {*pipeline.descendants(stage), *([] if output is not None else [stage])}
-        _take_over(unit, (entry.id, new), pipeline, again, {stage: output} if output is not None else {})
+        _take_over(unit, (entry.id, new), pipeline, {stage, *pipeline.descendants(stage)})
+        if output is not UNCHANGED:
+            _give(unit, new, (pipeline.hash, stage), Given(output=output, by=actor, at=unit.now(), why=reason))
         return new
 
 
@@ -188,36 +191,43 @@ def _copied(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[
             "input": dict(given)}  # fmt: skip
 
 
-def _take_over(
-    unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[str], edited: Mapping[str, Any]
-) -> None:
-    """Copy what a fork keeps: what stands of the first run; what a person edited rests on their word alone."""
+def _take_over(unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[str]) -> None:
+    """Copy what a fork keeps: what stands of the first run."""
     old, new = ids
     rows = []
     stages = unit.stages({old: pipeline.hash})[old]
     for job_id, stage in causes.standing(pipeline, stages, ()).items():
         failed = stage.status == StageStatus.FAILED and not pipeline.job(job_id).continue_on_error
-        if job_id in again or (job_id not in edited and (failed or stage.status not in KEPT)):
+        if job_id in again or failed or stage.status not in KEPT:
             continue
-        output = edited.get(job_id, stage.output)
         rows.append(
             {
                 "entry_id": new,
                 "pipeline_hash": pipeline.hash,
                 "job_id": job_id,
-                "status": (StageStatus.COMPLETED if job_id in edited else stage.status).value,
+                "status": stage.status.value,
                 "run_id": stage.run_id,
                 "started_at": stage.started_at,
                 "ended_at": stage.ended_at,
-                "output": output,
-                "sha256": digest(output) if stage.status == StageStatus.COMPLETED or job_id in edited else None,
+                "output": stage.output,
+                "sha256": stage.sha256 if stage.status == StageStatus.COMPLETED else None,
                 "artifacts": list(stage.artifacts),
                 "gates": list(stage.gates),
-                "reason": {"text": "edited for the fork"} if job_id in edited else stage.reason,
-                "based_on": {} if job_id in edited else stage.based_on,
+                "reason": stage.reason,
+                "based_on": stage.based_on,
             }
         )
-    unit.copy(rows)
+    if rows:
+        unit.copy(rows)
+
+
+def _give(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
+    """Put down the edited output of a stage; whoever takes the stage judges it."""
+    pipeline_hash, job_id = of
+    unit.copy([{"entry_id": entry_id, "pipeline_hash": pipeline_hash, "job_id": job_id, **pending(None, given)}])
+    unit.hold([entry_id])
+    said = {job_id: [GIVEN, f"by {given.by}: {given.why}"]}
+    unit.note(entry_id, Note.DECIDED, {"jobs": said, "pipeline_hash": pipeline_hash})
 
 
 def _fallen(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage]) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain import expression, template
+from backlog_worker.domain import expression, gates, template
 from backlog_worker.domain.budget import Mode
 from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Entry, Note
@@ -16,6 +16,7 @@ from backlog_worker.domain.outcome import CALL, Asked, FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.lifecycle import Kit, call, money
 from backlog_worker.lifecycle.ask import About, ask
+from backlog_worker.lifecycle.given import GIVEN
 from backlog_worker.lifecycle.held import Ended, Start
 from backlog_worker.lifecycle.prepare import prompt, scope
 from backlog_worker.store import Unit
@@ -97,10 +98,8 @@ def without_work(
     unit: Unit,
     start: Start,
     decided: Mapping[str, Ruling],
-    *,
-    outputs: Mapping[str, tuple[Any, str]] | None = None,
 ) -> Start:
-    """Write stages that end without being performed: skipped, canceled, failed, or completed by somebody else.
+    """Write stages that end without being performed: skipped, canceled, failed.
 
     They are given in the order in which they were decided: each is based on what ended before it.
     """
@@ -118,9 +117,6 @@ def without_work(
         )
         stages[job_id] = replace(old, job_id=job_id, status=status, **end)
     unit.next(rows)
-    for job_id, (output, sha256) in (outputs or {}).items():
-        unit.answered(start.entry.id, start.pipeline.hash, job_id, {"output": output, "sha256": sha256})
-        stages[job_id] = replace(stages[job_id], output=output, sha256=sha256)
     said = {job_id: [str(status), why] for job_id, (status, why, _) in decided.items()}
     unit.note(start.entry.id, Note.DECIDED, {"jobs": said, "pipeline_hash": start.pipeline.hash})
     return replace(start, stages=stages)
@@ -133,8 +129,8 @@ def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
         _opened(kit, unit, start, job, ended.result, on_timeout=on_timeout)
     elif ended.asked is not None:
-        question = f"gate {ended.asked.id} asks about the output of {job.id}: {ended.asked.why}"
-        _opened(kit, unit, start, job, Asked(question=question, detail=f"gate:{ended.asked.id}"), on_timeout="escalate")
+        asked = gates.asks(ended.asked.id, ended.asked.why, job.id)
+        _opened(kit, unit, start, job, asked, on_timeout="escalate")
 
 
 def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
@@ -151,6 +147,8 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
     if (asked := _approval(start, job)) and APPROVAL not in granted:
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
         return _waits(kit, unit, start, job, asked, on_timeout=on_timeout)
+    if stage is not None and GIVEN in (stage.approval or {}):
+        return False  # nobody does it any more: its output is there to be judged
     if over := money.exceeded(unit, start, job):
         if over.mode == Mode.ASK:
             asked = Asked(question=f'{over.words} before "{job.name}": go on?', kind=BUDGET, role="operator")
@@ -158,6 +156,11 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
         if over.mode == Mode.STOP:
             without_work(unit, start, {job.id: Ruling(StageStatus.FAILED, over.words, FailureKind.BUDGET)})
             return True
+    return _of_others(kit, unit, start, job)
+
+
+def _of_others(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
+    """Let a person answer, or another entry be filed, where that is what the job does; its stage waits then."""
     if job.kind == "ask":
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
     if job.kind == "call":
@@ -176,7 +179,7 @@ def _approval(start: Start, job: Job) -> Asked | None:
     if not job.approval and not signed:
         return None
     who = "the entry" if signed else "the pipeline"
-    role = job.approval.roles[0] if job.approval else start.policy.dead_letter.role
+    role = ", ".join(job.approval.roles) if job.approval else start.policy.dead_letter.role
     within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
     question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
     return Asked(question=question[:500], role=role, within=within)

@@ -5,13 +5,15 @@ from typing import Any
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.entry import Change, Entry, Note, Status
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus, current, outcome, plan
-from backlog_worker.domain.outcome import FailureKind, judge
+from backlog_worker.domain.gates import GATE, GateResult, asks
+from backlog_worker.domain.outcome import Asked, FailureKind, judge
 from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.review import Answer, Decided, Review, ReviewKind
 from backlog_worker.lifecycle import Kit, ahead, intake, settle, stage
+from backlog_worker.lifecycle.ask import About, ask
+from backlog_worker.lifecycle.given import Given, pending
 from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
@@ -24,11 +26,22 @@ def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
     """
     entry = unit.held[review.entry_id].entry
     old = unit.stages({entry.id: str(entry.pipeline_hash)})[entry.id].get(review.job_id)
-    values = (
-        _refused(unit, review, decided) if decided.answer == Answer.REJECT else _granted(unit, review, decided, old)
-    )
-    values |= {"approval": _approval(unit, review, decided, old)}
+    approval = _approval(unit, review, decided, old)
+    values: dict[str, Any] = {"approval": approval}
+    if decided.answer == Answer.REJECT:
+        values |= _refused(unit, review, decided)
+    elif review.kind == ReviewKind.QUESTION:
+        values |= _valued(unit, review, decided, approval)
+    else:
+        more = _next_gate(review, approval, old)
+        values |= {"status": _allowed(review, old, more).value, "reason": None}
+        if more is not None:
+            values["reason"] = {"kind": "review", "text": more.question[:400]}
+            about = About(entry=entry, run_id=review.run_id, policy=kit.book.policy(unit))
+            ask(kit, unit, about, review.job_id, more, on_timeout="escalate")
     unit.answered(entry.id, str(entry.pipeline_hash), review.job_id, values)
+    if values["status"] == StageStatus.WAITING:
+        return []
     return _on(kit, unit, entry, f"{decided.answer} by {decided.actor}: {decided.reason}")
 
 
@@ -45,11 +58,13 @@ def rejected(kit: Kit, unit: Unit, review: Review, actor: str, reason: str) -> l
 def _approval(unit: Unit, review: Review, decided: Decided, old: Stage | None) -> dict[str, Any]:
     before = dict(old.approval or {}) if old else {}
     kinds = [*before.get("kinds", ()), *([review.kind.value] if decided.answer != Answer.REJECT else [])]
-    granted = [*before.get("granted", ())]
+    granted, waived = [*before.get("granted", ())], dict(before.get("waived", {}))
     if review.kind == ReviewKind.PERMISSION and decided.answer == Answer.APPROVE:
         granted.append(review.detail)
+    if review.detail.startswith(GATE) and decided.answer == Answer.APPROVE and old is not None:
+        waived[review.detail.removeprefix(GATE)] = old.sha256  # for this output, and no other
     said = {"by": decided.actor, "at": unit.now().isoformat(), "reason": decided.reason}
-    return {**said, "answer": decided.answer.value, "kinds": kinds, "granted": granted}
+    return {**before, **said, "answer": decided.answer.value, "kinds": kinds, "granted": granted, "waived": waived}
 
 
 def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
@@ -58,15 +73,29 @@ def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
     return {"status": StageStatus.FAILED.value, "reason": reason, "ended_at": unit.now()}
 
 
-def _granted(unit: Unit, review: Review, decided: Decided, old: Stage | None) -> dict[str, Any]:
-    if review.kind == ReviewKind.QUESTION:
-        if why := violation(review.form, decided.value):
-            message = f"the answer breaks its form: {why}"
-            raise InvalidInputError(message, hint=f"backlog-worker review show {review.id}")
-        done = {"output": decided.value, "sha256": digest(decided.value), "ended_at": unit.now()}
-        return {"status": StageStatus.COMPLETED.value, "reason": None, **done}
-    stored = review.detail.startswith("gate:") and old is not None and old.sha256 is not None
-    return {"status": (StageStatus.COMPLETED if stored else StageStatus.PENDING).value, "reason": None}
+def _valued(unit: Unit, review: Review, decided: Decided, approval: dict[str, Any]) -> dict[str, Any]:
+    """Put down the value of an answer as the output of its job, which is judged like any other."""
+    if why := violation(review.form, decided.value):
+        message = f"the answer breaks its form: {why}"
+        raise InvalidInputError(message, hint=f"backlog-worker review show {review.id}")
+    value = Given(output=decided.value, by=decided.actor, at=unit.now(), why=decided.reason)
+    return pending(approval, value)
+
+
+def _next_gate(review: Review, approval: dict[str, Any], old: Stage | None) -> Asked | None:
+    """Return what the next gate asks about the same output; a person's word is for one gate, not for all."""
+    if old is None or old.sha256 is None or not review.detail.startswith(GATE):
+        return None
+    waived = approval["waived"]
+    left = [each for each in old.gates if each["result"] == GateResult.ASK and waived.get(each["id"]) != old.sha256]
+    return asks(left[0]["id"], left[0]["why"], review.job_id) if left else None
+
+
+def _allowed(review: Review, old: Stage | None, more: Asked | None) -> StageStatus:
+    if more is not None:
+        return StageStatus.WAITING
+    stored = review.detail.startswith(GATE) and old is not None and old.sha256 is not None
+    return StageStatus.COMPLETED if stored else StageStatus.PENDING
 
 
 def _on(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:

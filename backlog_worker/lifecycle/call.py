@@ -1,17 +1,18 @@
 """A pipeline called as a job: an entry with its own run, gates and record; the caller waits without a slot."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from backlog_worker.domain import template
 from backlog_worker.domain.draft import Draft
-from backlog_worker.domain.entry import FINAL, NOTHING_TO_DO, Entry, Status, standing
+from backlog_worker.domain.entry import FINAL, NOTHING_TO_DO, Entry, Note, Status, standing
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Ruling, StageStatus, Unbegun
 from backlog_worker.domain.outcome import CALL, FailureKind
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle.given import GIVEN, Given, pending
 from backlog_worker.lifecycle.held import Start
 from backlog_worker.lifecycle.prepare import scope
 from backlog_worker.store import Unit
@@ -56,7 +57,7 @@ def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
 
 
 def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> Start:
-    """Take the output of called entries that have ended; one that did not complete fails its job.
+    """Take the output of called entries that have ended, to be judged; one that did not complete fails its job.
 
     A job whose called entry had nothing to do had nothing to do either.
     """
@@ -71,18 +72,28 @@ def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> S
             ruling = Ruling(StageStatus.SKIPPED, f"{child.id} had {standing(child)}", Unbegun.CONDITION)
             start = end(unit, start, {job_id: ruling})
         elif child.status == Status.COMPLETED:
-            decided = {job_id: Ruling(StageStatus.COMPLETED, f"{child.id} completed", "")}
-            start = end(unit, start, decided, outputs={job_id: _output(kit, unit, child)})
+            given = Given(output=_output(kit, unit, child), by=child.id, at=unit.now(), why="completed")
+            start = _handed(unit, start, job_id, given)
         else:
             text = f"called {child.id}, which is {child.status}: {child.reason}"
             start = end(unit, start, {job_id: Ruling(StageStatus.FAILED, text, FailureKind.EXECUTION)})
     return start
 
 
-def _output(kit: Kit, unit: Unit, child: Entry) -> tuple[Any, str]:
+def _handed(unit: Unit, start: Start, job_id: str, given: Given) -> Start:
+    """Put down what a called entry returned; whoever takes the stage judges it."""
+    old = start.stages[job_id]
+    values = pending(old.approval, given)
+    unit.answered(start.entry.id, start.pipeline.hash, job_id, values)
+    said = {job_id: [GIVEN, f"{given.by} completed"]}
+    unit.note(start.entry.id, Note.DECIDED, {"jobs": said, "pipeline_hash": start.pipeline.hash})
+    new = replace(old, status=StageStatus.PENDING, reason=None, rung_at=None, approval=values["approval"])
+    return replace(start, stages={**start.stages, job_id: new})
+
+
+def _output(kit: Kit, unit: Unit, child: Entry) -> Any:  # noqa: ANN401 - free JSON
     """Return the output of a completed entry: that of its last job, or of its last jobs by id."""
     pipeline = kit.book.pinned(unit, str(child.pipeline_hash))
     last = pipeline.last() if pipeline else []
     outputs = {each: pair[0] for each, pair in unit.outputs(child.id, str(child.pipeline_hash), last).items()}
-    value = outputs.get(last[0]) if len(last) == 1 else outputs
-    return value, digest(value)
+    return outputs.get(last[0]) if len(last) == 1 else outputs

@@ -1,6 +1,8 @@
 """The book of definitions: policy and pipelines in force, parsed once per content hash, read again when they change."""
 
 from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,11 +72,13 @@ class Book:
         return self._parsed[digest_of]
 
 
-def parsed(kind: str, body: str, file: str, contracts: dict[str, Any]) -> Policy | Pipeline:
-    """Parse one definition; raises InvalidFileError."""
+def parsed(
+    kind: str, body: str, file: str, contracts: dict[str, Any], people: Collection[str] | None = None
+) -> Policy | Pipeline:
+    """Parse one definition; *people* are the roles of the policy, where it is known. Raises InvalidFileError."""
     if kind == POLICY:
         return policies.load(body, file=file)
-    return pipelines.load(body, file=file, contract=contracts.__getitem__)
+    return pipelines.load(body, file=file, contract=contracts.__getitem__, people=people)
 
 
 def reload(store: Store, book: Book, definitions: Definitions, *, author: str, first: bool = False) -> list[str]:
@@ -89,17 +93,37 @@ def reload(store: Store, book: Book, definitions: Definitions, *, author: str, f
     applied: list[str] = []
     with store.begin(actor=author) as unit:
         live = unit.live_hashes(book.env)
-        for each in definitions.files():
-            name = _applied(unit, book, each, live, first=first, author=author)
+        files = definitions.files()
+        people = _people(unit, book, files)
+        for each in files:
+            name = _applied(unit, book, each, (live, people), first=first, author=author)
             if name:
                 applied.append(name)
     book.unread = False
     return applied
 
 
-def _applied(unit: Unit, book: Book, each: DefinitionFile, live: dict[str, str], *, first: bool, author: str) -> str:
+def _people(unit: Unit, book: Book, files: Sequence[DefinitionFile]) -> Collection[str]:
+    """Return the roles of the policy as it will stand: that of the files where it is right, else that in force."""
+    for each in files:
+        if each.kind == POLICY:
+            with suppress(InvalidFileError):
+                return policies.load(each.body, file=each.file).people
+    return book.policy(unit).people if f"{POLICY}/{POLICY}" in unit.live_hashes(book.env) else ()
+
+
+def _applied(
+    unit: Unit,
+    book: Book,
+    each: DefinitionFile,
+    known: tuple[dict[str, str], Collection[str]],
+    *,
+    first: bool,
+    author: str,
+) -> str:
+    live, people = known
     try:
-        found = parsed(each.kind, each.body, each.file, dict(each.contracts))
+        found = parsed(each.kind, each.body, each.file, dict(each.contracts), people)
     except InvalidFileError as error:
         book.findings[each.file] = error
         emit("definition_invalid", file=each.file, findings=[str(finding) for finding in error.findings])
@@ -108,8 +132,7 @@ def _applied(unit: Unit, book: Book, each: DefinitionFile, live: dict[str, str],
     name = found.name if isinstance(found, Pipeline) else POLICY
     if live.get(f"{each.kind}/{name}") == found.hash:
         return ""
-    known = unit.definition(book.env, each.kind, found.hash)
-    if first and known is not None:
+    if first and unit.definition(book.env, each.kind, found.hash) is not None:
         emit("definition_stale", file=each.file, name=name, live=live.get(f"{each.kind}/{name}"))
         return ""
     row = {

@@ -43,6 +43,7 @@ class Taken:
     trying: timedelta = timedelta(0)  # how long ago the first of the attempts began that are used already
     alone: bool = False  # no run stands behind it: nothing is kept, and every pause is waited for here
     granted: tuple[str, ...] = ()
+    approval: Mapping[str, Any] | None = None
     stop: Stop = field(default_factory=Stop)
 
     @property

@@ -8,11 +8,12 @@ from typing import Any
 from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import FINAL, Change, Entry, Note, Status
-from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotAllowedError, UsageError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.reasons import Bar
+from backlog_worker.domain.roles import Caller, everything, must_answer
 from backlog_worker.lifecycle import Kit, claim, intake, operation, settle
 from backlog_worker.store import Unit
 
@@ -66,19 +67,33 @@ def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
     return settle.conclude(kit, unit, [(ending, Verdict(change=Change.CANCELED, reason=words))])
 
 
-def complete(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, list[Bell]]:
-    """Complete by hand what is not under way, with a record: a person did the work, and says so."""
-    with kit.store.begin(actor=actor) as unit:
-        entry = _held(unit, entry_id, reason)
-        if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
-            message = f"{entry.id} is {entry.status} and cannot be completed by hand"
-            raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
-        ending = claim.ending_of(kit, unit, entry, kit.book.policy(unit))
-        words = f"completed by {actor}: {reason}"
-        settle.withdraw(unit, entry.id, actor, words)
-        unit.flush()  # the record counts what was withdrawn, which must be in the history first
-        bells = settle.conclude(kit, unit, [(ending, Verdict(change=Change.COMPLETED, reason=words))])
-        return unit.held[entry.id].entry, bells
+def complete(
+    kit: Kit, entry_id: str, *, actor: str, reason: str, caller: Caller | None = None
+) -> tuple[Entry, list[Bell]]:
+    """Complete by hand what is not under way, with a record: a person did the work, and says so.
+
+    Where a question is open about it, only who may answer that may complete it. Raises NotAllowedError.
+    """
+    try:
+        with kit.store.begin(actor=actor) as unit:
+            entry = _held(unit, entry_id, reason)
+            if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
+                message = f"{entry.id} is {entry.status} and cannot be completed by hand"
+                raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
+            policy = kit.book.policy(unit)
+            for each in unit.open_reviews(entry.id):
+                must_answer(caller or everything(actor), each.roles, policy.people, env=each.env)
+            ending = claim.ending_of(kit, unit, entry, policy)
+            words = f"completed by {actor}: {reason}"
+            settle.withdraw(unit, entry.id, actor, words)
+            unit.flush()  # the record counts what was withdrawn, which must be in the history first
+            bells = settle.conclude(kit, unit, [(ending, Verdict(change=Change.COMPLETED, reason=words))])
+            return unit.held[entry.id].entry, bells
+    except NotAllowedError as error:
+        operation.denied(
+            kit, "entry.complete", actor=actor, subject=entry_id, reason=reason, detail={"error": str(error)}
+        )
+        raise
 
 
 def comment(kit: Kit, entry_id: str, text: str, *, actor: str) -> Entry:

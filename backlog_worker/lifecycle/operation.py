@@ -9,6 +9,7 @@ from backlog_worker.domain.errors import NotFoundError, UsageError
 from backlog_worker.domain.masking import masked_value
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import Unit
+from backlog_worker.telemetry import emit
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -50,3 +51,10 @@ def record(
     row = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": action, "subject": subject}
     said = {name: masked_value(each) for name, each in detail.items()}
     unit.act({**row, "reason": reason, "result": result, "detail": said})
+
+
+def denied(kit: Kit, action: str, *, actor: str, subject: str, reason: str, detail: Mapping[str, Any]) -> None:
+    """Put on record that somebody tried what was not theirs, in a transaction of its own."""
+    emit("denied", actor=actor, action=action, error=str(detail.get("error", "")))
+    with kit.store.begin(actor=actor) as unit:
+        record(kit, unit, action, subject=subject, reason=reason, result="denied", detail=detail)

@@ -1,6 +1,6 @@
 """Do one job: its attempts, its contract, its gates, its fallback; nothing is written here but artifacts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,20 +19,22 @@ from backlog_worker.domain.template import TemplateError
 from backlog_worker.executors import Report, Work
 from backlog_worker.lifecycle import Kit, cache
 from backlog_worker.lifecycle.attempt import attempted, counted
+from backlog_worker.lifecycle.given import GIVEN
 from backlog_worker.lifecycle.held import Ended, Taken
-from backlog_worker.lifecycle.prepare import NOTHING, Prepared, prepared, public
+from backlog_worker.lifecycle.prepare import Prepared, prepared, public
 from backlog_worker.telemetry import emit
 
 GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit loses its lease
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
-    """Do a job: a stored result where one fits, else its attempts, and then what its `fallback` says."""
+    """Do a job: judge what was given or stored where there is that, else attempt it, and then its `fallback`."""
     try:
         given = prepared(kit, taken, taken.job.agent)
         report = kit.report(kit, taken, given.secrets)
         try:
-            ended = _found(kit, taken, given, report) or _attempts(kit, taken, given, report)
+            ended = _given(kit, taken, given, report) or _found(kit, taken, given, report)
+            ended = ended or _attempts(kit, taken, given, report)
         finally:
             report.close()
     except TemplateError as error:
@@ -92,6 +94,22 @@ def watched(kit: Kit, taken: Taken) -> Taken:
     return replace(taken, stop=stop)
 
 
+def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
+    """Judge the output that a person or a called pipeline gave; it would fail alike again, so a no is final."""
+    said = (taken.approval or {}).get(GIVEN)
+    if said is None:
+        return None
+    work = _work(taken, given, report, taken.job.agent, taken.job.timeout, taken.tried)
+    ended = _checked(kit, taken, Done(output=said["output"]), work, given.secrets)
+    if not isinstance(ended.result, Faulted):
+        return ended
+    by = str((taken.approval or {}).get("by", "somebody"))
+    text = f"the output given by {by}: {ended.result.reason}"[:400]
+    return replace(
+        ended, result=Refused(kind=ended.result.kind, reason=text, rule=ended.result.rule, data=ended.result.data)
+    )
+
+
 def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
     """Take a stored result of the same work; its gates are asked again, and one that says no means to work anew."""
     if taken.job.cache is None:
@@ -100,7 +118,7 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     if row is None:
         return None
     work = _work(taken, given, report, taken.job.agent, taken.job.timeout, taken.tried)
-    ended = _judged(kit, taken, Done(output=row["output"]), work, tuple(row["artifacts"]))
+    ended = judged_output(kit, taken, Done(output=row["output"]), work, lambda: tuple(row["artifacts"]))
     verdicts = {each.id: [each.rule_sha256, each.result.value] for each in ended.gates}
     if not isinstance(ended.result, Done) or verdicts != row["gates"]:
         return None
@@ -134,7 +152,9 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
             ended, result=Refused(kind=why.kind, reason=f"no fallback but a person: {why.reason}"[:400], data=why.data)
         )
     if taken.job.fallback_agent is None:
-        return replace(_checked(kit, taken, Done(output=fallback.value), None, ()), tried=ended.tried)
+        mine = prepared(kit, taken, taken.job.agent)
+        work = _work(taken, mine, report, taken.job.agent, taken.job.timeout, ended.tried)
+        return replace(_checked(kit, taken, Done(output=fallback.value), work, mine.secrets), tried=ended.tried)
     agent = taken.job.fallback_agent
     given = prepared(kit, taken, agent)
     timeout = min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])])
@@ -146,31 +166,29 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     return counted(report, ended.tried, _once, fallback=agent.name)
 
 
-def _checked(kit: Kit, taken: Taken, result: Result, work: Work | None, secrets: tuple[str, ...]) -> Ended:
-    """Check what a job returned, with every secret masked: its contract first, then every gate.
-
-    The artifacts are kept before the row says so.
-    """
+def _checked(kit: Kit, taken: Taken, result: Result, work: Work, secrets: tuple[str, ...]) -> Ended:
+    """Check what a job returned, with every secret masked; its artifacts are kept before the row says so."""
     result = _hidden(result, secrets)
     if isinstance(result, Faulted | Refused) and result.kind in PAUSES:
         result = replace(result, kind=FailureKind.EXECUTION)  # a quota is said by Throttled, which has its end
     if not isinstance(result, Done):
         return _ended(taken, result)
-    if why := violation(taken.job.output, result.output):
+    return judged_output(kit, taken, result, work, lambda: _kept(kit, result.artifacts))
+
+
+def judged_output(
+    kit: Kit, taken: Taken, done: Done, work: Work, artifacts: Callable[[], tuple[Mapping[str, Any], ...]]
+) -> Ended:
+    """Ask the contract of a job and then every gate about an output, wherever it came from.
+
+    Nothing becomes the output of a completed stage but by this.
+    """
+    if why := violation(taken.job.output, done.output):
         text = f"the output breaks its contract: {why}"
-        return _ended(taken, Faulted(kind=FailureKind.VALIDATION, reason=text, data=result.output))
-    artifacts = []
-    for name, content in result.artifacts.items():
-        uri, sha = kit.artifacts.keep(content)
-        artifacts.append({"name": name, "uri": uri, "sha256": sha, "size": len(content)})
-    given = work or _work(taken, NOTHING, Report(), taken.job.agent, taken.job.timeout, taken.tried)
-    return _judged(kit, taken, result, given, tuple(artifacts))
-
-
-def _judged(kit: Kit, taken: Taken, done: Done, work: Work, artifacts: tuple[Mapping[str, Any], ...]) -> Ended:
-    """Ask every gate about an output."""
+        return _ended(taken, Faulted(kind=FailureKind.VALIDATION, reason=text, data=done.output))
+    kept = artifacts()
     gates = tuple(_gates(kit, taken, done, work))
-    ended = replace(_ended(taken, done), gates=gates, artifacts=artifacts)
+    ended = replace(_ended(taken, done), gates=gates, artifacts=kept)
     said = next((each for each in gates if each.result == GateResult.FAIL), None)
     if said is None:
         return ended
@@ -179,6 +197,14 @@ def _judged(kit: Kit, taken: Taken, done: Done, work: Work, artifacts: tuple[Map
     if rule.on_fail == "retry":
         return replace(ended, result=Faulted(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
     return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
+
+
+def _kept(kit: Kit, given: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]:
+    """Keep artifacts, each under its digest."""
+    stored = [(name, content, kit.artifacts.keep(content)) for name, content in given.items()]
+    return tuple(
+        {"name": name, "uri": uri, "sha256": sha, "size": len(content)} for name, content, (uri, sha) in stored
+    )
 
 
 def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:

@@ -1,7 +1,7 @@
 """Rehearse a pipeline on a recorded session: the real planner, gates and store in memory, and no agent at all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from backlog_worker.domain.bell import Bell, Step
@@ -10,6 +10,7 @@ from backlog_worker.domain.errors import InvalidInputError, NotFoundError
 from backlog_worker.domain.frontier import StageStatus
 from backlog_worker.domain.masking import masked_value
 from backlog_worker.domain.review import Answer, Decided, ReviewKind
+from backlog_worker.domain.roles import everything
 from backlog_worker.lifecycle import Kit, again, claim, dispatch, intake, review, stage
 
 SCHEMA = "backlog-worker/recording@1"
@@ -132,7 +133,8 @@ def _answered(kit: Kit, entry_id: str, recording: Mapping[str, Any]) -> bool:
         answer = Answer(said.get("answer") or usual)
         value = said.get("value", {} if answer == Answer.ANSWER else None)
         decided = Decided(answer=answer, actor="rehearsal", reason=str(said.get("reason") or "recorded"), value=value)
-        _, bells = review.decide(kit, each.id, decided)
+        stand_in = replace(everything("rehearsal"), roles=frozenset(each.roles))
+        _, bells = review.decide(kit, each.id, decided, caller=stand_in)
         _rung(kit, bells)
     return bool(asked)
 

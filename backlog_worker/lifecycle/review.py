@@ -1,15 +1,21 @@
 """Ask a person, and apply the answer once, to what that person saw."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import Change, Entry, Note
-from backlog_worker.domain.errors import ConflictError, NotFoundError
+from backlog_worker.domain.errors import ConflictError, NotAllowedError, NotFoundError, RefusedError
+from backlog_worker.domain.frontier import Stage, StageStatus, idle
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.review import Decided, Review, ReviewKind, meaning
-from backlog_worker.lifecycle import Kit, answer, claim, operate, settle
+from backlog_worker.domain.roles import Caller, everything, must_answer
+from backlog_worker.lifecycle import Kit, answer, claim, operate, operation, settle
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
+
+DECIDE = "review.decide"  # the name under which an attempt that was refused is on record
+NAMED = 10
 
 
 def open_dead_letter(kit: Kit, entry_id: str) -> Review | None:
@@ -21,31 +27,95 @@ def open_dead_letter(kit: Kit, entry_id: str) -> Review | None:
     return review
 
 
-def decide(kit: Kit, review_id: str, decided: Decided, *, seq: int | None = None) -> tuple[Entry, list[Bell]]:
+def decide(
+    kit: Kit, review_id: str, decided: Decided, *, seq: int | None = None, caller: Caller | None = None
+) -> tuple[Entry, list[Bell]]:
     """Apply a person's answer, once; *seq* is the entry as it was shown, where the person looked at it before.
 
-    Raises NotFoundError, UsageError, and ConflictError with who answered, or what changed since.
+    Every door answers by this, and nobody without the scope and one of the roles that the review asks for. *caller* is
+    who asks over the network; none: the person of *decided* at a terminal. Raises NotFoundError, UsageError,
+    NotAllowedError, which is on record, RefusedError where jobs never ran and that was not said to be known, and
+    ConflictError with who answered, or what changed since.
     """
-    with kit.store.begin(actor=decided.actor) as unit:
-        review = unit.review(review_id)
-        if review is None:
-            message = f"there is no review {review_id}, and no entry of that id waits for one"
-            raise NotFoundError(message, hint="backlog-worker review list")
+    try:
+        with kit.store.begin(actor=decided.actor) as unit:
+            review = _wanted(unit, review_id)
+            allowed(kit, unit, review, caller or everything(decided.actor))
+            change = meaning(review.kind, decided)
+            entry = unit.hold([review.entry_id])[review.entry_id]
+            _fresh(unit, review, entry, seq)
+            left = _left(kit, unit, review, decided, change)
+            if not unit.answer(review, decided):
+                message = f"review {review.id} was answered meanwhile"
+                raise ConflictError(message)
+            data = {
+                "review_id": review.id,
+                "answer": decided.answer.value,
+                "reason": decided.reason,
+                "job_id": review.job_id,
+            }
+            unit.note(entry.id, Note.ANSWERED, data | ({"never_ran": left} if left else {}))
+            bells = _apply(kit, unit, (review, left), decided, change)
+            return unit.held[entry.id].entry, bells
+    except NotAllowedError as error:
+        said = {"answer": decided.answer.value, "error": str(error)}
+        operation.denied(kit, DECIDE, actor=decided.actor, subject=review_id, reason=decided.reason, detail=said)
+        raise
+
+
+def allowed(kit: Kit, unit: Unit, review: Review, caller: Caller) -> None:
+    """Make sure that a caller may answer a review; raises NotAllowedError with the role and who has it."""
+    must_answer(caller, review.roles, kit.book.policy(unit).people, env=review.env)
+
+
+def never_ran(kit: Kit, unit: Unit, entry: Entry) -> list[str]:
+    """Return the jobs of an entry that never ran, in their order; one whose own `when` was false had nothing to do."""
+    pinned = kit.book.pinned(unit, entry.pipeline_hash) if entry.pipeline_hash else None
+    pipeline = pinned or kit.book.pipeline(unit, entry.pipeline)
+    stages = unit.stages({entry.id: pipeline.hash})[entry.id] if pipeline else {}
+    return [each for each in (pipeline.order if pipeline else ()) if _unrun(stages.get(each))]
+
+
+def _unrun(stage: Stage | None) -> bool:
+    if stage is None or stage.status in {StageStatus.PENDING, StageStatus.WAITING, StageStatus.CANCELED}:
+        return True
+    return stage.status == StageStatus.SKIPPED and not idle(stage)
+
+
+def _left(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change) -> list[str]:
+    """Return the jobs that an entry would be completed without; raises RefusedError unless that is said to be known."""
+    if review.kind != ReviewKind.DEAD_LETTER or change != Change.COMPLETED:
+        return []
+    left = never_ran(kit, unit, unit.held[review.entry_id].entry)
+    if left and not decided.unfinished:
+        message = f"{decided.answer} would complete {review.entry_id} although {_named(left)} never ran"
+        hint = "add --even-though-unfinished (`unfinished` over the API) where that is meant, or requeue it"
+        raise RefusedError(message, hint=hint)
+    return left
+
+
+def would(kit: Kit, review_id: str, decided: Decided, caller: Caller) -> dict[str, Any]:
+    """Say what an answer would do, and do nothing; raises what `decide` raises before it writes."""
+    with kit.store.read() as unit:
+        review = _wanted(unit, review_id)
+        allowed(kit, unit, review, caller)
+        entry = unit.entry(review.entry_id)
         change = meaning(review.kind, decided)
-        entry = unit.hold([review.entry_id])[review.entry_id]
-        _fresh(unit, review, entry, seq)
-        if not unit.answer(review, decided):
-            message = f"review {review.id} was answered meanwhile"
-            raise ConflictError(message)
-        data = {
-            "review_id": review.id,
-            "answer": decided.answer.value,
-            "reason": decided.reason,
-            "job_id": review.job_id,
-        }
-        unit.note(entry.id, Note.ANSWERED, data)
-        bells = _apply(kit, unit, review, decided, change)
-        return unit.held[entry.id].entry, bells
+        left = never_ran(kit, unit, entry) if entry and change == Change.COMPLETED else []
+    return {"id": review.entry_id, "review": review.id, "change": str(change), "never_ran": left}
+
+
+def _named(jobs: Sequence[str]) -> str:
+    more = f" and {len(jobs) - NAMED} more" if len(jobs) > NAMED else ""
+    return ", ".join(jobs[:NAMED]) + more
+
+
+def _wanted(unit: Unit, review_id: str) -> Review:
+    review = unit.review(review_id)
+    if review is None:
+        message = f"there is no review {review_id}, and no entry of that id waits for one"
+        raise NotFoundError(message, hint="backlog-worker review list")
+    return review
 
 
 def _fresh(unit: Unit, review: Review, entry: Entry, seq: int | None) -> None:
@@ -59,9 +129,11 @@ def _fresh(unit: Unit, review: Review, entry: Entry, seq: int | None) -> None:
         raise ConflictError(message, hint=f"backlog-worker review show {review.id}")
 
 
-def _apply(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change) -> list[Bell]:
+def _apply(kit: Kit, unit: Unit, of: tuple[Review, list[str]], decided: Decided, change: Change) -> list[Bell]:
+    review, left = of
     entry = unit.held[review.entry_id].entry
-    words = f"{decided.answer} by {decided.actor}: {decided.reason}"
+    although = f" although {_named(left)} never ran" if left else ""
+    words = f"{decided.answer} by {decided.actor}{although}: {decided.reason}"
     if review.kind != ReviewKind.DEAD_LETTER:
         return answer.given(kit, unit, review, decided)
     if change == Change.REQUEUED:
@@ -88,18 +160,18 @@ def dead_letters(reviews: Sequence[Review]) -> dict[tuple[str, str, str], int]:
 
 
 def answer_all(
-    kit: Kit, reviews: Sequence[Review], decided: Decided
+    kit: Kit, reviews: Sequence[Review], decided: Decided, *, caller: Caller | None = None
 ) -> tuple[list[str], list[tuple[str, str]], list[Bell]]:
     """Answer many reviews, each in its own transaction: (done, (refused, why), bells)."""
     done: list[str] = []
-    refused: list[tuple[str, str]] = []
+    kept: list[tuple[str, str]] = []
     bells: list[Bell] = []
     for review in reviews:
         try:
-            _, more = decide(kit, review.id, decided, seq=review.seq)
-        except ConflictError as error:
-            refused.append((review.entry_id, str(error)))
+            _, more = decide(kit, review.id, decided, seq=review.seq, caller=caller)
+        except (ConflictError, RefusedError, NotAllowedError) as error:
+            kept.append((review.entry_id, str(error)))
         else:
             done.append(review.entry_id)
             bells += more
-    return done, refused, list(dict.fromkeys(bells))
+    return done, kept, list(dict.fromkeys(bells))

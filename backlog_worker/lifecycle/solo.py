@@ -17,7 +17,7 @@ from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFo
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus, plan
 from backlog_worker.domain.outcome import Done
-from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Ended, Taken
@@ -126,6 +126,9 @@ def _read(folder: Path, pipeline: Pipeline, job_id: str) -> Stage | None:
         message = f"{path} is no result of a job: {error}"
         raise InvalidInputError(message) from None
     output = value.get("output")
+    if status == StageStatus.COMPLETED and (why := violation(pipeline.job(job_id).output, output)):
+        message = f"{path} breaks the contract of {job_id}: {why}"
+        raise InvalidInputError(message)
     return Stage(
         entry_id="bl_solo",
         pipeline_hash=pipeline.hash,

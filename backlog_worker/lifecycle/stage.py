@@ -5,10 +5,11 @@ entry's row is locked before its stages are read: of two last jobs that end at o
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
+from backlog_worker.domain import throttle
 from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.causes import basis
@@ -18,15 +19,13 @@ from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, 
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit, ahead, settle
+from backlog_worker.lifecycle import Kit, ahead, given, settle
 from backlog_worker.lifecycle.ahead import planned, stages_of
 from backlog_worker.lifecycle.held import Ended, Start, Taken
 from backlog_worker.lifecycle.perform import perform, watched
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
-
-NOT_AT_ONCE = timedelta(seconds=1)  # a limit whose end is said to be over already is not run against in a circle
 
 
 def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
@@ -182,8 +181,8 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
             number, tried = numbers[(start.entry.id, job.id)]
             data = {"job_id": job.id, "take": number, "pipeline_hash": start.pipeline.hash}
             unit.note(start.entry.id, Note.TAKEN, {**data, "round": start.run["attempt"]})
-            given = inputs.get(start.entry.id, {}) if start.input is None else start.input
-            taken.append(_taken(unit, start, job, (number, tried), given))
+            context = inputs.get(start.entry.id, {}) if start.input is None else start.input
+            taken.append(_taken(unit, start, job, (number, tried), context))
     return taken
 
 
@@ -239,7 +238,7 @@ def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:
     return False
 
 
-def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], given: Mapping[str, Any]) -> Taken:
+def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], context: Mapping[str, Any]) -> Taken:
     stage, (take, tried) = start.stages.get(job.id), numbers
     return Taken(
         entry=start.entry,
@@ -250,9 +249,10 @@ def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], given
         take=take,
         tried=tried,
         trying=unit.now() - (tried.began or unit.now()),
-        input=given,
+        input=context,
         stages=ahead.with_outputs(unit, start, job),
         granted=tuple((stage.approval or {}).get("granted", ())) if stage else (),
+        approval=stage.approval if stage else None,
     )
 
 
@@ -310,6 +310,7 @@ def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
         "used": tried.used,
         "tries": list(tried.failed),
         "wake_at": datetime.fromisoformat(reason["until"]) if reason and "until" in reason else None,
+        "approval": given.judged(taken.approval),
         "ended_at": unit.now(),
         "output": output,
         "sha256": digest(output) if isinstance(result, Done) else None,
@@ -329,8 +330,8 @@ def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None
         case Asked():
             return StageStatus.WAITING, {"kind": "review", "text": result.question[:400]}
         case Throttled():
-            until = max(result.until or unit.now() + result.wait, unit.now() + NOT_AT_ONCE)
-            said = {"kind": FailureKind.QUOTA.value, "text": result.reason, "until": until.isoformat()}
+            until, why = throttle.resumes(result, unit.now(), taken.policy.claims.quota_max)
+            said = {"kind": FailureKind.QUOTA.value, "text": why, "until": until.isoformat()}
             return StageStatus.WAITING, said
         case Faulted() if ended.pause is not None:
             until, most = unit.now() + ended.pause, taken.job.retry.max_attempts

@@ -22,6 +22,7 @@ from backlog_worker.lifecycle import (
     digests,
     evidence,
     generate,
+    inbox,
     intake,
     journal,
     operate,
@@ -117,7 +118,7 @@ class Tool:
     scope: str
     words: str
     run: Run
-    params: type[Params] = Params
+    params: type[BaseModel] = Params
     writes: bool = True
     rehearses: str = "says what it would do, and writes nothing"
 
@@ -151,7 +152,8 @@ def execute(
     try:
         result = found.run(of, caller, given, dry_run)
     except BacklogError as error:
-        if found.writes and not dry_run and not journal.takes_in(of):
+        denied = isinstance(error, NotAllowedError)  # that is on record already
+        if found.writes and not dry_run and not denied and not journal.takes_in(of):
             _recorded(of, caller, found, "failed", {"error": str(error)[:500]})
         raise
     if found.writes and not dry_run:
@@ -181,7 +183,7 @@ def job(kit: Kit, name: str) -> Any:  # noqa: ANN401 - each action has a result 
     return execute(kit, Caller(name=SCHEDULER, scopes=frozenset({tool.scope})), *from_clock, {})
 
 
-def _checked(tool: Tool, params: Mapping[str, Any]) -> Params:
+def _checked(tool: Tool, params: Mapping[str, Any]) -> BaseModel:
     try:
         return tool.params.model_validate(params)
     except ValidationError as error:
@@ -194,7 +196,7 @@ def _checked(tool: Tool, params: Mapping[str, Any]) -> Params:
 
 
 def _recorded(
-    kit: Kit, caller: Caller, tool: Tool, result: str, detail: Mapping[str, Any], given: Params | None = None
+    kit: Kit, caller: Caller, tool: Tool, result: str, detail: Mapping[str, Any], given: BaseModel | None = None
 ) -> None:
     subject, reason = str(getattr(given, "id", "")), str(getattr(given, "reason", ""))
     said = {name: each for name, each in detail.items() if name not in {"entries", "overdue"}}
@@ -231,7 +233,8 @@ def _status(kit: Kit, caller: Caller, given: StatusParams, dry: bool) -> dict[st
         message = f"{entry.id} is {entry.status} already"
         raise ConflictError(message)
     if not dry:
-        done = acts[name](kit, entry.id, actor=caller.name, reason=given.reason)
+        who = {"caller": caller} if name == Status.COMPLETED else {}
+        done = acts[name](kit, entry.id, actor=caller.name, reason=given.reason, **who)
         if isinstance(done, tuple):
             kit.ring(done[1])
     return {"id": entry.id, "from": str(entry.status), "to": name, "dry_run": dry}
@@ -288,7 +291,7 @@ _ADMIN, _READ, _WRITE, _OPERATE = "tools.backlog.admin", "entries.read", "entrie
 
 
 def _tool(
-    tool: str, action: str, scope: str, run: Run, words: str, *, params: type[Params] = Params, writes: bool = True
+    tool: str, action: str, scope: str, run: Run, words: str, *, params: type[BaseModel] = Params, writes: bool = True
 ) -> Tool:
     made = Tool(tool=tool, action=action, scope=scope, words=words, run=run, params=params, writes=writes)
     return made if writes else replace(made, rehearses="the same: it only reads")
@@ -364,6 +367,8 @@ TOOLS: tuple[Tool, ...] = (
         words="check every invariant, chain, fold and seal",
         rehearses="the same, without a record of it",
     ),
+    _tool("review_tool", "list", _READ, lambda k, _c, _p, _d: inbox.waiting(k), "what waits for people", writes=False),
+    _tool("review_tool", "decide", "reviews.decide", inbox.decide, "answer a review", params=inbox.DecideParams),
     Tool(
         tool="alert_tool",
         action="evaluate",

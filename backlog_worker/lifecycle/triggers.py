@@ -1,6 +1,6 @@
 """What starts by itself: schedules whose slot is due, and messages from elsewhere, each filed once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -8,26 +8,39 @@ from backlog_worker.domain import template, trigger
 from backlog_worker.domain.errors import NotFoundError, UnauthenticatedError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.slots import Slots
 from backlog_worker.integrations import webhooks
-from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle import Kit, intake, slots
 from backlog_worker.lifecycle.intake import Filed
+from backlog_worker.lifecycle.slots import Schedule
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
+PREFIX = "schedule:"  # of the rows that say how far the schedules of pipelines were looked at
+
 
 def scheduled(kit: Kit) -> list[Filed]:
-    """File an entry for every slot of a schedule that is due; a slot is filed once, however many beats there are."""
-    records = []
+    """File an entry for every slot of a schedule that is due; a slot is filed once, however many look at it.
+
+    It is filed before it is taken: whoever dies in between leaves it to the next, and the dedupe key holds it to one.
+    """
     with kit.store.read() as unit:
-        now = unit.now()
-        for row in unit.live(kit.env, "pipeline"):
-            pipeline = kit.book.pinned(unit, row["hash"])
-            for number, each in enumerate(pipeline.triggers if pipeline else ()):
-                slot = trigger.due(each, row["at"], now)
-                if slot is not None and pipeline is not None:
-                    key = f"schedule:{pipeline.name}:{number}:{slot.isoformat()}"
-                    records.append((key, _record(pipeline, each, key, dict(each.input), now.isoformat())))
-    return _filed(kit, records, "schedule") if records else []
+        now, found = unit.now(), _schedules(kit, unit)
+        looks = {each: slots.look(unit, each) for each in found}
+        stale = _stale(unit, found)
+    records = [record for each, group in found.items() for record in _slotted(looks[each].due, each, group, now)]
+    filed = _filed(kit, records, "schedule") if records else []
+    if stale or not all(each.empty for each in looks.values()):
+        with kit.store.begin(actor="trigger:schedule") as unit:
+            unit.forget_slots(stale)
+            for each in found:
+                slots.take(unit, each, kit.new_id)
+    return filed
+
+
+def schedules(kit: Kit, unit: Unit) -> list[Schedule]:
+    """Return the schedules of the pipelines in force, in the order of their names."""
+    return list(_schedules(kit, unit))
 
 
 def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> list[Filed]:
@@ -53,6 +66,39 @@ def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> li
             key = f"hook:{name}:{number}:{delivery}"
             records.append((key, _record(pipeline, each, key, trigger.given(each, event), now.isoformat())))
     return _filed(kit, records, "webhook")
+
+
+def _schedules(kit: Kit, unit: Unit) -> dict[Schedule, list[tuple[Pipeline, int]]]:
+    """Return the schedules in force with the triggers of each; those of one pipeline with the same line are one."""
+    found: dict[Schedule, list[tuple[Pipeline, int]]] = {}
+    for row in unit.live(kit.env, "pipeline"):
+        pipeline = kit.book.pinned(unit, row["hash"])
+        for number, each in enumerate(pipeline.triggers if pipeline else ()):
+            if pipeline is None or each.type != "schedule" or not each.cron:
+                continue
+            catch_up = each.catch_up or slots.ONCE
+            name = f"{PREFIX}{pipeline.name}:{each.cron} {each.timezone} {catch_up}"
+            line = Slots.of(each.cron, each.timezone)
+            schedule = Schedule(
+                env=kit.env, name=name, slots=line, catch_up=catch_up, since=row["at"], pipeline=pipeline.name
+            )
+            found.setdefault(schedule, []).append((pipeline, number))
+    return found
+
+
+def _stale(unit: Unit, found: Iterable[Schedule]) -> list[str]:
+    known = {each.name for each in found}
+    return [row["name"] for row in unit.leases() if row["name"].startswith(PREFIX) and row["name"] not in known]
+
+
+def _slotted(
+    due: trigger.Due, schedule: Schedule, group: Sequence[tuple[Pipeline, int]], now: datetime
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for slot in due.run:
+        for pipeline, number in group:
+            by = pipeline.triggers[number]
+            key = f"schedule:{pipeline.name}:{number}:{slot.astimezone(schedule.slots.where).isoformat()}"
+            yield key, _record(pipeline, by, key, dict(by.input), now.isoformat())
 
 
 def _verified(kit: Kit, waiting: list[TriggerFile], body: bytes, headers: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """The planner and the language: every rule of what may begin, every mistake with its place, and no text that breaks it."""
 
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -335,12 +334,3 @@ def test_triggers_fit_what_they_say_and_nothing_else():
     assert trigger.fits(hook, good)
     assert trigger.given(hook, good) == {"commit": "abc"}
     assert not trigger.fits(hook, Event(type="webhook", delivery="d", payload={"event_type": "deploy"}))
-    nightly = TriggerFile(type="schedule", cron="0 3 * * *", timezone="Europe/Berlin")
-    now = datetime(2026, 11, 22, 2, 30, tzinfo=UTC)
-    assert trigger.due(nightly, now - timedelta(days=1), now).astimezone(UTC) == datetime(
-        2026, 11, 22, 2, 0, tzinfo=UTC
-    )
-    assert trigger.due(nightly, now - timedelta(minutes=5), now) is None, (
-        "a slot before the definition is not made up for"
-    )
-    assert trigger.due(nightly, now - timedelta(days=9), now + timedelta(hours=3)) is None, "nor one of hours ago"

@@ -268,7 +268,7 @@ class World:
         seen = self.chance.choice(waiting)
         answers = list(ANSWERS[seen.kind])
         for name in ("ana", "li")[: 1 + self.happens("two_people", 0.5)]:
-            decided = Decided(answer=self.chance.choice(answers), actor=name, reason="sim")
+            decided = Decided(answer=self.chance.choice(answers), actor=name, reason="sim", unfinished=True)
             try:
                 review.decide(self.table.kit, seen.id, decided, seq=seen.seq)
             except BacklogError:

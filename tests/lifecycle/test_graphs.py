@@ -384,8 +384,8 @@ def test_a_question_takes_a_typed_answer_and_its_job_returns_it():
 def test_two_questions_wait_at_once_and_each_answer_lets_its_branch_go_on():
     table = tables(
         pipeline("""\
-  - { id: a, python: "f:a", approval: { roles: [one] } }
-  - { id: b, python: "f:b", approval: { roles: [two] } }
+  - { id: a, python: "f:a", approval: { roles: [lead] } }
+  - { id: b, python: "f:b", approval: { roles: [reviewer] } }
   - { id: c, python: "f:c", dependsOn: [a, b] }
 """)
     )
@@ -404,7 +404,7 @@ def test_two_questions_wait_at_once_and_each_answer_lets_its_branch_go_on():
 def test_a_question_may_be_answered_while_other_jobs_of_the_run_go_on():
     table = tables(
         pipeline("""\
-  - { id: asks, python: "f:a", approval: { roles: [one] } }
+  - { id: asks, python: "f:a", approval: { roles: [lead] } }
   - { id: works, python: "f:w" }
   - { id: more, python: "f:m", dependsOn: works }
 """)

@@ -49,6 +49,24 @@ class Limits(Versions):
             return f"{found}.{oid}"
         return found
 
+    def slot(self, name: str) -> datetime | None:
+        """Return up to which slot a schedule was taken; None where nobody took one yet."""
+        text = "SELECT until FROM leases WHERE env = :env AND name = :name"
+        rows = self.select("leases", text, env=self.env, name=name)
+        return rows[0]["until"] if rows else None
+
+    def leave_slot(self, name: str, slot: datetime, before: datetime) -> bool:
+        """Give a slot back whose work could not be begun, unless a later one was taken meanwhile."""
+        post = self.dialect.name == "postgresql"
+        mine, old = ("to_timestamp(:slot)", "to_timestamp(:before)") if post else (":slot", ":before")
+        text = f"UPDATE leases SET until = {old} WHERE env = :env AND name = :name AND until = {mine}"
+        return bool(self.count(text, env=self.env, name=name, slot=slot.timestamp(), before=before.timestamp()))
+
+    def forget_slots(self, names: Sequence[str]) -> int:
+        """Forget schedules that are in force no more: one that comes back has missed nothing."""
+        text = "DELETE FROM leases WHERE env = :env AND name {ids}"
+        return self.count(text, env=self.env, ids=self.dialect.bind(names))
+
     def leases(self) -> list[dict[str, Any]]:
         """Return every named lease."""
         text = "SELECT name, holder, until FROM leases WHERE env = :env ORDER BY name"

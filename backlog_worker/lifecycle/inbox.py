@@ -1,0 +1,50 @@
+"""Reviews for programs: the inbox as values, and an answer as an action, under the scope and the role that it needs."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backlog_worker.domain.review import Answer, Decided, Review, ReviewKind
+from backlog_worker.domain.roles import Caller
+from backlog_worker.lifecycle import Kit, review
+from backlog_worker.store import Unit
+
+
+class DecideParams(BaseModel):
+    """One review, the answer, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(description="the id of a review, or of its entry")
+    answer: Answer = Field(description="approve, reject, answer, requeue or discard")
+    reason: str = Field(min_length=1, description="why; it stands in the history")
+    value: Any = Field(default=None, description="the value of an answer to a question")
+    input: dict[str, Any] | None = Field(default=None, description="requeue with this input")
+    seq: int | None = Field(default=None, description="only if the entry is as it was shown with this number")
+    unfinished: bool = Field(default=False, description="complete the entry although jobs of it never ran")
+
+
+def waiting(kit: Kit) -> list[dict[str, Any]]:
+    """Return the open reviews, the one that is due first at the top; of a dead letter also what never ran."""
+    with kit.store.read() as unit:
+        return [_shown(kit, unit, each) for each in unit.reviews(kit.env)]
+
+
+def decide(kit: Kit, caller: Caller, given: DecideParams, dry_run: bool) -> dict[str, Any]:
+    """Answer a review in the name of a caller; a dry run says whether it may."""
+    decided = Decided(
+        actor=caller.name,
+        **{name: getattr(given, name) for name in ("answer", "reason", "value", "input", "unfinished")},
+    )
+    if dry_run:
+        return {**review.would(kit, given.id, decided, caller), "dry_run": True}
+    entry, bells = review.decide(kit, given.id, decided, seq=given.seq, caller=caller)
+    kit.ring(bells)
+    return {"id": entry.id, "status": str(entry.status), "reason": entry.reason}
+
+
+def _shown(kit: Kit, unit: Unit, of: Review) -> dict[str, Any]:
+    names = ("id", "kind", "entry_id", "job_id", "question", "role", "owner", "failure", "rule", "seq")
+    entry = unit.entry(of.entry_id) if of.kind == ReviewKind.DEAD_LETTER else None
+    left = review.never_ran(kit, unit, entry) if entry else []
+    return {**{name: getattr(of, name) for name in names}, "due_at": of.due_at.isoformat(), "never_ran": left}
