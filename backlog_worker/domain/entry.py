@@ -155,10 +155,20 @@ class Entry:
     outcome: str = ""
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - a value of any column
+    made = field.default_factory
+    found = field.default if made is dataclasses.MISSING else made()
+    return list(found) if isinstance(found, tuple) else found
+
+
 # What the clock and the bells write without an event; everything else follows from the history.
 UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "limit_key", "changed_at"})
 MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
+# What a column says of which a history tells nothing.
+DEFAULTS: Mapping[str, Any] = {
+    field.name: plain for field in dataclasses.fields(Entry) if (plain := _default(field)) is not dataclasses.MISSING
+}
 # A status that holds nothing holds no lease, no worker and no date to try again.
 UNHELD: Mapping[str, None] = {
     "run_id": None,

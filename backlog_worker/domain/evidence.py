@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import inclusion, projection
-from backlog_worker.domain.entry import FOLDED, Change, Note, differing
+from backlog_worker.domain.entry import DEFAULTS, FOLDED, Change, Note, differing
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import REDACTED, Event, broken, compact, digest, upcast
 from backlog_worker.domain.inclusion import Included
@@ -120,10 +120,11 @@ def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterato
 
 
 def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
-    if value["schema"] == SCHEMA and (strange := sorted(set(value["entry"]) ^ set(FOLDED))):
-        yield f"the entry does not have just its columns: {', '.join(strange)}"
+    if strange := sorted(set(value["entry"]) - set(FOLDED)):
+        yield f"the entry has columns that nobody knows: {', '.join(strange)}"
+    row = {**DEFAULTS, **value["entry"]}  # a column that came later is not in a bundle of before
     try:
-        wrong = differing([event for event in events if event.change != Change.RETIRED], value["entry"])
+        wrong = differing([event for event in events if event.change != Change.RETIRED], row)
     except BacklogError as error:
         yield f"history: {error}"
         return

@@ -11,10 +11,9 @@ from typing import Any
 
 from backlog_worker.domain import merkle
 from backlog_worker.domain.events import Event
+from backlog_worker.domain.seal import NAMES, matches, seal_fault
 
-NAMES = ("id", "at", "since", "entries", "events", "root", "prev", "hash")
 Leaves = Callable[[str], Sequence[tuple[str, bytes]]]
-TREE, FLAT = "backlog-worker/seal@2", "backlog-worker/seal@1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ def faults(given: Mapping[str, Any], events: Sequence[Event]) -> Iterator[str]:
     """Say what is wrong with a proof by itself: its seals, their chain, and each way from the history to a root."""
     prev, roots = None, {}
     for seal in given["seals"]:
-        if not _matches(seal) or (prev is not None and seal["prev"] != prev):
+        if not matches(seal) or (prev is not None and seal["prev"] != prev):
             yield f"proof: seal {seal['id']} was altered, or one before it"
         prev, roots[seal["id"]] = seal["hash"], seal["root"]
     hashes = {event.seq: event.hash for event in events}
@@ -82,44 +81,6 @@ def under(given: Mapping[str, Any] | None, seal: Mapping[str, Any], entry_id: st
         return Included(seal=seal_id, fault=f"not proved under this seal: {entry_id} is not under it")
     last = max(before, key=lambda head: order.index(head["seal"]))
     return Included(seal=seal_id, seq=last["seq"], at=str(seals[order.index(last["seal"])]["at"]))
-
-
-def seal_fault(seal: Mapping[str, Any]) -> str:
-    """Say why something is no seal that proves anything of one history; nothing where it is one."""
-    if seal.get("schema") not in {TREE, FLAT}:
-        return f"not a seal: its schema is {seal.get('schema')!r}, wanted {TREE}"
-    if wrong := _misshapen(seal):
-        return f"not a seal: {wrong}"
-    if not _matches(seal):
-        return f"the seal {seal['id']} does not match its own hash: it was altered"
-    if seal["schema"] == FLAT or not merkle.is_tree(seal):
-        return (
-            f"not provable under this seal: {seal['id']} is of an older release, a plain hash that proves a whole"
-            " database (`audit verify --seal FILE`) and no single history"
-        )
-    return ""
-
-
-def _misshapen(seal: Mapping[str, Any]) -> str:
-    strange = sorted(set(seal) - {*NAMES, "schema"})
-    if strange or (missing := [name for name in NAMES if name not in seal]):
-        return f"it has no {', '.join(missing)}" if not strange else f"nobody knows its {', '.join(strange)}"
-    for name in NAMES:
-        whole = isinstance(seal[name], int) and not isinstance(seal[name], bool)
-        if not (whole if name in {"entries", "events"} else isinstance(seal[name], str)):
-            return f"its {name} is {seal[name]!r}"
-    for name in ("at", "since"):
-        try:
-            if datetime.fromisoformat(seal[name]).tzinfo is None:
-                return f"its {name} has no time zone"
-        except ValueError:
-            return f"its {name} is {seal[name]!r}"
-    return ""
-
-
-def _matches(seal: Mapping[str, Any]) -> bool:
-    moments = {name: datetime.fromisoformat(seal[name]) for name in ("at", "since")}
-    return merkle.seal_hash({**seal, **moments}) == str(seal["hash"])
 
 
 def _shown(seal: Mapping[str, Any]) -> dict[str, Any]:

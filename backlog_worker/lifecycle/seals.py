@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from backlog_worker.domain.inclusion import FLAT, TREE, seal_fault
 from backlog_worker.domain.merkle import is_tree, seal_hash
+from backlog_worker.domain.seal import FLAT, TREE, seal_fault
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import Unit, Violation
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 
 from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.events import digest
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.lifecycle import access, again, claim, evidence, operate, retire, review, send
@@ -96,6 +97,9 @@ def told(**more) -> Story:
     access.revoke(kit, first_token.split("_")[1], actor="ana", reason="lost")
     evidence.legal_hold(kit, old.entry_id, actor="ana", reason="a lawsuit", on=True)
     evidence.legal_hold(kit, old.entry_id, actor="ana", reason="settled", on=False)
+    with kit.store.begin() as unit:
+        body = {"services": []}
+        unit.keep_digest(kit.env, {"kind": "platform", "period": "2027-W31", "sha256": digest(body), "body": body})
     send.send(kit)
     retire.cleanup(kit, retention_days=100)
     claim.sweep(kit)
