@@ -1,15 +1,40 @@
 """audit: history and evidence."""
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import Reason, kit
-from backlog_worker.cli.output import FINDINGS, plain, say, shown, table, violations
+from backlog_worker.cli.output import FINDINGS, plain, say, shown, table
 from backlog_worker.domain.errors import UsageError
 
+if TYPE_CHECKING:
+    from backlog_worker.domain.evidence import Checked
+    from backlog_worker.store import Violation
+
+
+class AccountForm(StrEnum):
+    """How a bundle is shown to people."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+class ExportForm(StrEnum):
+    """How the evidence of an entry is written."""
+
+    JSON = "json"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+Seal = Annotated[Path | None, typer.Option("--seal", help="A seal that was kept elsewhere.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")]
+Form = Annotated[AccountForm, typer.Option("--format", help="For a terminal, a page of text, or a browser.")]
 audit = typer.Typer(help="History and evidence.", no_args_is_help=True)
 
 
@@ -21,38 +46,58 @@ def register(app: typer.Typer) -> None:
 @audit.command("verify")
 def audit_verify(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle of `audit export`; none: the whole history.")] = None,
-    seal: Annotated[Path | None, typer.Option("--seal", help="A seal that was kept elsewhere.")] = None,
+    seal: Seal = None,
 ) -> None:
-    """Verify every chain and seal of the history, and fold it: it must give the tables. A bundle needs no database."""
-    from backlog_worker.lifecycle import audit as auditing
+    """Verify every chain and seal, and that the history gives every row. A bundle needs no database."""
+    outside = _read(seal) if seal else None
+    if bundle is None:
+        _verified(outside)
+        return
+    from backlog_worker.domain.account import proved
     from backlog_worker.lifecycle import evidence
 
-    if bundle is None:
-        with_kit, _ = kit()
-        outside = _read(seal) if seal else None
-        found = [*auditing.verify(with_kit), *evidence.verify_seals(with_kit, outside)]
-        violations(found, "every history is whole and gives its row")
-        return
-    faults = evidence.verify(_read(bundle))
-    shown("backlog-worker/evidence-faults", faults, lambda: say(*faults or [f"{bundle} is whole"]))
-    if faults:
+    value = _read(bundle)
+    found = evidence.checked(value, outside)
+    words = [plain(line) for line in proved(value, found)]
+    shown("backlog-worker/evidence-check", found, lambda: say(f"{bundle}:", *(f"  {line}" for line in words)))
+    if found.faults:
+        raise SystemExit(FINDINGS)
+
+
+@audit.command("show")
+def audit_show(
+    bundle: Annotated[Path, typer.Argument(help="A bundle of `audit export`.")],
+    form: Form = AccountForm.TEXT,
+    seal: Seal = None,
+    out: Out = None,
+) -> None:
+    """Show a bundle as people read it, and what of it is proved; ends with status 7 where something is wrong."""
+    from backlog_worker.lifecycle import evidence
+
+    value = _read(bundle)
+    found = evidence.checked(value, _read(seal) if seal else None)
+    _written(_account(value, found, form), out)
+    if found.faults:
         raise SystemExit(FINDINGS)
 
 
 @audit.command("export")
 def audit_export(
-    entry: Annotated[str, typer.Argument(help="The id of an entry.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
+    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")],
+    out: Out = None,
+    form: Annotated[
+        ExportForm, typer.Option("--format", help="json is what `audit verify FILE` checks.")
+    ] = ExportForm.JSON,
 ) -> None:
     """Write the evidence of one entry as one file that `audit verify FILE` checks without the database."""
     from backlog_worker.lifecycle import evidence
 
-    text = json.dumps(evidence.export(kit()[0], entry), ensure_ascii=False, indent=1)
-    if out is None:
-        print(text)  # noqa: T201 - the bundle is the output
+    value = evidence.export(kit()[0], entry)
+    if form == ExportForm.JSON:
+        _written(json.dumps(value, ensure_ascii=False, indent=1) + "\n", out)
     else:
-        out.write_text(text + "\n", encoding="utf-8")
-        say(f"wrote {out}")
+        as_read = json.loads(json.dumps(value))
+        _written(_account(as_read, evidence.checked(as_read), AccountForm(form)), out)
 
 
 @audit.command("rebuild")
@@ -161,6 +206,48 @@ def audit_diff(
 
     found = auditing.diff(kit()[0], operate.moment(first), operate.moment(second))
     shown("backlog-worker/past-diff", found, lambda: table("", ("entry", "then", "later"), found))
+
+
+def _verified(outside: dict[str, Any] | None) -> None:
+    """Verify the whole database, and say what was proved and what not."""
+    from backlog_worker.lifecycle import audit as auditing
+    from backlog_worker.lifecycle import seals, unowned
+
+    with_kit, _ = kit()
+    proved = auditing.Proved()
+    found: list[Violation] = [*auditing.verify(with_kit, proved), *unowned.verify(with_kit, proved)]
+    found += seals.verify_seals(with_kit, outside)
+
+    def _human() -> None:
+        if found:
+            table("", ("invariant", "subject", "why"), [(each.invariant, each.subject, each.text) for each in found])
+        say(*auditing.words(proved, broken=bool(found), sealed=outside is not None))
+
+    data = {"violations": found, "proved": proved}
+    shown("backlog-worker/audit", data, _human)
+    if found:
+        raise SystemExit(FINDINGS)
+
+
+def _account(value: dict[str, Any], found: "Checked", form: AccountForm) -> str:
+    from backlog_worker.domain import render
+    from backlog_worker.domain.account import account
+
+    try:
+        sections = account(value, found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        message = f"this bundle cannot be shown: {'; '.join(found.faults) or error}"
+        raise UsageError(message) from None
+    forms = {AccountForm.TEXT: render.text, AccountForm.MARKDOWN: render.markdown, AccountForm.HTML: render.html}
+    return forms[form](sections)
+
+
+def _written(text: str, out: Path | None) -> None:
+    if out is None:
+        print(text, end="")  # noqa: T201 - the file is the output
+    else:
+        out.write_text(text, encoding="utf-8")
+        say(f"wrote {out}")
 
 
 def _legal_hold(entry: str, reason: str, *, on: bool) -> None:

@@ -160,8 +160,14 @@ def list_entries(
 
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
-    """Show one entry with its input, its stages and its last record."""
+    """Show one entry with its input, its stages and its last record; of a retired one what its history tells."""
+    from backlog_worker.lifecycle.remembered import remembered
+
     with_kit, _ = kit()
+    if old := remembered(with_kit, entry_id):
+        told = {"runs": old.tables["runs"], "stages": old.tables["stages"], "records": old.records}
+        as_json("backlog-worker/entry", {"entry": old.entry, "input": None, **told, "retired": old.words})
+        return
     found = wanted(with_kit, entry_id)
     with with_kit.store.read() as unit:
         given = unit.input(found.id, found.input_sha256)
@@ -172,14 +178,20 @@ def show(entry_id: EntryId) -> None:
 
 @entry.command("history")
 def history(entry_id: EntryId) -> None:
-    """Show everything that happened to one entry."""
+    """Show everything that happened to one entry, retired or not."""
+    from backlog_worker.domain.events import event_words
+    from backlog_worker.lifecycle.remembered import remembered
+
     with_kit, _ = kit()
-    found = wanted(with_kit, entry_id)
+    old = remembered(with_kit, entry_id)
+    found = old.entry if old else wanted(with_kit, entry_id)
     with with_kit.store.read() as unit:
         events = unit.history(found.id)
 
     def _human() -> None:
-        rows = [(e.seq, e.at, e.change, e.actor, e.run_id or "", _words(e.data), e.hash[:8]) for e in events]
+        if old:
+            say(f"{found.id} was {old.words}")
+        rows = [(e.seq, e.at, e.change, e.actor, e.run_id or "", event_words(e.data), e.hash[:8]) for e in events]
         table(f"{found.id}  {found.title[:80]}", ("seq", "at", "change", "actor", "run", "why", "hash"), rows)
 
     shown("backlog-worker/history", events, _human)
@@ -373,11 +385,3 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
 def _told(changed: "Entry") -> None:
     bars = f"  {', '.join(changed.bars)}" if changed.bars else ""
     shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {standing(changed)}{bars}  {changed.reason}"))
-
-
-def _words(data: Mapping[str, Any]) -> str:
-    given = data.get("set", {}).get("reason") if isinstance(data.get("set"), Mapping) else None
-    parts = [
-        f"{name}={data[name]}" for name in ("job_id", "take", "result", "answer", "question", "rule") if data.get(name)
-    ]
-    return str(given or " ".join(parts) or data.get("reason", "") or data.get("sha256", "")[:12])

@@ -12,6 +12,7 @@ from backlog_worker.domain.errors import UnreachableError, UsageError
 if TYPE_CHECKING:
     from backlog_worker.lifecycle.explain import Explained
     from backlog_worker.lifecycle.journal import Waiting
+    from backlog_worker.lifecycle.remembered import Remembered
     from backlog_worker.lifecycle.watch import Report
 
 Workers = Annotated[int, typer.Option("--workers", min=1, max=256, help="Slots for stages.")]
@@ -116,8 +117,13 @@ def explain(
     """Say why an entry is (not) running, and what would free it."""
     from backlog_worker.lifecycle import explain as explaining
     from backlog_worker.lifecycle.operate import moment
+    from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()
+    if old := remembered(with_kit, entry_id):
+        data = {"entry": old.entry, "retired": old.words, "receipts": old.receipts}
+        shown("backlog-worker/explain", data, lambda: _past(old))
+        return
     found = explaining.explain(with_kit, entry_id, at=moment(at) if at else None)
     shown("backlog-worker/explain", found, lambda: _explained(found))
 
@@ -156,6 +162,13 @@ def _status(found: "Report") -> None:
         say(_waits(found.journal))
     for finding in found.findings:
         talk(finding)
+
+
+def _past(old: "Remembered") -> None:
+    """Say how a retired entry ended, and what the ticks said that chose it."""
+    say(f"{old.entry.id}  {old.entry.status}  {plain(old.entry.reason)}", old.words)
+    names = ("at", "policy", "position", "score")
+    table("", ("tick", "policy", "position", "score"), [tuple(each[name] for name in names) for each in old.receipts])
 
 
 def _explained(found: "Explained") -> None:

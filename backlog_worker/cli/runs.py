@@ -10,7 +10,6 @@ import typer
 from backlog_worker.cli.access import Limit, Reason, kit
 from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.entry import FINAL, stands
-from backlog_worker.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -306,21 +305,15 @@ def show_writeback(
     entry: Annotated[str, typer.Argument(help="The id of an entry.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="As people read it.")] = False,
 ) -> None:
-    """Show the last record of an entry."""
-    from backlog_worker.cli.entries import wanted
+    """Show the last record of an entry, retired or not."""
     from backlog_worker.domain import writeback as rendering
+    from backlog_worker.lifecycle.remembered import record
 
-    with_kit, _ = kit()
-    found = wanted(with_kit, entry)
-    with with_kit.store.read() as unit:
-        wishes = unit.wishes(found.id)
-    if not wishes:
-        message = f"nothing was written back for {found.id}; it is {found.status}"
-        raise NotFoundError(message)
+    found = record(kit()[0], entry)
     if markdown:
-        say(rendering.markdown(wishes[0]["body"]))
+        say(rendering.markdown(found))
     else:
-        as_json("backlog-worker/record", wishes[0]["body"])
+        as_json("backlog-worker/record", found)
 
 
 @writeback.command("send")

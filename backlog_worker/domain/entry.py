@@ -64,6 +64,8 @@ class Note(StrEnum):
     ANSWERED = "answered"
     RECORDED = "recorded"
     REDACTED = "redacted"
+    SENT = "sent"
+    WRITTEN = "written"
 
 
 def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:
@@ -153,10 +155,20 @@ class Entry:
     outcome: str = ""
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - a value of any column
+    made = field.default_factory
+    found = field.default if made is dataclasses.MISSING else made()
+    return list(found) if isinstance(found, tuple) else found
+
+
 # What the clock and the bells write without an event; everything else follows from the history.
 UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "limit_key", "changed_at"})
 MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
+# What a column says of which a history tells nothing.
+DEFAULTS: Mapping[str, Any] = {
+    field.name: plain for field in dataclasses.fields(Entry) if (plain := _default(field)) is not dataclasses.MISSING
+}
 # A status that holds nothing holds no lease, no worker and no date to try again.
 UNHELD: Mapping[str, None] = {
     "run_id": None,
@@ -228,18 +240,21 @@ def entry_of(values: Mapping[str, Any], **more: Any) -> Entry:
 
 
 def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
-    """Return the columns of *row* that its history does not give.
+    """Return the columns of *row* that its history does not give; what was redacted must say so.
 
-    Moments are compared to the millisecond, an empty list is as good as none, and what was redacted must say so.
+    Raises ConflictError for a history that tells of no entry at all.
     """
     values = fold(events)
-    return [name for name in FOLDED if _same(name, worded(values.get(name))) != _same(name, row.get(name))]
+    try:
+        wanted = entry_of(values)
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"the history tells of no entry: {error}"
+        raise ConflictError(message) from None
+    return [name for name in FOLDED if _same(name, getattr(wanted, name)) != _same(name, row.get(name))]
 
 
 def _same(name: str, value: Any) -> object:  # noqa: ANN401 - one value of any column
-    if isinstance(value, datetime) or (isinstance(value, str) and (name.endswith("_at") or name == "due_date")):
+    if name in MOMENTS and value is not None:
         moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-        return round(moment.timestamp(), 3)
-    if isinstance(value, tuple):
-        return list(value) or None
-    return value or None
+        return round(moment.timestamp(), 6)
+    return list(value) if isinstance(value, tuple) else value

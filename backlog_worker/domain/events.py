@@ -2,7 +2,7 @@
 
 The canonical text of an event holds a digest of its data, never the data. Since version 2 that digest is taken over a
 skeleton in which every text and every list is replaced by its own digest: so one value can be redacted, and the chain
-still holds.
+still holds. Since version 3 an event carries, under `rows`, what the rows say that its transaction wrote.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 REDACTED = "$redacted"  # {"$redacted": digest} stands where a text or a list was
 KEPT = "kept"  # beside it, in an event of version 1: what is left, which the chain does not cover
 WORDS = "[redacted]"  # what a column says whose text was redacted
@@ -121,6 +121,18 @@ def worded(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
     if isinstance(value, Mapping):
         return {key: worded(each) for key, each in value.items()}
     return value
+
+
+def event_words(data: Mapping[str, Any]) -> str:
+    """Return what an event says, in a few words."""
+    said = worded(data)
+    given = said.get("set", {}).get("reason") if isinstance(said.get("set"), Mapping) else None
+    names = ("job_id", "take", "result", "answer", "question", "rule", "target", "remote_id")
+    parts = [f"{name}={said[name]}" for name in names if said.get(name)]
+    jobs = said.get("jobs")
+    parts += [f"{job} {each[0]}" for job, each in jobs.items() if each] if isinstance(jobs, Mapping) else []
+    parts += [str(said[name]) for name in ("reason", "comment", "because") if said.get(name)]
+    return str(given or " ".join(parts) or str(said.get("sha256") or "")[:12])
 
 
 def is_redacted(value: object) -> bool:

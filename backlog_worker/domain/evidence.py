@@ -1,21 +1,51 @@
 """The evidence of one entry: everything from which its runs can be rebuilt, and the checks that need no database.
 
 A bundle holds the history with its chain, every version of the input, the policies and pipelines by their hashes, what
-jobs returned, what people said, and the artifacts that are small. `faults` recomputes every digest in it.
+jobs returned, what people said, the artifacts that are small, and the way from its history to the seals over it.
+`checked` recomputes every digest in it, and says what is bound by the history and what is not.
 """
 
 import base64
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.entry import Change, Note, differing
+from backlog_worker.domain import inclusion, projection
+from backlog_worker.domain.entry import DEFAULTS, FOLDED, Change, Note, differing
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import REDACTED, Event, broken, compact, digest, upcast
+from backlog_worker.domain.inclusion import Included
 
-SCHEMA = "backlog-worker/evidence@1"
+SCHEMA = "backlog-worker/evidence@2"
+SCHEMAS = ("backlog-worker/evidence@1", SCHEMA)  # every one that was ever written stays readable
 ARTIFACT_BYTES_MAX = 1_000_000
+PARTS: Mapping[str, str] = {"runs": "runs", "stages": "stages", "reviews": "reviews", "outbox": "writebacks"}
+LINKS = ("depends_on", "calls", "fork_of")
+_KNOWN = frozenset(
+    {
+        *("schema", "entry", "retired", "events", "inputs", "runs", "stages", "reviews", "receipts", "waits"),
+        *("writebacks", "definitions", "lineage", "artifacts", "proof", "sha256"),
+    }
+)
+Pinned = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass(slots=True)
+class Checked:
+    """What a check of a bundle found: faults, what its history binds, what it does not, and the seal that covers it."""
+
+    faults: list[str] = field(default_factory=list)
+    events: int = 0
+    rows: int = 0
+    unbound: dict[str, int] = field(default_factory=dict)
+    included: Included | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Return whether everything in the bundle that is called evidence is bound by its history."""
+        return not self.faults and not self.unbound
 
 
 def bundle(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,17 +54,25 @@ def bundle(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, "sha256": digest(value)}
 
 
-def faults(value: Mapping[str, Any], pinned: Callable[[Mapping[str, Any]], str]) -> list[str]:
-    """Say what is wrong with a bundle; nothing means that every part is what it was when it was exported.
+def checked(value: Mapping[str, Any], pinned: Pinned, seal: Mapping[str, Any] | None = None) -> Checked:
+    """Check a bundle by itself, and with *seal* that its history is included under that one.
 
-    *pinned* recomputes the hash of a definition.
+    *pinned* reads a definition anew and says what it is: kind, name, version, hash, and the files that it read.
     """
-    if value.get("schema") != SCHEMA:
-        return [f"not a bundle of evidence: its schema is {value.get('schema')!r}, wanted {SCHEMA}"]
+    found = Checked()
+    if value.get("schema") not in SCHEMAS:
+        wanted = " or ".join(SCHEMAS)
+        found.faults.append(f"not a bundle of evidence: its schema is {value.get('schema')!r}, wanted {wanted}")
+        return found
     try:
-        return list(_faults(value, pinned))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return [f"the bundle is not whole: {type(error).__name__} {error}"]
+        found.faults += _faults(value, pinned, found)
+        if seal is not None:
+            found.included = inclusion.under(value.get("proof"), seal, value["entry"]["id"])
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        found.faults.append(f"the bundle cannot be read as one: {type(error).__name__} {error}")
+    if found.included is not None and found.included.fault:
+        found.faults.append(found.included.fault)
+    return found
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
@@ -42,65 +80,116 @@ def event_of(row: Mapping[str, Any]) -> Event:
     return Event(**{**row, "at": datetime.fromisoformat(row["at"])})
 
 
-def _faults(value: Mapping[str, Any], pinned: Callable[[Mapping[str, Any]], str]) -> Iterator[str]:
+def tables_of(value: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the rows of a bundle by table."""
+    tables: dict[str, list[Mapping[str, Any]]] = {table: list(value[part]) for table, part in PARTS.items()}
+    owner = value["entry"]["id"]
+    pairs = [(kind, each) for kind, listed in value["lineage"].items() for each in listed]
+    return {**tables, "links": [{"from_id": owner, "kind": kind, "to_id": each} for kind, each in pairs]}
+
+
+def artifacts_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the artifacts that a stage names; none where they were redacted."""
+    given = row.get("artifacts", ())
+    listed = given if isinstance(given, list | tuple) else ()
+    return [each for each in listed if isinstance(each, Mapping) and {"sha256", "name", "size"} <= set(each)]
+
+
+def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterator[str]:
     parts = {name: each for name, each in value.items() if name != "sha256"}
     if digest(parts) != value["sha256"]:
         yield "the bundle does not match its own digest"
+    yield from (f"there is no part {name!r} in a bundle" for name in sorted(set(value) - _KNOWN))
+    if value["schema"] == SCHEMA:
+        yield from (f"the part {name!r} is missing" for name in sorted(_KNOWN - set(value)))
+        if set(value["lineage"]) != set(LINKS):
+            yield f"the lineage is not just {', '.join(LINKS)}"
     events = [event_of(row) for row in value["events"]]
+    found.events = len(events)
     if fault := broken(events):
         yield f"history: {fault[1]}"
     if any(event.entry_id != value["entry"]["id"] for event in events):
         yield "history: an event belongs to another entry"
     yield from _folded(value, events)
-    for sha256, given in value["inputs"].items():
-        if not _gives(given, sha256):
-            yield f"input {sha256[:12]} does not match its digest"
-    if value["entry"]["input_sha256"] not in value["inputs"] and not value.get("retired"):
-        yield "the input of the entry is missing"
-    yield from _recorded(value, events)
+    yield from _left(value, events, found)
+    yield from _rows(value, events, found)
+    yield from _records(events)
     yield from _attached(value, pinned)
-
-
-def _attached(value: Mapping[str, Any], pinned: Callable[[Mapping[str, Any]], str]) -> Iterator[str]:
-    """Check definitions and artifacts against the hashes under which they stand."""
-    for name, definition in value["definitions"].items():
-        if pinned(definition) != name:
-            yield f"{definition['kind']} {definition['name']} does not match its hash {name[:12]}"
-    for sha256, artifact in value["artifacts"].items():
-        content = artifact.get("base64")
-        if content is not None and hashlib.sha256(base64.b64decode(content)).hexdigest() != sha256:
-            yield f"artifact {sha256[:12]} does not match its digest"
+    if value.get("proof") is not None:
+        yield from inclusion.faults(value["proof"], events)
 
 
 def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
-    retired = value.get("retired")
+    if strange := sorted(set(value["entry"]) - set(FOLDED)):
+        yield f"the entry has columns that nobody knows: {', '.join(strange)}"
+    row = {**DEFAULTS, **value["entry"]}  # a column that came later is not in a bundle of before
     try:
-        wrong = differing([event for event in events if event.change != Change.RETIRED], value["entry"])
+        wrong = differing([event for event in events if event.change != Change.RETIRED], row)
     except BacklogError as error:
         yield f"history: {error}"
         return
     if wrong:
         yield f"the history does not give: {', '.join(wrong)}"
-    if bool(retired) != any(event.change == Change.RETIRED for event in events):
+
+
+def _left(value: Mapping[str, Any], events: list[Event], found: Checked) -> Iterator[str]:
+    """Check what is left of a retired entry against its last event."""
+    left, retired = value.get("retired"), any(event.change == Change.RETIRED for event in events)
+    if bool(left) != retired:
         yield "the bundle and its history do not agree on whether the entry is retired"
+    elif left:
+        yield from (f"what is left of it: {name}" for name in projection.retired_differing(events, left))
+        if "evidence_until" not in events[-1].data:
+            found.unbound["evidence_until"] = 1
 
 
-def _recorded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
-    """Check records and outputs against the digests that the history holds."""
-    said = [(event, upcast(event)) for event in events if event.change in {Note.CHECKPOINTED, Note.RECORDED}]
-    known = {str(data.get("sha256")) for _, data in said}
-    for event, data in said:
-        record = data.get("record", {})
-        untouched = event.change == Note.RECORDED and REDACTED not in compact(record)  # else the chain alone speaks
-        if untouched and digest(record) != data["sha256"]:
-            yield f"the record of event {event.seq} does not match its digest"
-    for stage in value["stages"]:
-        sha256 = stage.get("sha256")
-        if sha256 and not _gives(stage.get("output"), sha256):
-            yield f"the output of {stage['job_id']} does not match its digest"
-        if sha256 and stage.get("takes") and not stage.get("answered") and sha256 not in known:
-            yield f"the output of {stage['job_id']} is not the one that the history tells of"
+def _rows(value: Mapping[str, Any], events: list[Event], found: Checked) -> Iterator[str]:
+    """Check runs, stages, reviews, write-backs, links, receipts and inputs against what the history tells of them."""
+    gone = bool(value.get("retired"))
+    compared = projection.compared(events, tables_of(value), gone=gone)
+    found.rows, found.unbound = found.rows + compared.bound, {**found.unbound, **compared.unbound}
+    yield from compared.wrong
+    given = dict(value["inputs"])
+    if gone:
+        given = {sha: each for sha, each in given.items() if each is not None}
+        yield from (f"input {sha[:12]} is missing" for sha in projection.inputs(events) - set(value["inputs"]))
+        yield from projection.wrong_inputs(events, given, gone=True)
+    else:
+        yield from projection.wrong_inputs(events, given)
+    told = projection.receipts(events)
+    if value["schema"] == SCHEMA:
+        if list(value["receipts"]) != told:
+            yield "the receipts are not those that the history tells of"
+        found.rows += len(told)
+    elif value["receipts"]:
+        found.unbound["receipts"] = len(value["receipts"])
 
 
-def _gives(given: object, sha256: str) -> bool:
-    return given == {REDACTED: sha256} or digest(given) == sha256
+def _records(events: Sequence[Event]) -> Iterator[str]:
+    """Check every record in the history against its digest; of a redacted one the chain alone speaks."""
+    for event in events:
+        if event.change == Note.RECORDED:
+            data = upcast(event)
+            record = data.get("record", {})
+            if REDACTED not in compact(record) and digest(record) != data["sha256"]:
+                yield f"the record of event {event.seq} does not match its digest"
+
+
+def _attached(value: Mapping[str, Any], pinned: Pinned) -> Iterator[str]:
+    """Check definitions and artifacts against the hashes under which they stand."""
+    wanted = {str(run[f"{kind}_hash"]) for run in value["runs"] for kind in ("pipeline", "policy")}
+    for name, definition in value["definitions"].items():
+        if {**pinned(definition), "body": definition.get("body")} != {**definition, "hash": name}:
+            yield f"{definition['kind']} {definition['name']} does not match its hash {name[:12]}"
+    yield from (f"no run used the definition {name[:12]}" for name in sorted(set(value["definitions"]) - wanted))
+    named = {(one["sha256"], one["name"], one["size"]) for row in value["stages"] for one in artifacts_of(row)}
+    for sha256, artifact in value["artifacts"].items():
+        if (sha256, artifact["name"], artifact["size"]) not in named:
+            yield f"artifact {sha256[:12]} is not the one that a stage names"
+        if artifact.get("base64") is not None:
+            content = base64.b64decode(artifact["base64"], validate=True)
+            same = hashlib.sha256(content).hexdigest() == sha256 and len(content) == artifact["size"]
+            if not same or base64.b64encode(content).decode() != artifact["base64"]:
+                yield f"artifact {sha256[:12]} does not match its digest"
+        elif artifact["size"] <= ARTIFACT_BYTES_MAX and not value.get("retired"):
+            yield f"artifact {sha256[:12]} is missing"

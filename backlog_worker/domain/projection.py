@@ -1,18 +1,91 @@
-"""What a history tells of runs and outputs: the rows of other tables that must be what it gives."""
+"""What a history tells of the rows of other tables: runs, stages, reviews, write-backs and links, column by column.
+
+A history whose first events are older than their rows tells of them in part: such a row is *unbound*, and never proof.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.entry import ENDS, Change, Note
-from backlog_worker.domain.events import Event, upcast
+from backlog_worker.domain.binding import BOUND, complete, plain, told
+from backlog_worker.domain.entry import ENDS, Change, Note, fold
+from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.events import REDACTED, Event, digest, upcast
 
-# What a row of `runs` must say as its history does.
+# What a row of `runs` must say as its history does, whatever its version.
 RUN_COLUMNS = ("attempt", "worker", "pipeline_hash", "policy_hash", "ended_by")
+WORDS: Mapping[str, str] = {
+    "runs": "run",
+    "stages": "stage",
+    "reviews": "review",
+    "outbox": "write-back",
+    "links": "link",
+}
+
+
+@dataclass(slots=True)
+class Compared:
+    """Rows beside their history: what is wrong, how many rows are bound, and how many are not evidence, by table."""
+
+    wrong: list[str] = field(default_factory=list)
+    bound: int = 0
+    unbound: dict[str, int] = field(default_factory=dict)
+
+    def loose(self, what: str, number: int = 1) -> None:
+        """Count rows that nothing binds."""
+        if number:
+            self.unbound[what] = self.unbound.get(what, 0) + number
+
+
+def compared(
+    events: Sequence[Event], tables: Mapping[str, Sequence[Mapping[str, Any]]], *, gone: bool = False
+) -> Compared:
+    """Compare the rows of one entry, by table, with what its history tells of them.
+
+    With *gone* the values have left that only their digests are told of, as those of a retired entry do.
+    """
+    found, known, whole = Compared(), told(events), complete(events)
+    hidden = any(event.change == Note.REDACTED for event in events)
+    for table, rows in tables.items():
+        bound, left = BOUND[table], dict(known[table])
+        for row in rows:
+            name = bound.name(row)
+            if events and row[bound.owner] != events[0].entry_id:
+                found.wrong.append(f"{WORDS[table]} {_short(name)} belongs to another entry")
+            said = left.pop(name, None)
+            words = f"{WORDS[table]} {_short(name)}"
+            broken = _by_digest(row, bound.by_digest, hidden=hidden, gone=gone)
+            found.wrong += [f"the {each} of {_short(name)} does not match its digest" for each in broken]
+            if said is not None:
+                facts = bound.facts(row)
+                differing = [each for each in dict.fromkeys((*facts, *said)) if said.get(each) != facts.get(each)]
+                found.wrong += [f"{words}: {', '.join(differing)}"] if differing else []
+                found.bound += 1
+            elif whole:
+                found.wrong.append(f"{words} is not told of")
+            else:
+                found.loose(table)
+        found.wrong += [f"{WORDS[table]} {_short(name)} is missing" for name in left]
+    if not whole:
+        found.wrong += [*_wrong_runs(events, tables.get("runs", ())), *_wrong_outputs(events, tables.get("stages", ()))]
+    return found
+
+
+def rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of an entry as its history tells of them: for one whose rows have left."""
+    known = told(events)
+    found = {
+        table: [BOUND[table].row(entry_id, name, facts) for name, facts in sorted(known[table].items())]
+        for table in BOUND
+    }
+    named = {row["id"] for row in found["runs"]}
+    found["runs"] += [_shown(row) for row in runs(events).values() if row["id"] not in named]
+    return found
 
 
 def runs(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """Return the runs of one entry by id, as its history gives them."""
+    """Return the runs of one entry by id, as its claims and ends give them."""
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         data = upcast(event)
@@ -34,19 +107,107 @@ def runs(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def wrong_runs(events: Sequence[Event], rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the runs that are missing, not told of, or not as told, each with what differs."""
-    told, found = runs(events), []
-    for row in rows:
-        wanted = told.pop(row["id"], None)
+def inputs(events: Iterable[Event]) -> set[str]:
+    """Return the digest of every input that an entry ever had."""
+    said = (upcast(event).get("set", {}) for event in events)
+    return {str(each["input_sha256"]) for each in said if each.get("input_sha256")}
+
+
+def wrong_inputs(events: Sequence[Event], given: Mapping[str, Any], *, gone: bool = False) -> list[str]:
+    """Return the inputs that do not match their digests, not told of, or missing; *gone* ones are not missed."""
+    known, hidden = inputs(events), any(event.change == Note.REDACTED for event in events)
+    found = [
+        f"input {sha[:12]} does not match its digest" for sha in given if not gives(given[sha], sha, hidden=hidden)
+    ]
+    found += [f"input {sha[:12]} is not told of" for sha in given if sha not in known]
+    return found + [f"input {sha[:12]} is missing" for sha in sorted(known - set(given)) if not gone]
+
+
+def retired_differing(events: Sequence[Event], left: Mapping[str, Any]) -> list[str]:
+    """Return the columns of what is left of a retired entry that its history does not give."""
+    try:
+        values = fold(event for event in events if event.change != Change.RETIRED)
+    except BacklogError as error:
+        return [str(error)]
+    last = upcast(events[-1])
+    wanted = {
+        "entry_id": events[-1].entry_id,
+        "env": values.get("env"),
+        "dedupe_key": values.get("dedupe_key"),
+        "status": last.get("status"),
+        "seq": events[-1].seq,
+        "hash": events[-1].hash,
+        "at": events[-1].at,
+    }
+    if "evidence_until" in last:
+        wanted["evidence_until"] = last["evidence_until"]
+    return [name for name, value in wanted.items() if plain(left[name]) != plain(value)]
+
+
+def receipts(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Return what the ticks said that chose an entry: when, where it stood, and the terms of its score."""
+    found = []
+    for event in events:
+        if event.change == Change.DISPATCHED:
+            data = upcast(event)
+            said = {name: data.get(name) for name in ("policy", "position", "terms")}
+            found.append({"at": data.get("tick") or event.at.isoformat(), "score": data["set"].get("score"), **said})
+    return found
+
+
+def records(events: Iterable[Event]) -> dict[str, Mapping[str, Any]]:
+    """Return the records of an entry by their digests."""
+    told_of = [upcast(event) for event in events if event.change == Note.RECORDED]
+    return {str(data["sha256"]): data["record"] for data in told_of}
+
+
+def changed_at(events: Iterable[Event]) -> datetime | None:
+    """Return when an entry was last moved."""
+    moved = [event.at for event in events if event.change in set(Change)]
+    return moved[-1] if moved else None
+
+
+def gives(value: object, sha256: object, *, hidden: bool) -> bool:
+    """Return whether a value has a digest, or was redacted, where that is on record, and says so."""
+    return (hidden and value == {REDACTED: sha256}) or digest(value) == sha256
+
+
+def _by_digest(row: Mapping[str, Any], pairs: Mapping[str, str], *, hidden: bool, gone: bool) -> list[str]:
+    """Return the values of a row that do not give the digest beside them."""
+    found = []
+    for name, sha in pairs.items():
+        value, sha256 = row.get(name), row.get(sha)
+        if gone and value is None:
+            continue
+        if not (value is None if sha256 is None else gives(value, sha256, hidden=hidden)):
+            found.append(name)
+    return found
+
+
+def _wrong_runs(events: Sequence[Event], given: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the runs that an older history misses, does not tell of, or tells otherwise."""
+    known, found = runs(events), []
+    for row in given:
+        wanted = known.pop(row["id"], None)
         if wanted is None:
-            found.append(f"{row['id']} is not told of")
+            found.append(f"run {row['id']} is not told of")
         elif differing := [name for name in RUN_COLUMNS if row[name] != wanted[name]]:
-            found.append(f"{row['id']}: {', '.join(differing)}")
-    return found + [f"{run_id} is missing" for run_id in told]
+            found.append(f"run {row['id']}: {', '.join(differing)}")
+    return found + [f"run {run_id} is missing" for run_id in known]
 
 
-def wrong_outputs(events: Iterable[Event], rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the jobs whose stored output is not one that the history tells of."""
-    told = {str(upcast(event).get("sha256")) for event in events if event.change == Note.CHECKPOINTED}
-    return sorted({str(row["job_id"]) for row in rows if row["sha256"] not in told})
+def _wrong_outputs(events: Iterable[Event], given: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the stages whose output a worker stored and no checkpoint of an older history tells of."""
+    known = {str(upcast(event).get("sha256")) for event in events if event.change == Note.CHECKPOINTED}
+    stored = [row for row in given if row.get("sha256") and row.get("takes") and row.get("worker")]
+    stored = [row for row in stored if row["status"] == "completed"]
+    return [f"stage {row['job_id']}: the output" for row in stored if row["sha256"] not in known]
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _short(name: str) -> str:
+    head, slash, tail = name.rpartition("/")
+    return tail if slash and len(head) == 64 else name  # noqa: PLR2004 - the hash of a pipeline says nothing to people

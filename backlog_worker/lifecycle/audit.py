@@ -4,18 +4,22 @@ Everything here reads page by page, each page in a transaction of its own and of
 up the fleet, and a fleet that moves is no violation.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import projection
+from backlog_worker.domain.binding import BOUND, complete
 from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import Event, broken
+from backlog_worker.domain.evidence import artifacts_of
 from backlog_worker.domain.measures import Measures, Tally, measured
+from backlog_worker.domain.projection import retired_differing
 from backlog_worker.lifecycle import Kit, operation
-from backlog_worker.store import Violation
+from backlog_worker.store import Unit, Violation
 
 PAGE = 500
 _HELD = (Status.READY, Status.IN_PROGRESS)
@@ -39,41 +43,112 @@ class Told:
     events: Sequence[Event]
     row: Mapping[str, Any] | None
     left: Mapping[str, Any] | None
-    runs: Sequence[Mapping[str, Any]] = ()
-    outputs: Sequence[Mapping[str, Any]] = ()
+    tables: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    unreadable: str = ""
 
 
-def told(kit: Kit) -> Iterator[Told]:
+@dataclass(slots=True)
+class Proved:
+    """What a verification has looked at: histories, their events, the rows that they bind, and rows that they do not.
+
+    A row is not bound where it is older than the version of events that tells of it.
+    """
+
+    histories: int = 0
+    events: int = 0
+    rows: int = 0
+    unbound: dict[str, int] = field(default_factory=dict)
+
+    def add(self, each: "Told", found: projection.Compared) -> None:
+        """Count one history."""
+        self.histories += 1
+        self.events += len(each.events)
+        self.rows += found.bound
+        for table, number in found.unbound.items():
+            self.loose(table, number)
+
+    def loose(self, table: str, number: int = 1) -> None:
+        """Count rows that nothing binds."""
+        if number:
+            self.unbound[table] = self.unbound.get(table, 0) + number
+
+
+def told(kit: Kit, *, rows_too: bool = False) -> Iterator[Told]:
     """Yield every entry of the environment with its history, retired ones too; each page is of one moment."""
     after = ""
     while True:
         with kit.store.read() as unit:
             unit.snapshot()
             page = unit.page(kit.env, after, PAGE)
-            rows, left = unit.rows(page), unit.retired_rows(page)
-            histories, runs, outputs = unit.histories(page), unit.run_rows(page), unit.output_rows(page)
+            try:
+                found = _read(unit, page, rows_too=rows_too)
+            except ValueError:  # somebody wrote what no row of ours holds
+                found = [each for entry_id in page for each in _readable(unit, entry_id, rows_too=rows_too)]
         if not page:
             return
-        for entry_id in page:
-            yield Told(
-                entry_id=entry_id,
-                events=histories.get(entry_id, []),
-                row=rows.get(entry_id),
-                left=left.get(entry_id),
-                runs=runs.get(entry_id, ()),
-                outputs=outputs.get(entry_id, ()),
-            )
+        yield from found
         after = page[-1]
 
 
-def verify(kit: Kit) -> Iterator[Violation]:
-    """Verify every chain and fold every history: it must give its row, column by column."""
-    for each in told(kit):
-        yield from _violations(each)
+def _read(unit: Unit, page: Sequence[str], *, rows_too: bool) -> list[Told]:
+    rows, left, histories = unit.rows(page), unit.retired_rows(page), unit.histories(page)
+    tables = {table: unit.bound_rows(table, page) for table in BOUND} if rows_too else {}
+    inputs = unit.inputs_of(page) if rows_too else {}
+    return [
+        Told(
+            entry_id=entry_id,
+            events=histories.get(entry_id, []),
+            row=rows.get(entry_id),
+            left=left.get(entry_id),
+            tables={table: found.get(entry_id, ()) for table, found in tables.items()},
+            inputs=inputs.get(entry_id, {}),
+        )
+        for entry_id in page
+    ]
+
+
+def _readable(unit: Unit, entry_id: str, *, rows_too: bool) -> list[Told]:
+    """Read one entry; one that cannot be read says so."""
+    try:
+        return _read(unit, [entry_id], rows_too=rows_too)
+    except ValueError as error:
+        return [Told(entry_id=entry_id, events=(), row=None, left=None, unreadable=str(error))]
+
+
+def verify(kit: Kit, proved: Proved | None = None) -> Iterator[Violation]:
+    """Verify every chain and fold every history: it must give every row of its entry, column by column.
+
+    What was looked at is counted in *proved*.
+    """
+    counted = proved or Proved()
+    for each in told(kit, rows_too=True):
+        yield from _violations(kit, each, counted)
     with kit.store.read() as unit:
-        orphans = unit.orphans(20)
+        orphans, strayed = unit.orphans(20), unit.strayed(20)
+    for entry_id in strayed:
+        yield Violation(invariant="I7", subject=entry_id, text="the history does not give: env")
     for entry_id in orphans:
         yield Violation(invariant="I8", subject=entry_id, text="a history without its entry: somebody removed the row")
+
+
+def words(proved: Proved, *, broken: bool, sealed: bool) -> list[str]:
+    """Say what a verification proved and what not; the word whole stands only where everything is bound."""
+    counts = f"{proved.histories} histories, {proved.events} events, {proved.rows} rows bound"
+    loose = ", ".join(f"{number} {table}" for table, number in sorted(proved.unbound.items()))
+    if broken:
+        found = [f"looked at: {counts}"]
+    elif loose:
+        found = [f"every chain fits, and each history gives its row as far as it tells: {counts}"]
+    else:
+        found = [f"every history is whole and gives its row, and the rows that belong to it: {counts}"]
+    if loose:
+        found.append(f"not evidence: {loose}; written before events told of them")
+    if not sealed:
+        found.append(
+            "no seal that was kept elsewhere was given: without one, nobody finds what was forged with its seals"
+        )
+    return found
 
 
 def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[str, list[str]]]:
@@ -85,9 +160,8 @@ def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[st
     if apply:
         operation.reasoned(reason)
     found = []
-    for each in told(kit):
-        wrong = _wrong(each)
-        if wrong and not broken(each.events):
+    for each in told(kit, rows_too=True):
+        if not broken(each.events) and (wrong := _wrong(each, Proved())):
             found.append((each.entry_id, wrong))
             if apply:
                 _restore(kit, each.entry_id, reason)
@@ -119,24 +193,46 @@ def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, st
     ]
 
 
-def _violations(each: Told) -> Iterator[Violation]:
+def _violations(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
+    try:
+        yield from _found(kit, each, proved)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # somebody wrote what no history of ours holds
+        text = f"its history cannot be folded: {type(error).__name__} {error}"
+        yield Violation(invariant="I8", subject=each.entry_id, text=text)
+
+
+def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
+    if each.unreadable:
+        yield Violation(invariant="I8", subject=each.entry_id, text=f"it cannot be read: {each.unreadable}")
+        return
     if each.left is not None and not each.events and each.row is None:
         return  # past its time: `db verify` and the seals tell whether it was
     if fault := broken(each.events):
         yield Violation(invariant="I8", subject=each.entry_id, text=fault[1])
     if each.left is not None and each.row is None:
-        last = each.events[-1]
-        if (last.seq, last.hash, last.change) != (each.left["seq"], each.left["hash"], Change.RETIRED):
+        proved.add(each, projection.Compared())
+        if _end(each.events) != (each.left["seq"], each.left["hash"], Change.RETIRED):
             yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
+        if differing := retired_differing(each.events, each.left):
+            text = f"its history does not give what is left of it: {', '.join(differing)}"
+            yield Violation(invariant="I7", subject=each.entry_id, text=text)
         return
-    wrong = _wrong(each)
-    if wrong:
-        text = f"the history does not give: {', '.join(wrong)}"
+    if wrong := _wrong(each, proved):
+        text = f"the history does not give: {'; '.join(wrong)}"
         yield Violation(invariant="I7", subject=each.entry_id, text=text)
+    for sha256 in sorted({str(one["sha256"]) for row in each.tables["stages"] for one in artifacts_of(row)}):
+        content = kit.artifacts.read(sha256)
+        if content is not None and hashlib.sha256(content).hexdigest() != sha256:
+            text = f"artifact {sha256[:12]} does not match its digest"
+            yield Violation(invariant="I21", subject=each.entry_id, text=text)
 
 
-def _wrong(each: Told) -> list[str]:
-    """Return what differs: columns of the entry, runs, outputs."""
+def _end(events: Sequence[Event]) -> tuple[int, str, str]:
+    return (events[-1].seq, events[-1].hash, events[-1].change)
+
+
+def _wrong(each: Told, proved: Proved) -> list[str]:
+    """Return what differs: columns of the entry, its inputs, and the rows of other tables."""
     if each.row is None:
         return []
     if len(each.events) != each.row["seq"]:
@@ -145,17 +241,24 @@ def _wrong(each: Told) -> list[str]:
         columns = differing(each.events, each.row)
     except BacklogError as error:
         return [str(error)]
-    outputs = [f"the output of {job}" for job in projection.wrong_outputs(each.events, each.outputs)]
-    return [*columns, *projection.wrong_runs(each.events, each.runs), *outputs]
+    rows = projection.compared(each.events, each.tables)
+    proved.add(each, rows)
+    return [*columns, *projection.wrong_inputs(each.events, each.inputs), *rows.wrong]
 
 
 def _restore(kit: Kit, entry_id: str, reason: str) -> None:
+    """Write the row of an entry and what its history tells of other tables; a value that is gone stays gone."""
     with kit.store.begin(actor=kit.worker) as unit:
         row = unit.rows([entry_id]).get(entry_id)
         events = unit.histories([entry_id])[entry_id]
-        entry = entry_of(fold(events), seq=events[-1].seq, changed_at=events[-1].at)
+        moved = projection.changed_at(events) or events[-1].at
+        entry = entry_of(fold(events), seq=events[-1].seq, changed_at=moved)
         until = row["leased_until"] if row and row["leased_until"] else unit.now()  # the sweep takes it back
         columns = {name: getattr(entry, name) for name in (*FOLDED, "seq", "changed_at")}
         unit.restore({**columns, "leased_until": until if entry.status in _HELD else None}, missing=row is None)
-        unit.restore_runs(list(projection.runs(events).values()))
+        bodies = projection.records(events)
+        for table, rows in projection.rows(events, entry_id).items():
+            if table == "outbox":
+                rows = [{**each, "body": bodies.get(str(each["sha256"]), {})} for each in rows]  # noqa: PLW2901
+            unit.restore_rows(table, entry_id, rows, alone=complete(events))
         operation.record(kit, unit, "audit.rebuild", subject=entry_id, reason=reason)

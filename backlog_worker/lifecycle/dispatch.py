@@ -106,6 +106,7 @@ def _dispatched(unit: Unit, receipt: Receipt, decision: Decision, load: Load) ->
     price = load.estimates.get(receipt.scored.entry.pipeline)
     scored_entry = receipt.scored
     data = {"position": receipt.position, "terms": dict(scored_entry.terms), "policy": decision.policy}
+    data["tick"] = decision.at.isoformat()
     words = f"position {receipt.position}, score {scored_entry.score or 0:.2f} under policy {decision.policy}"
     return unit.move(
         scored_entry.entry.id,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import group_of, not_before
+from backlog_worker.domain.binding import ROWS
 from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, UnreachableError
@@ -261,7 +262,7 @@ def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
         if not other.startswith("bl_"):
             message = f"{entry_id} depends on {other!r}, which is not in the backlog; file it first"
             raise ConflictError(message)
-    unit.link(linked)
+    unit.depend(linked)
     return written
 
 
@@ -270,7 +271,9 @@ def _first_events(unit: Unit, made: _Made) -> list[Event]:
     columns = _columns(entry)
     born = {name: _text(value) for name, value in columns.items() if name in FOLDED and name != "cleared_at"}
     waiting = entry.status == Status.BLOCKED
-    data = {"set": {**born, "reason": made.reason if waiting else "filed"}}
+    data: dict[str, Any] = {"set": {**born, "reason": made.reason if waiting else "filed"}}
+    if made.depends_on:
+        data[ROWS] = {"links": {f"depends_on/{other}": {} for other in made.depends_on}}
     common = {"entry_id": entry.id, "at": unit.now(), "actor": unit.actor, "run_id": None}
     events = [chained({**common, "seq": 1, "change": str(Change.FILED), "data": data}, "")]
     if not waiting:

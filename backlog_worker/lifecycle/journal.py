@@ -141,7 +141,7 @@ def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
             [event for each in new for event in each.events],
             {each.row["id"]: each.inputs for each in new},
         )
-        unit.link([(each.row["id"], other) for each in new for other in each.needs])
+        unit.depend([(each.row["id"], other) for each in new for other in each.needs])
         ids = [each.row["id"] for each in new]
         if ids:
             operation.record(kit, unit, "db.merge", reason="PostgreSQL is back", detail={"entries": ids})

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from backlog_worker.domain.entry import Note
 from backlog_worker.domain.writeback import markdown
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.alerts import NOTIFY
@@ -16,7 +17,10 @@ WAIT_MAX = 3600.0
 
 
 def send(kit: Kit) -> int:
-    """Deliver what is due; what fails is tried again later, twice as late each time, and at last given up loudly."""
+    """Deliver what is due, and say so in the history.
+
+    What fails is tried again later, twice as late each time, and at last given up loudly.
+    """
     delivered = 0
     while True:
         with kit.store.begin(actor="send") as unit:
@@ -25,11 +29,13 @@ def send(kit: Kit) -> int:
             return delivered
         ended = [(wish, *_write(kit, wish)) for wish in wishes]
         with kit.store.begin(actor="send") as unit:
+            unit.hold([wish["entry_id"] for wish, _, _ in ended if wish["entry_id"]])  # entries are locked first
             for wish, remote, error in ended:
                 if error:
                     _failed(unit, wish, error)
-                else:
-                    unit.sent(wish, remote)
+                elif unit.sent(wish, remote) and wish["entry_id"] in unit.held:
+                    said = {"target": wish["target"], "sha256": wish["sha256"], "remote_id": remote}
+                    unit.note(wish["entry_id"], Note.SENT, said)
         delivered += sum(not error for _, _, error in ended)
 
 

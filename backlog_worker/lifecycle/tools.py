@@ -28,6 +28,7 @@ from backlog_worker.lifecycle import (
     operate,
     operation,
     retire,
+    unowned,
     watch,
 )
 from backlog_worker.lifecycle.dashboard import dashboard
@@ -267,7 +268,7 @@ def _checked_rows(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict
 
 
 def _verified(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict[str, Any]:
-    return _broken([*watch.verify(kit), *audit.verify(kit), *evidence.verify_seals(kit)])
+    return _broken([*watch.verify(kit), *audit.verify(kit), *unowned.verify(kit), *evidence.verify_seals(kit)])
 
 
 def _broken(found: Sequence[Violation]) -> dict[str, Any]:

@@ -7,11 +7,11 @@ two files: the conformance suite in `tests/store` defines what they must do alik
 import tempfile
 from pathlib import Path
 
+from backlog_worker.domain.merkle import seal_hash
 from backlog_worker.store.auto import AutoStore
 from backlog_worker.store.jsonl import JsonlStore
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.retired import BULK
-from backlog_worker.store.sql.seals import seal_hash
 from backlog_worker.store.sql.unit import ENV, Store, Unit
 from backlog_worker.store.sql.verify import INVARIANTS, Violation
 from backlog_worker.store.sql.versions import PIPELINE, POLICY

@@ -308,10 +308,7 @@ def test_runs_and_outputs_that_somebody_changed_are_found_and_runs_are_rebuilt()
     assert "worker, ended_by" in found.text
     assert "the output of check" in found.text
     audit.rebuild(table.kit, apply=True, reason="somebody wrote into the tables")
-    (left,) = audit.verify(table.kit)
-    assert left.text == "the history does not give: the output of check", (
-        "an output is not in the history, its digest is"
-    )
+    assert list(audit.verify(table.kit)) == [], "the history tells of the digest, and the output gives it"
     with table.kit.store.begin() as unit:
         unit.run("DELETE FROM runs")
     assert "is missing" in next(audit.verify(table.kit)).text

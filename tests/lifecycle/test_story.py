@@ -64,7 +64,7 @@ def test_the_nominal_path_is_a_history_that_reads_like_the_story(table):
     table.run(3)
     assert history(table, filed.entry_id) == [
         "filed", "cleared", "dispatched", "claimed",
-        "taken", "checkpointed", "taken", "checkpointed", "taken", "checkpointed", "completed", "recorded",
+        "taken", "checkpointed", "taken", "checkpointed", "taken", "checkpointed", "completed", "recorded", "sent",
     ]  # fmt: skip
     body = record(table, filed.entry_id)
     assert body["schema"] == "backlog-worker/writeback@2"

@@ -7,7 +7,9 @@ import sys
 from backlog_worker.store import BULK, Unit
 from backlog_worker.store.sql.dialect import METADATA
 
-NAMED = re.compile(r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(\w+|\{table\})|self\.(?:select|insert|update)\(\s*\"(\w+)\"")
+NAMED = re.compile(
+    r"\b(?:FROM|JOIN|UPDATE|INTO)\s+(\w+|\{table\})|self\.(?:select|insert|update|insert_bound|update_bound|write_bound|remove_bound)\(\s*\"(\w+)\""
+)
 WALLED = re.compile(r":env\b|\benv\b\s*(?:=|:)\s*self\.env|\"env\": (?:self\.)?env|\bHERE\b|_E\.env")
 HELD = "goes by ids of entries that were held, or found, in this environment before"
 RUN = "goes by ids of runs that were begun, or found, in this environment before"
@@ -20,12 +22,13 @@ BY_ID = {
     "stages": HELD, "standing": HELD, "one_stage": HELD, "outputs": HELD, "unwait": HELD, "try_again": HELD,
     "answered": HELD, "begin_again": HELD, "copy": HELD, "forget": HELD, "close": HELD, "approved": HELD,
     "reviews_of": HELD, "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD, "spent_by_job": HELD,
-    "artifacts_of": HELD, "run_rows": HELD, "output_rows": HELD, "redact": HELD, "redact_rows": HELD, "restore": HELD,
-    "retire": HELD, "forget_histories": HELD, "approved_at": HELD, "fall": HELD, "last_runs": HELD,
-    "unheard": RUNG, "reviews_unheard": RUNG, "answer": "goes by the id of a review that `review` found",
+    "artifacts_of": HELD, "bound_rows": HELD, "inputs_of": HELD, "restore_rows": HELD, "depend": HELD, "redact": HELD,
+    "redact_rows": HELD, "restore": HELD, "retire": HELD, "forget_histories": HELD, "approved_at": HELD, "fall": HELD,
+    "last_runs": HELD, "failures": HELD, "try_anew": HELD, "unheard": RUNG, "reviews_unheard": RUNG,
+    "answer": "goes by the id of a review that `review` found",
     # runs
     "heartbeat": RUN, "still_held": RUN, "take": RUN, "next": RUN, "checkpoint": RUN, "untake": RUN, "hand_over": RUN,
-    "progress": RUN, "usage": RUN, "add_log": RUN, "log": RUN, "_end_run": RUN,
+    "tried": RUN, "lost": RUN, "held_stages": RUN, "progress": RUN, "usage": RUN, "add_log": RUN, "log": RUN, "_end_run": RUN,
     # rows that say it themselves
     "file": ROW, "flush": "writes what `hold` has found", "ask": ROW, "spend": ROW, "keep_result": ROW,
     "keep_decision": ROW, "adopt": ROW, "act": ROW, "add_token": ROW, "begin_alert": ROW, "adopt_acts": ROW,
@@ -37,7 +40,8 @@ BY_ID = {
     "_bulk": "the other part of its condition, of BULK, names the environment",
     # the whole database
     "seals": "a seal is over the histories of the whole database", "last_seal": "the same", "seal": "the same",
-    "root": "the same", "unsealed": "the same", "first_event_at": "the same", "_acts": "the same",
+    "_heads": "the same", "_present": "the same", "_missed": "the same", "sealed_heads": "the same",
+    "_unsealed_operations": "the same", "unsealed": "the same", "first_event_at": "the same",
     "artifacts_kept": "older releases kept the artifacts of all environments in one folder",
     "identity": "the id of the database", "environments": "names of environments, nothing of them",
 }  # fmt: skip

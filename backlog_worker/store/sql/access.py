@@ -43,10 +43,10 @@ class Access(Seals):
     def revoke_token(self, env: str, token_id: str, actor: str) -> bool:
         """Revoke a token for good; False where there is none that still works."""
         text = (
-            "UPDATE tokens SET revoked_at = {now}, revoked_by = :actor WHERE env = :env AND id = :id"
+            f"UPDATE tokens SET revoked_at = {self._moment('at')}, revoked_by = :actor WHERE env = :env AND id = :id"
             " AND revoked_at IS NULL"
         )
-        return bool(self.count(text, env=env, id=token_id, actor=actor))
+        return bool(self.count(text, env=env, id=token_id, actor=actor, at=self.now().timestamp()))
 
     def act(self, row: Mapping[str, Any]) -> None:
         """Record an operation, or an attempt that was denied; never changed afterwards."""

@@ -119,6 +119,27 @@ def kind_of(table: str, column: str) -> str:
     return next((word for each, word in pairs if isinstance(kind, each)), "text")
 
 
+def bare(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without what is as its column's default: so a column that comes later changes no digest."""
+    defaults = _defaults(table)
+    return {name: value for name, value in row.items() if value != defaults.get(name)}
+
+
+def default_of(table: str, column: str) -> Any:  # noqa: ANN401 - a value of any column
+    """Return the default of a column; None where it has none."""
+    return _defaults(table).get(column)
+
+
+@lru_cache
+def _defaults(table: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for column in METADATA.tables[table].columns:
+        if column.server_default is not None:
+            text = str(getattr(column.server_default, "arg", ""))
+            found[column.name] = text if kind_of(table, column.name) == "text" else json.loads(text)
+    return found
+
+
 @lru_cache(maxsize=1024)
 def _statement(dialect: Dialect, text: str) -> str:
     for word in ("now", "lock", "skip_locked", "ids", "later"):

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from backlog_worker.domain.binding import ROWS
 from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Status, target
 from backlog_worker.domain.errors import ConflictError, LostClaimError
 from backlog_worker.domain.events import Event, chained
-from backlog_worker.store.sql.history import History
+from backlog_worker.store.sql.bound import BoundRows
 from backlog_worker.store.sql.statements import HERE
 
 HELD = frozenset({Status.READY, Status.IN_PROGRESS})
@@ -41,7 +42,7 @@ class Held:
     written: set[str] = field(default_factory=set)
 
 
-class Entries(History):
+class Entries(BoundRows):
     """Verbs of entries."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -106,8 +107,10 @@ class Entries(History):
     def flush(self) -> None:
         """Write what was decided; `lease`, in seconds, is given to what a run or a bell holds then.
 
-        Raises ConflictError, and with it the transaction ends without a trace, where a held row is not as it was read.
+        The rows of an entry that were written go into its last event. Raises ConflictError, and with it the transaction
+        ends without a trace, where a held row is not as it was read.
         """
+        self._bind()
         dirty = [held for held in self.held.values() if held.events]
         shapes: dict[tuple[bool, tuple[str, ...]], list[Held]] = {}
         for held in dirty:
@@ -146,6 +149,22 @@ class Entries(History):
                 )
         return {each: self.held[each].entry for each in found}
 
+    def _bind(self) -> None:
+        """Put the rows that were written into the last event of their entry, or into one of their own."""
+        if missing := [entry_id for entry_id in self.written if entry_id not in self.held]:
+            self.hold(missing)
+        for entry_id, rows in self.written.items():
+            held = self.held.get(entry_id)
+            if held is None:
+                continue
+            if not held.events:
+                self._event(held, Note.WRITTEN, {}, held.entry.run_id or held.run_id)
+            last = held.events[-1]
+            fields_of = {name: getattr(last, name) for name in ("entry_id", "seq", "at", "change", "actor", "run_id")}
+            held.events[-1] = chained({**fields_of, "data": {**last.data, ROWS: rows}}, last.prev)
+            held.head = held.events[-1].hash
+        self.written.clear()
+
     def _event(self, held: Held, change: str, data: Mapping[str, Any], run_id: object) -> None:
         held.seq += 1
         held.written.add("seq")
@@ -165,7 +184,7 @@ class Entries(History):
     def _end_run(self, run_id: str, change: Change, reason: str, data: Data, outcome: str) -> None:
         end = {"ended_at": self.now(), "ended_by": str(change), "kind": (data or {}).get("kind"), "outcome": outcome}
         row = {"id__": run_id, "reason": reason[:500], **end}
-        self.update("runs", [row], "runs.id = r.id__ AND runs.ended_at IS NULL")
+        self.update_bound("runs", [row], "runs.id = r.id__ AND runs.ended_at IS NULL")
 
 
 def entry(row: Mapping[str, Any]) -> Entry:

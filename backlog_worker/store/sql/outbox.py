@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from backlog_worker.domain.events import digest
 from backlog_worker.store.sql.reviews import Reviews
 from backlog_worker.store.sql.statements import HERE
 
@@ -16,8 +17,12 @@ class Outbox(Reviews):
     """Verbs of the outbox."""
 
     def put(self, row: Mapping[str, Any]) -> None:
-        """Store a wish: one row per environment, target and topic, so nothing older can overtake it."""
-        self.insert("outbox", [{**row, "env": self.env, "status": "due"}], _NEWER)
+        """Store a wish under the digest of its body: one row per environment, target and topic.
+
+        So nothing older can overtake it.
+        """
+        wish = {**row, "env": self.env, "sha256": digest(row["body"]), "status": "due"}
+        self.insert_bound("outbox", [wish], _NEWER)
 
     def take_wishes(self, lease: float, most: int) -> list[dict[str, Any]]:
         """Take the oldest wishes that are due, for *lease* seconds in all; commit before sending them."""
@@ -58,10 +63,10 @@ class Outbox(Reviews):
         text = (
             "UPDATE outbox SET status = CASE WHEN seq = :seq THEN 'sent' ELSE 'due' END, sent_at = {now},"
             " remote_id = :remote, leased_until = NULL, error = NULL"
-            " WHERE id = :id AND attempts = :attempts RETURNING id"
+            " WHERE id = :id AND attempts = :attempts"
         )
         values = {"id": wish["id"], "seq": wish["seq"], "attempts": wish["attempts"], "remote": remote_id}
-        return bool(self.run(text, **values))
+        return bool(self.write_bound("outbox", text, **values))
 
     def unsent(self, wish: Mapping[str, Any], error: str, wait: float, *, give_up: bool) -> None:
         """Say that a wish was not delivered: it is tried again after *wait* seconds, or given up, loudly."""
@@ -71,7 +76,10 @@ class Outbox(Reviews):
         )
         status = "given_up" if give_up else "due"
         values = {"id": wish["id"], "attempts": wish["attempts"], "error": error[:500], "status": status}
-        self.count(text, lease=wait, **values)
+        if give_up:
+            self.write_bound("outbox", text, lease=wait, **values)
+        else:
+            self.count(text, lease=wait, **values)  # when it is tried again is nothing that the history tells
 
     def wishes(self, entry_id: str | None = None, most: int = 200) -> list[dict[str, Any]]:
         """Return wishes, newest first."""
@@ -88,7 +96,7 @@ class Outbox(Reviews):
             "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, rung_at = NULL,"
             f" error = NULL WHERE id {{ids}} AND {HERE}"
         )
-        return self.count(text, ids=self.dialect.bind(wish_ids), env=self.env)
+        return len(self.write_bound("outbox", text, ids=self.dialect.bind(wish_ids), env=self.env))
 
     def wishes_given_up(self) -> int:
         """Count what was given up."""

@@ -4,6 +4,7 @@ A retired entry keeps its dedupe key taken, so that nothing is done twice becaus
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from backlog_worker.domain.entry import FINAL, Change
@@ -26,6 +27,9 @@ _BELONGINGS = (
     ("runs", "entry_id"),
     ("entries", "id"),
 )
+# By its text: what somebody altered may be no JSON any more, and must not end the search for others.
+_FILED_HERE = """(CAST(v.data AS text) LIKE '%"env":"' || :env || '"%'
+ OR CAST(v.data AS text) LIKE '%"env": "' || :env || '"%')"""
 _RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold"
 # kind -> the condition on what is old, of tables that hold the bulk of runs
 BULK: Mapping[str, tuple[str, str]] = {
@@ -61,17 +65,18 @@ class Retired(Search):
         """
         chosen = [self.held[each] for each in entry_ids if each in self.held]
         going = [held for held in chosen if held.entry.status in FINAL and not held.entry.legal_hold]
+        until = self.now() + timedelta(seconds=evidence)
         for held in going:
-            self._event(held, Change.RETIRED, {"reason": reason, "status": str(held.entry.status)}, None)
+            said = {"reason": reason, "status": str(held.entry.status), "evidence_until": until.isoformat()}
+            self._event(held, Change.RETIRED, said, None)
         self.flush()
-        until = f"{{now}} + {self._seconds_of(':seconds')}"
         text = (
             "INSERT INTO retired (env, dedupe_key, entry_id, status, seq, hash, at, evidence_until) SELECT e.env,"
-            f" e.dedupe_key, e.id, e.status, e.seq, v.hash, {{now}}, {until} FROM entries e"
+            f" e.dedupe_key, e.id, e.status, e.seq, v.hash, v.at, {self._moment('until')} FROM entries e"
             " JOIN events v ON v.entry_id = e.id AND v.seq = e.seq WHERE e.id {ids}"
         )
         ids = self.dialect.bind([held.entry.id for held in going])
-        self.run(text, ids=ids, seconds=evidence)
+        self.run(text, ids=ids, until=until.timestamp())
         runs = "DELETE FROM log_chunks WHERE run_id IN (SELECT id FROM runs WHERE entry_id {ids})"
         self.count(runs, ids=ids)
         for table, column in _BELONGINGS:
@@ -79,10 +84,20 @@ class Retired(Search):
         return [self.held.pop(held.entry.id).entry.id for held in going]
 
     def retired(self, entry_id: str) -> Row | None:
-        """Return what is left of one retired entry."""
-        text = f"SELECT {_RETIRED} FROM retired WHERE entry_id = :entry AND {HERE}"
-        rows = self.select("retired", text, entry=entry_id, env=self.env)
-        return rows[0] if rows else None
+        """Return what is left of one retired entry, by its id or the beginning of it where that names just one."""
+        begins = "{0} >= :entry AND {0} < :past"
+        text = (
+            f"SELECT {_RETIRED} FROM retired WHERE {HERE} AND (entry_id = :entry OR ({begins.format('entry_id')}"
+            f" AND NOT EXISTS (SELECT 1 FROM entries e WHERE {begins.format('e.id')} AND e.{HERE})))"
+            " ORDER BY entry_id LIMIT 2"
+        )
+        rows = self.select("retired", text, entry=entry_id, past=f"{entry_id}~", env=self.env)
+        exact = [row for row in rows if row["entry_id"] == entry_id]
+        return exact[0] if exact else rows[0] if len(rows) == 1 and entry_id else None
+
+    def all_retired(self, env: str) -> list[Row]:
+        """Return what is left of every retired entry, by id."""
+        return self.select("retired", f"SELECT {_RETIRED} FROM retired WHERE env = :env ORDER BY entry_id", env=env)
 
     def hold_retired(self, entry_id: str, words: str) -> bool:
         """Put a legal hold on the history of a retired entry, or take it off; False where there is none."""
@@ -169,21 +184,22 @@ class Retired(Search):
         if self.dialect.name == "postgresql":
             self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
-    def run_rows(self, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
-        """Return the runs of entries, by entry."""
-        text = (
-            "SELECT id, entry_id, attempt, worker, pipeline_hash, policy_hash, ended_by FROM runs"
-            " WHERE entry_id {ids} ORDER BY entry_id, attempt"
-        )
-        return self._grouped("runs", text, entry_ids)
+    def inputs_of(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return every version of the inputs of entries by digest, by entry."""
+        text = "SELECT entry_id, sha256, value FROM entry_inputs WHERE entry_id {ids} ORDER BY entry_id, sha256"
+        found: dict[str, dict[str, Any]] = {}
+        for row in self.select("entry_inputs", text, ids=self.dialect.bind(entry_ids)):
+            found.setdefault(row["entry_id"], {})[row["sha256"]] = row["value"]
+        return found
 
-    def output_rows(self, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
-        """Return the digests of outputs that workers stored, by entry; what people answered is told of elsewhere."""
+    def strayed(self, most: int) -> list[str]:
+        """Return entries that were filed in this environment and are in another one now."""
+        self.plan_freely()
         text = (
-            "SELECT entry_id, job_id, sha256 FROM stages WHERE entry_id {ids} AND status = 'completed'"
-            " AND sha256 IS NOT NULL AND takes > 0 AND worker IS NOT NULL"
+            "SELECT e.id FROM entries e JOIN events v ON v.entry_id = e.id AND v.seq = 1"
+            f" WHERE e.env <> :env AND {_FILED_HERE} LIMIT :most"
         )
-        return self._grouped("stages", text, entry_ids)
+        return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def orphans(self, most: int) -> list[str]:
         """Return histories that belong to no entry, live or retired: somebody removed the row."""
@@ -191,26 +207,17 @@ class Retired(Search):
         text = (
             "SELECT v.entry_id FROM events v WHERE v.seq = 1 AND NOT EXISTS (SELECT 1 FROM entries e"
             " WHERE e.id = v.entry_id) AND NOT EXISTS (SELECT 1 FROM retired r WHERE r.entry_id = v.entry_id)"
-            " AND v.data -> 'set' ->> 'env' = :env LIMIT :most"
+            f" AND {_FILED_HERE} LIMIT :most"
         )
         return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def restore(self, row: Mapping[str, Any], *, missing: bool) -> None:
-        """Write an entry's row as its history gives it; the only write without an event, for `audit rebuild`."""
+        """Write an entry's row as its history gives it; a write without an event, for `audit rebuild` alone."""
         if missing:
             self.insert("entries", [row])
             return
         values = {name: value for name, value in row.items() if name != "id"}
         self.update("entries", [{**values, "id__": row["id"]}], "entries.id = r.id__")
-
-    def restore_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write runs as a history gives them, for `audit rebuild`."""
-        tail = (
-            "ON CONFLICT (id) DO UPDATE SET attempt = excluded.attempt, worker = excluded.worker,"
-            " pipeline_hash = excluded.pipeline_hash, policy_hash = excluded.policy_hash,"
-            " ended_at = excluded.ended_at, ended_by = excluded.ended_by, kind = excluded.kind"
-        )
-        self.insert("runs", [{**row, "env": self.env} for row in rows], tail)
 
     def adopt(
         self,
@@ -233,12 +240,6 @@ class Retired(Search):
         """Return the moment :seconds before now, in SQL."""
         return f"{{now}} - {self._seconds_of(':seconds')}"
 
-    def _grouped(self, table: str, text: str, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
-        found: dict[str, list[Row]] = {}
-        for row in self.select(table, text, ids=self.dialect.bind(entry_ids)):
-            found.setdefault(row["entry_id"], []).append(row)
-        return found
-
     def _bulk(self, kind: str, where: str) -> str:
         held = (
             " AND run_id NOT IN (SELECT r.id FROM runs r JOIN entries e ON e.id = r.entry_id WHERE e.legal_hold <> '')"
@@ -247,6 +248,9 @@ class Retired(Search):
 
     def _bulk_values(self, text: str, env: str, seconds: float) -> dict[str, object]:
         return {"seconds": seconds} | ({"env": env} if ":env" in text else {})
+
+    def _moment(self, name: str) -> str:
+        return f"to_timestamp(:{name})" if self.dialect.name == "postgresql" else f":{name}"
 
     def _seconds_of(self, value: str) -> str:
         return f"make_interval(secs => {value})" if self.dialect.name == "postgresql" else value

@@ -20,7 +20,7 @@ class Reviews(Stages):
 
     def ask(self, row: Mapping[str, Any]) -> None:
         """Open a review; a unique index refuses a second open one for a job of an entry."""
-        self.insert("reviews", [row])
+        self.insert_bound("reviews", [row])
 
     def reviews(self, env: str, *, kind: str | None = None, answered: bool = False, most: int = 1000) -> list[Review]:
         """Return reviews, the one that is due first at the top."""
@@ -44,21 +44,22 @@ class Reviews(Stages):
         """Write a person's answer, if nobody answered and the entry is as it was shown."""
         text = (
             "UPDATE reviews SET answer = :answer, answered_by = :actor, answered_at = {now}, reason = :reason,"
-            " value = :value WHERE id = :id AND answer IS NULL AND seq = :seq RETURNING id"
+            " value = :value WHERE id = :id AND answer IS NULL AND seq = :seq"
         )
         values = {"answer": decided.answer.value, "actor": decided.actor, "reason": decided.reason}
         given = None if decided.value is None else json.dumps(decided.value)
         if self.dialect.name == "postgresql":
             text = text.replace(":value", "CAST(:value AS jsonb)")
-        return bool(self.run(text, id=review.id, seq=review.seq, value=given, **values))
+        return bool(self.write_bound("reviews", text, id=review.id, seq=review.seq, value=given, **values))
 
     def close(self, entry_id: str, actor: str, reason: str) -> list[str]:
         """Close the open reviews of an entry that moves on without their answers; returns the ids that were closed."""
         text = (
             "UPDATE reviews SET answer = 'withdrawn', answered_by = :actor, answered_at = {now}, reason = :reason"
-            " WHERE entry_id = :entry AND answer IS NULL RETURNING id"
+            " WHERE entry_id = :entry AND answer IS NULL"
         )
-        closed = [row[0] for row in self.run(text, entry=entry_id, actor=actor, reason=reason)]
+        rows = self.write_bound("reviews", text, entry=entry_id, actor=actor, reason=reason)
+        closed = [str(row["id"]) for row in rows]
         if closed:
             self.unwait(entry_id)
         return closed
@@ -92,7 +93,7 @@ class Reviews(Stages):
     def show_again(self, entry_id: str, seq: int) -> None:
         """Say that the open review of an entry is to be answered as the entry stands now."""
         text = "UPDATE reviews SET seq = :seq WHERE entry_id = :entry AND answer IS NULL"
-        self.count(text, entry=entry_id, seq=seq)
+        self.write_bound("reviews", text, entry=entry_id, seq=seq)
 
     def assign(self, entry_id: str) -> Review | None:
         """Mark the open dead letter of an entry as assigned, once; None where that is done or there is none."""

@@ -75,9 +75,15 @@ class Search(Logs):
             found |= {row[0]: row[1] for row in self.run(text, env=env, ids=self.dialect.bind(keys))}
         return found
 
-    def link(self, rows: Sequence[tuple[str, str]], kind: str = "depends_on") -> None:
-        """Make the first entry of each pair depend on the second, or relate to it as *kind* says."""
-        self.insert("links", [{"from_id": a, "to_id": b, "kind": kind} for a, b in rows], "ON CONFLICT DO NOTHING")
+    def link(self, rows: Sequence[tuple[str, str]], kind: str) -> None:
+        """Relate the first entry of each pair to the second as *kind* says."""
+        listed = [{"from_id": a, "to_id": b, "kind": kind} for a, b in rows]
+        self.insert_bound("links", listed, "ON CONFLICT DO NOTHING")
+
+    def depend(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Make the first entry of each pair depend on the second, as the event that filed it tells already."""
+        listed = [{"from_id": a, "to_id": b, "kind": "depends_on"} for a, b in rows]
+        self.insert("links", listed, "ON CONFLICT DO NOTHING")
 
     def linked(self, entry_id: str, kind: str) -> list[str]:
         """Return the entries to which one is linked, oldest first."""

@@ -22,7 +22,7 @@ _TAKE = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = 
  WHERE stages.status = 'pending' OR (stages.status = 'running' AND stages.leased_until < {now})
  OR (stages.status = 'waiting' AND stages.wake_at <= {now})
  OR (stages.status <> 'completed' AND coalesce(stages.run_id, '') <> excluded.run_id)
- RETURNING entry_id, job_id, takes, attempts, used, tries"""
+"""
 _NEXT = """ON CONFLICT (entry_id, pipeline_hash, job_id) DO UPDATE SET status = excluded.status,
  run_id = excluded.run_id, rung_at = excluded.rung_at, start_by = excluded.start_by, rings = 0, leased_until = NULL,
  ended_at = excluded.ended_at, wake_at = NULL, reason = excluded.reason, based_on = excluded.based_on
@@ -92,16 +92,20 @@ class Stages(Queue):
 
     def take(self, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[int, Tried]]:
         """Take stages, after renew; returns (take, what was tried) by (entry, job). No row: a doubled or late bell."""
-        taken = self.insert("stages", rows, _TAKE)
-        return {(row[0], row[1]): (row[2], Tried(row[3], row[4], _lines(row[5]))) for row in taken}
+        taken = self.insert_bound("stages", rows, _TAKE)
+        return {
+            (row["entry_id"], row["job_id"]): (row["takes"], Tried(row["attempts"], row["used"], tuple(row["tries"])))
+            for row in taken
+        }
 
     def tried(self, row: Mapping[str, Any]) -> bool:
         """Store what was tried so far of a stage that goes on, after renew; false for a void take."""
-        return bool(self.update("stages", [row], f"{_FENCE} RETURNING stages.job_id"))
+        return bool(self.update_bound("stages", [row], _FENCE))
 
     def try_anew(self, entry_id: str) -> None:
         """Give the jobs that failed their attempts again: another run does them."""
-        self.count("UPDATE stages SET used = 0 WHERE entry_id = :entry AND status = 'failed'", entry=entry_id)
+        text = "UPDATE stages SET used = 0 WHERE entry_id = :entry AND status = 'failed'"
+        self.write_bound("stages", text, entry=entry_id)
 
     def failures(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> dict[str, Stage]:
         """Return the failed stages among some jobs of an entry, without outputs, artifacts and gates."""
@@ -134,12 +138,11 @@ class Stages(Queue):
     def next(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write where stages stand that nobody runs: rung for, waiting for somebody, or decided without beginning."""
         usual = {"rung_at": None, "start_by": None, "ended_at": None, "reason": None}
-        self.insert("stages", [{**usual, **row} for row in rows], _NEXT)
+        self.insert_bound("stages", [{**usual, **row} for row in rows], _NEXT)
 
     def checkpoint(self, rows: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
         """Store how takes ended, after renew; a (entry, job) that is missing was a void take and wrote nothing."""
-        ended = self.update("stages", rows, f"{_FENCE} RETURNING stages.entry_id, stages.job_id")
-        return {(row[0], row[1]) for row in ended}
+        return {(row["entry_id"], row["job_id"]) for row in self.update_bound("stages", rows, _FENCE)}
 
     def untake(self, entry_id: str, pipeline_hash: str, run_id: str) -> None:
         """Make what a run was at pending again: it was given back, and nothing is counted."""
@@ -147,7 +150,7 @@ class Stages(Queue):
             "UPDATE stages SET status = 'pending', leased_until = NULL, rung_at = NULL, start_by = NULL"
             " WHERE entry_id = :entry AND pipeline_hash = :hash AND run_id = :run AND status IN ('running', 'pending')"
         )
-        self.count(text, entry=entry_id, hash=pipeline_hash, run=run_id)
+        self.write_bound("stages", text, entry=entry_id, hash=pipeline_hash, run=run_id)
 
     def unwait(self, entry_id: str) -> None:
         """Make what waited for a person pending again: the question was withdrawn. A call and a pause go on waiting."""
@@ -155,7 +158,7 @@ class Stages(Queue):
             "UPDATE stages SET status = 'pending', reason = NULL WHERE entry_id = :entry AND status = 'waiting'"
             " AND wake_at IS NULL"
         )
-        self.count(f"{text} AND {_NO_CALL}", entry=entry_id)
+        self.write_bound("stages", f"{text} AND {_NO_CALL}", entry=entry_id)
 
     def hand_over(self, run_id: str, worker: str) -> int:
         """Ring again for the stages of a worker that stops while others keep the run; returns how many others do."""
@@ -166,7 +169,7 @@ class Stages(Queue):
         others = "SELECT count(*) FROM stages WHERE run_id = :run AND worker <> :worker AND status = 'running'"
         number = int(self.value(others, run=run_id, worker=worker))
         if number:
-            self.count(text, run=run_id, worker=worker)
+            self.write_bound("stages", text, run=run_id, worker=worker)
         return number
 
     def try_again(self, entry_id: str, tolerated: Collection[str]) -> None:
@@ -181,14 +184,14 @@ class Stages(Queue):
             " WHERE entry_id = :entry AND status IN ('failed', 'canceled', 'waiting')"
             " AND NOT (status = 'failed' AND job_id {ids} AND coalesce(reason ->> 'kind', '') <> 'rejected')"
         )
-        self.count(f"{text} AND {_NO_CALL}", entry=entry_id, ids=self.dialect.bind(tolerated))
+        self.write_bound("stages", f"{text} AND {_NO_CALL}", entry=entry_id, ids=self.dialect.bind(tolerated))
 
     def fall(self, again: Iterable[Stage], void: Iterable[Stage]) -> None:
         """Write which stages do not stand for the run that begins now; of what is *void* nothing is left to read."""
         nothing: dict[str, Any] = {"output": None, "sha256": None, "artifacts": [], "gates": [], "reason": None}
         nothing |= {"worker": None, "started_at": None}
-        self.update("stages", [_pending(each) for each in again], _KEY)
-        self.update("stages", [{**_pending(each), **nothing} for each in void], _KEY)
+        self.update_bound("stages", [_pending(each) for each in again], _KEY)
+        self.update_bound("stages", [{**_pending(each), **nothing} for each in void], _KEY)
 
     def losing(self, older: float, most: int) -> dict[str, str]:
         """Return runs, with their entries, of which a worker died with a stage while another one keeps the run."""
@@ -206,9 +209,8 @@ class Stages(Queue):
         text = (
             "UPDATE stages SET status = 'pending', expiries = expiries + 1, leased_until = NULL, rung_at = {now},"
             f" rings = 0 WHERE run_id {{ids}} AND status = 'running' AND leased_until < {{now}} - {ago}"
-            " RETURNING run_id, entry_id, job_id, worker, takes, expiries"
         )
-        return self.select("stages", text, ids=self.dialect.bind(run_ids), older=older)
+        return self.write_bound("stages", text, ids=self.dialect.bind(run_ids), older=older)
 
     def unstarted(self, most: int) -> list[tuple[str, str]]:
         """Return (run, job) of stages that no worker began in the time that their pipeline allows."""
@@ -222,7 +224,7 @@ class Stages(Queue):
     def answered(self, entry_id: str, pipeline_hash: str, job_id: str, values: Mapping[str, Any]) -> None:
         """Write what a person's word makes of a waiting stage."""
         row = {"entry_id__": entry_id, "pipeline_hash__": pipeline_hash, "job_id__": job_id, **values}
-        self.update(
+        self.update_bound(
             "stages", [{**row, "rung_at": None, "leased_until": None}], f"{_KEY} AND stages.status <> 'running'"
         )
 
@@ -237,25 +239,22 @@ class Stages(Queue):
     def begin_again(self, entry_id: str, pipeline_hash: str, job_ids: Sequence[str]) -> None:
         """Drop the stages of some jobs: they are done anew, with counters that begin at nothing."""
         text = "DELETE FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash AND job_id {ids}"
-        self.count(text, entry=entry_id, hash=pipeline_hash, ids=self.dialect.bind(job_ids))
+        ids = self.dialect.bind(job_ids)
+        self.remove_bound("stages", text, entry=entry_id, hash=pipeline_hash, ids=ids)
 
     def copy(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Put checkpoints of another entry in place, for a fork."""
-        self.insert("stages", rows)
+        self.insert_bound("stages", rows)
 
     def forget(self, entry_id: str) -> None:
         """Drop the checkpoints of an entry whose input was replaced: they belong to other work."""
-        self.count("DELETE FROM stages WHERE entry_id = :entry", entry=entry_id)
+        self.remove_bound("stages", "DELETE FROM stages WHERE entry_id = :entry", entry=entry_id)
 
 
 def _pending(stage: Stage) -> dict[str, Any]:
     key = {"entry_id__": stage.entry_id, "pipeline_hash__": stage.pipeline_hash, "job_id__": stage.job_id}
     again = {"status": "pending", "approval": stage.approval, "used": stage.used}
     return {**key, **again, "rung_at": None, "leased_until": None, "wake_at": None}
-
-
-def _lines(value: Any) -> tuple[Mapping[str, Any], ...]:  # noqa: ANN401 - JSON as either driver gives it
-    return tuple(json.loads(value) if isinstance(value, str) else value)
 
 
 def stage(row: Mapping[str, Any]) -> Stage:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from backlog_worker.domain.sealing import RECEIPTS, receipt_digest
 from backlog_worker.store.sql.dialect import decoded
 from backlog_worker.store.sql.outbox import Outbox
 from backlog_worker.store.sql.statements import HERE
@@ -60,7 +61,8 @@ class Versions(Outbox):
 
     def keep_decision(self, row: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
         """Store what one tick said."""
-        self.insert("decisions", [row])
+        digests = {str(receipt["entry_id"]): receipt_digest(receipt) for receipt in receipts}
+        self.insert("decisions", [{**row, "counts": {**row["counts"], RECEIPTS: digests}}])
         self.insert("receipts", ({**receipt, "decision_id": row["id"]} for receipt in receipts))
 
     def last_decision(self, env: str, *, before: datetime | None = None) -> dict[str, Any] | None:
@@ -96,7 +98,7 @@ class Versions(Outbox):
 
     def begin_runs(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store new runs; a unique index refuses a second live one for an entry."""
-        self.insert("runs", [{**row, "env": self.env} for row in rows])
+        self.insert_bound("runs", [{**row, "env": self.env} for row in rows])
 
     def runs(self, entry_id: str | None = None, *, live: bool = False, most: int = 50) -> list[dict[str, Any]]:
         """Return runs, newest first."""
