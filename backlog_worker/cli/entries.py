@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from backlog_worker.lifecycle.intake import Filed
 
 entry = typer.Typer(help="Work in the backlog.", no_args_is_help=True)
-EntryId = Annotated[str, typer.Argument(help="The id of an entry, or the beginning of it.")]
+EntryId = Annotated[
+    str,
+    typer.Argument(help="An id or its beginning, a dedupe key, #329, acme/api#329, an address, or words of a title."),
+]
 FINDINGS_SHOWN = 20
 
 
@@ -69,7 +72,8 @@ def _imported(results: "Iterator[Filed]", *, dry_run: bool) -> None:
     samples: list[Filed] = []
     errors: list[Filed] = []
     for each in results:
-        word = "refused" if each.error else each.status if each.new else "known before"
+        said = "done before" if each.status == "completed" else each.status
+        word = "refused" if each.error else said if each.new else "known before"
         counts[word] = counts.get(word, 0) + 1
         for bar in each.bars:
             bars[bar] = bars.get(bar, 0) + 1
@@ -138,31 +142,11 @@ def add(
     shown("backlog-worker/filed", filed, lambda: say(words))
 
 
-@entry.command("list")
-def list_entries(
-    query: Annotated[str, typer.Argument(help="A filter, such as 'status:queued -label:wip'.")] = "", limit: Limit = 50
-) -> None:
-    """List entries that match a filter."""
-    from backlog_worker.domain.search import parsed
-
-    with_kit, _ = kit()
-    with with_kit.store.read() as unit:
-        found = unit.search(with_kit.env, parsed(query), most=limit)
-
-    def _human() -> None:
-        rows = [(e.id, standing(e), e.priority, e.score, e.team, e.title[:60], e.reason[:60]) for e in found]
-        table("", ("id", "status", "priority", "score", "team", "title", "why"), rows)
-        if len(found) == limit:
-            talk(f"the first {limit}; more with --limit")
-
-    shown("backlog-worker/entries", found, _human)
-
-
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
     """Show one entry with its input, its stages and its last record."""
     with_kit, _ = kit()
-    found = wanted(with_kit, entry_id)
+    found = wanted(with_kit, meant(with_kit, entry_id))
     with with_kit.store.read() as unit:
         given = unit.input(found.id, found.input_sha256)
         runs = unit.runs(found.id)
@@ -174,7 +158,7 @@ def show(entry_id: EntryId) -> None:
 def history(entry_id: EntryId) -> None:
     """Show everything that happened to one entry."""
     with_kit, _ = kit()
-    found = wanted(with_kit, entry_id)
+    found = wanted(with_kit, meant(with_kit, entry_id))
     with with_kit.store.read() as unit:
         events = unit.history(found.id)
 
@@ -311,6 +295,13 @@ def requeue(
         dry_run=dry_run,
         yes=yes,
     )
+
+
+def meant(of: "Kit", text: str) -> str:
+    """Return the id of the entry that a person means, retired or not; raises NotFoundError, or UsageError."""
+    from backlog_worker.lifecycle import lookup
+
+    return lookup.id_of(of, text)
 
 
 def wanted(of: "Kit", entry_id: str) -> "Entry":

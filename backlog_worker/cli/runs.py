@@ -37,9 +37,12 @@ def list_runs(
     limit: Limit = 50,
 ) -> None:
     """List runs, newest first."""
+    from backlog_worker.cli.entries import meant
+
     with_kit, _ = kit()
+    named = meant(with_kit, entry) if entry else None
     with with_kit.store.read() as unit:
-        found = unit.runs(entry or None, live=live, most=limit)
+        found = unit.runs(named, live=live, most=limit)
     rows = [(r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], _how(r), r["reason"]) for r in found]
     columns = ("id", "entry", "attempt", "worker", "claimed", "ended by", "why")
     shown("backlog-worker/runs", found, lambda: table("", columns, rows))
@@ -307,11 +310,11 @@ def show_writeback(
     markdown: Annotated[bool, typer.Option("--markdown", help="As people read it.")] = False,
 ) -> None:
     """Show the last record of an entry."""
-    from backlog_worker.cli.entries import wanted
+    from backlog_worker.cli.entries import meant, wanted
     from backlog_worker.domain import writeback as rendering
 
     with_kit, _ = kit()
-    found = wanted(with_kit, entry)
+    found = wanted(with_kit, meant(with_kit, entry))
     with with_kit.store.read() as unit:
         wishes = unit.wishes(found.id)
     if not wishes:

@@ -77,24 +77,29 @@ def registry() -> list[Job]:
 
 @schedule.command("list")
 def list_schedule() -> None:
-    """List the schedule: when each job ran last, how it ended, and when it is due next."""
+    """List the schedule: how each job ended last, when it was last done, whether it is late, and when it is due."""
+    from backlog_worker.domain import cadence
+
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         now = unit.now()
         taken = {lease["name"]: lease["until"] for lease in unit.leases()}
-        acts = {f"{row['action']}": row["result"] for row in reversed(unit.acts(with_kit.env, most=1000))}
+        done, tried = unit.last_successes(with_kit.env), unit.last_results(with_kit.env)
+        late = cadence.missed(with_kit.cadences(), done, tried, unit.born_at(with_kit.env), now)
     data = [
         {
             "name": job.name,
             "schedule": job.when,
             "runs": f"{job.tool}.{job.action}" if job.tool else job.task,
             "last_slot": taken.get(f"beat:{job.name}"),
-            "last_result": acts.get(f"{job.tool}.{job.action}"),
+            "last_result": tried.get(f"{job.tool}.{job.action}", (None,))[0],
+            "last_done": done.get(f"{job.tool}.{job.action}"),
+            "late": late.get(job.name, ""),
             "next": _next(job, now),
         }
         for job in registry()
     ]
-    names = ("name", "schedule", "runs", "last slot", "result", "next")
+    names = ("name", "schedule", "runs", "last slot", "result", "last done", "late", "next")
     shown("backlog-worker/schedule", data, lambda: table("", names, [tuple(each.values()) for each in data]))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from backlog_worker.domain.errors import ConflictError
 from backlog_worker.domain.events import Event, upcast, worded
+from backlog_worker.domain.reasons import Bar
 
 
 class Status(StrEnum):
@@ -64,6 +65,13 @@ class Note(StrEnum):
     ANSWERED = "answered"
     RECORDED = "recorded"
     REDACTED = "redacted"
+
+
+class Declared(StrEnum):
+    """What the rules said of an entry, once and for good; nothing where no rule ever let it in."""
+
+    ELIGIBLE = "eligible"
+    DONE_BEFORE = "done_before"
 
 
 def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:
@@ -151,12 +159,15 @@ class Entry:
     reserved_usd: float | None = None
     legal_hold: str = ""
     outcome: str = ""
+    declared: str = ""
 
 
 # What the clock and the bells write without an event; everything else follows from the history.
 UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "limit_key", "changed_at"})
 MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
+# What follows from the changes alone; what was exported before there was such a column does not say it.
+DERIVED = frozenset({"declared"})
 # A status that holds nothing holds no lease, no worker and no date to try again.
 UNHELD: Mapping[str, None] = {
     "run_id": None,
@@ -195,7 +206,8 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
     An event carries the columns that it set under ``set``; the status comes from the table above.
     """
     if change == Change.FILED:
-        return {**data["set"], "status": Status.BLOCKED}
+        born = {**data["set"], "status": Status.BLOCKED}
+        return {**born, "declared": declared(born.get("declared", ""), change, born.get("bars"))}
     if values is None:
         message = f"the history begins with {change}, not with filed"
         raise ConflictError(message)
@@ -209,7 +221,19 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
     folded = {**values, **data.get("set", {})}
     if change in set(Change):
         folded["status"] = target(Change(change), Status(values["status"]))
+        folded["declared"] = declared(folded.get("declared", ""), change, folded.get("bars"))
     return folded
+
+
+def declared(before: str, change: str, bars: Sequence[str] | None) -> str:
+    """Say what was declared of an entry after *change*: eligible once it was cleared, or only other bars held it.
+
+    A bar that a person put up says nothing of the rules.
+    """
+    judged = set(bars or ()) - {Bar.ON_HOLD} if change in {Change.FILED, Change.BLOCKED} else set()
+    if before or (change != Change.CLEARED and (not judged or Bar.NOT_ELIGIBLE in judged)):
+        return before
+    return Declared.ELIGIBLE.value
 
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:
@@ -233,7 +257,8 @@ def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
     Moments are compared to the millisecond, an empty list is as good as none, and what was redacted must say so.
     """
     values = fold(events)
-    return [name for name in FOLDED if _same(name, worded(values.get(name))) != _same(name, row.get(name))]
+    names = [name for name in FOLDED if name in row or name not in DERIVED]
+    return [name for name in names if _same(name, worded(values.get(name))) != _same(name, row.get(name))]
 
 
 def _same(name: str, value: Any) -> object:  # noqa: ANN401 - one value of any column

@@ -13,7 +13,7 @@ from backlog_worker.domain import projection
 from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import Event, broken
-from backlog_worker.domain.measures import Measures, Tally, measured
+from backlog_worker.domain.measures import Measures, Tally, life, measured
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.store import Violation
 
@@ -29,6 +29,7 @@ class Past:
     counts: Mapping[str, int]
     statuses: Mapping[str, str]
     measures: Measures
+    unknown: int = 0  # retired entries whose histories are past their time, and of which nothing else tells of then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +105,14 @@ def at(kit: Kit, moment: datetime) -> Past:
     """Fold every history up to a moment: the backlog as it stood then, and its measures."""
     tally = Tally(moment)
     for each in told(kit):
-        tally.add(each.events)
+        if each.events or each.left is None:
+            tally.add(each.events)
+        else:
+            tally.add_left(each.left["status"], each.left["tally"], there_until=each.left["at"])
+            _add_wait(tally, each.left)
     counts = tally.counts()
-    return Past(at=moment, counts=counts.by_status, statuses=tally.statuses, measures=measured(counts))
+    past = measured(counts)
+    return Past(at=moment, counts=counts.by_status, statuses=tally.statuses, measures=past, unknown=tally.unknown)
 
 
 def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, str]]:
@@ -119,6 +125,11 @@ def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, st
     ]
 
 
+def _add_wait(tally: Tally, left: Mapping[str, Any]) -> None:
+    if left["at"] <= tally.moment and left["waited"] is not None and left["cleared_at"] is not None:
+        tally.add_wait(str(left["tally"]["priority"]), left["cleared_at"], left["waited"])
+
+
 def _violations(each: Told) -> Iterator[Violation]:
     if each.left is not None and not each.events and each.row is None:
         return  # past its time: `db verify` and the seals tell whether it was
@@ -128,6 +139,9 @@ def _violations(each: Told) -> Iterator[Violation]:
         last = each.events[-1]
         if (last.seq, last.hash, last.change) != (each.left["seq"], each.left["hash"], Change.RETIRED):
             yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
+        elif each.left["tally"] is not None and each.left["tally"] != life(each.events, last.at).kept:
+            text = "the history does not give: its tally"
+            yield Violation(invariant="I7", subject=each.entry_id, text=text)
         return
     wrong = _wrong(each)
     if wrong:
