@@ -192,6 +192,8 @@ def _seen(row: dict[str, Any]) -> None:
             rounds += 1
             with kit().store.begin(actor=row["name"]) as unit:
                 unit.see_worker(row)
+            if alerts.watched(kit()):  # no beat is there that would have the rules asked, or the outbox emptied
+                send.send(kit())
         except BacklogError as error:  # a worker that starts before its database waits for it
             emit("database_away", error=str(error))
         if _stopping.wait(SEEN_EVERY):

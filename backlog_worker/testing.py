@@ -172,7 +172,7 @@ def bench(
     fakes = {"python": executor, "agent": executor}
     kit = memory_kit(texts, fakes, folder=folder, clock=clock or standing, url=url, secrets=secrets.get)
     if slots != SLOTS:
-        row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 3}
+        row = {"name": "w", "queues": ["stages", "control"], "slots": slots, "schema_min": 1, "schema_max": 9}
         with kit.store.begin() as unit:
             unit.see_worker(row)
     bells: deque[Bell] = deque()

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from ulid import ULID
 
 from backlog_worker import settings as environment
 from backlog_worker import store as stores
+from backlog_worker.domain import trigger
+from backlog_worker.domain.cadence import Cadence
 from backlog_worker.domain.errors import UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Result
@@ -28,14 +30,14 @@ from backlog_worker.executors.openai import OpenAIExecutor
 from backlog_worker.executors.python import PythonExecutor
 from backlog_worker.executors.replay import Answers, ReplayExecutor
 from backlog_worker.executors.template import TemplateExecutor
-from backlog_worker.integrations import Definitions
+from backlog_worker.integrations import Answer, Definitions
 from backlog_worker.integrations.artifacts import FolderArtifacts
 from backlog_worker.integrations.folder import FolderTracker
 from backlog_worker.integrations.notify import Notifier
 from backlog_worker.integrations.project import Project
 from backlog_worker.integrations.reports import FolderReports
 from backlog_worker.integrations.secrets import Secrets
-from backlog_worker.lifecycle import Kit, intake
+from backlog_worker.lifecycle import Kit, intake, tools
 from backlog_worker.lifecycle.definitions import Book, reload
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.lifecycle.report import StageReport
@@ -98,8 +100,7 @@ def memory_kit(
 
     def _of(env: str) -> Kit:
         opened = store if env == store.env else store.of(env)
-        own = folder / env
-        commands = CommandExecutor(project=root or folder, workspaces=own / "workspaces")
+        commands = CommandExecutor(project=root or folder, workspaces=folder / env / "workspaces")
         return Kit(
             env=env,
             worker="worker@bench",
@@ -108,8 +109,8 @@ def memory_kit(
             book=Book(env=env),
             executors={"command": commands, "template": TemplateExecutor(), **executors},
             gates=commands,
-            artifacts=FolderArtifacts(own / "artifacts"),
-            tracker=FolderTracker(own / "writebacks"),
+            artifacts=FolderArtifacts(folder / env / "artifacts"),
+            tracker=FolderTracker(folder / env / "writebacks"),
             reports=FolderReports(folder / "reports" / env),
             notifier=Notifier({}, secrets),
             heart=Heart(opened),
@@ -120,6 +121,7 @@ def memory_kit(
             pause=lambda _seconds: None,
             seen_within=timedelta(days=3650),
             elsewhere=_of,
+            cadences=cadences,
         )
 
     return _alive(_of(store.env))
@@ -129,7 +131,7 @@ def _alive(kit: Kit) -> Kit:
     """Put the definitions in force, and let a worker be seen."""
     reload(kit.store, kit.book, kit.definitions, author="file", first=True)
     with kit.store.begin() as unit:
-        unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 3})
+        unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 9})
     return kit
 
 
@@ -253,7 +255,26 @@ def _built(given: Settings, opened: Store, worker: str) -> Kit:
         jitter=random.random,
         pause=time.sleep,
         elsewhere=_elsewhere,
+        cadences=cadences,
+        broker=partial(asked, given.broker),
     )
+
+
+def asked(url: str) -> Answer:
+    """Ask the broker at *url* whether it answers."""
+    from backlog_worker.integrations import broker  # it imports kombu, which not every command needs
+
+    return broker.ask(url)
+
+
+@lru_cache(maxsize=1)
+def cadences() -> tuple[Cadence, ...]:
+    """Return the governed jobs of beat_schedule.py that have a time of day, with the actions that record them."""
+    from beat_schedule import BEAT_SCHEDULE  # it imports Celery, which not every command needs
+
+    crons = {name: trigger.cron_in(str(entry["schedule"])) for name, entry in BEAT_SCHEDULE.items()}
+    named = {name: ".".join(tools.JOBS[name]) for name, cron in crons.items() if cron and name in tools.JOBS}
+    return tuple(Cadence(job=name, action=action, cron=crons[name]) for name, action in named.items())
 
 
 def _away(store: Store) -> bool:

@@ -13,6 +13,7 @@ from backlog_worker.cli import (
     definitions,
     entries,
     governing,
+    listing,
     local,
     pipelines,
     reviews,
@@ -29,7 +30,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (local, entries, runs, reviews, pipelines, definitions, agents, governing, schedules, admin, audits):
+for module in (
+    local,
+    entries,
+    listing,
+    runs,
+    reviews,
+    pipelines,
+    definitions,
+    agents,
+    governing,
+    schedules,
+    admin,
+    audits,
+):
     module.register(app)
 
 

@@ -83,16 +83,17 @@ def audit_show(
 
 @audit.command("export")
 def audit_export(
-    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")],
+    entry: Annotated[str, typer.Argument(help="An entry, retired or not: its id, key, number, address, or words.")],
     out: Out = None,
     form: Annotated[
         ExportForm, typer.Option("--format", help="json is what `audit verify FILE` checks.")
     ] = ExportForm.JSON,
 ) -> None:
     """Write the evidence of one entry as one file that `audit verify FILE` checks without the database."""
-    from backlog_worker.lifecycle import evidence
+    from backlog_worker.lifecycle import evidence, lookup
 
-    value = evidence.export(kit()[0], entry)
+    with_kit, _ = kit()
+    value = evidence.export(with_kit, lookup.id_of(with_kit, entry))
     if form == ExportForm.JSON:
         _written(json.dumps(value, ensure_ascii=False, indent=1) + "\n", out)
     else:
@@ -144,10 +145,11 @@ def audit_redact(
     field: Annotated[list[str] | None, typer.Option("--field", help="Only these; may be repeated.")] = None,
 ) -> None:
     """Take what people and models wrote out of an entry, for good; chain, seals and verdicts stay verifiable."""
-    from backlog_worker.lifecycle import evidence
+    from backlog_worker.lifecycle import evidence, lookup
 
     with_kit, given = kit()
     names = tuple(field) if field else evidence.TEXTS
+    entry = lookup.id_of(with_kit, entry, words=False)
     number = evidence.redact(with_kit, entry, actor=given.who, reason=reason, names=names)
     say(f"{number} events of {entry} lost their texts")
 
@@ -190,9 +192,16 @@ def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:1
 
     found = auditing.at(kit()[0], operate.moment(moment))
     measures = found.measures
-    rows = [*found.counts.items(), ("coverage", f"{measures.coverage:.1%} of {measures.eligible} eligible")]
+    rows: list[tuple[str, object]] = [*found.counts.items()]
+    rows += [("coverage", f"{measures.coverage:.1%} of {measures.eligible} eligible")]
+    rows += [("nothing to do", measures.nothing_to_do), ("done before", measures.done_before)]
+    rows += [("not eligible", measures.not_eligible)]
+    rows += [("not known any more", found.unknown)] if found.unknown else []
     rows += [("escalated", f"{measures.escalation_rate:.1%}"), ("failed runs", f"{measures.failure_rate:.1%}")]
-    rows += [(f"wait {name}", f"P50 {seconds:.0f} s") for name, seconds in measures.wait_p50.items()]
+    rows += [
+        (f"wait {name}", f"P50 {seconds:.0f} s, P90 {measures.wait_p90[name]:.0f} s")
+        for name, seconds in measures.wait_p50.items()
+    ]
     shown("backlog-worker/past", found, lambda: table(plain(found.at), ("status", "then"), rows))
 
 
@@ -251,9 +260,10 @@ def _written(text: str, out: Path | None) -> None:
 
 
 def _legal_hold(entry: str, reason: str, *, on: bool) -> None:
-    from backlog_worker.lifecycle import evidence
+    from backlog_worker.lifecycle import evidence, lookup
 
     with_kit, given = kit()
+    entry = lookup.id_of(with_kit, entry, words=False)
     evidence.legal_hold(with_kit, entry, actor=given.who, reason=reason, on=on)
     say(f"{entry} is {'kept whatever retention says' if on else 'kept as long as retention says'}")
 

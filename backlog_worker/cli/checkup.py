@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 from backlog_worker import settings, telemetry, wiring
 from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import masked
+from backlog_worker.integrations import broker
 from backlog_worker.lifecycle import Kit, journal, watch
+from backlog_worker.lifecycle.watch import Report
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
 
 LATE_SECONDS = 30.0
+ASKED_SECONDS = 300.0  # the clock asks the rules every minute
 SEAL_SECONDS = 2 * 86_400.0  # a day, and a day to notice
 
 
@@ -45,17 +49,12 @@ def _files(given: Settings) -> Iterator[Finding]:
 
 
 def _broker(given: Settings) -> Iterator[Finding]:
-    from kombu import Connection
-
-    address = masked(given.broker)
-    try:
-        with Connection(given.broker, connect_timeout=2) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-    except Exception as error:  # noqa: BLE001 - an edge: every transport has errors of its own, and each is the finding
+    answer = broker.ask(given.broker)
+    if not answer.answers:
         repair = "start it, correct BACKLOG_BROKER_URL, or backlog-worker up for an embedded one"
-        yield Finding(check="broker", found=f"{address}: {str(error)[:120] or 'no answer'}", repair=repair, bad=True)
+        yield Finding(check="broker", found=f"{answer.address}: {answer.error}", repair=repair, bad=True)
         return
-    yield Finding(check="broker", found=address)
+    yield Finding(check="broker", found=answer.address)
     if given.broker.startswith("redis"):
         yield from _redis(given)
 
@@ -90,6 +89,7 @@ def _database(given: Settings) -> Iterator[Finding]:
     try:
         kit = wiring.kit_of(given)
         yield from _backlog(kit)
+        yield from _invariants(kit)
         yield from _proof(kit, given)
     except BacklogError as error:
         yield Finding(check="policy", found=str(error), repair=error.hint, bad=True)
@@ -150,6 +150,25 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
     late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
     tick = "never" if report.last_tick is None else f"{report.last_tick:.0f} s after its lease"
     yield Finding(check="dispatch tick", found=tick, repair="celery -A backlog_worker beat" if late else "", bad=late)
+    with kit.store.read() as unit:
+        asked = unit.late_by(f"alerts:{kit.env}")
+    unasked = moving and (asked is None or asked > ASKED_SECONDS)
+    words = "never" if asked is None else f"{asked:.0f} s after their lease"
+    repair = "backlog-worker tool run --tool alert_tool --action evaluate; is beat running?" if unasked else ""
+    yield Finding(check="alerts asked", found=words, repair=repair, bad=unasked)
+    yield from _waiting(report)
+
+
+def _waiting(report: Report) -> Iterator[Finding]:
+    """Say which alert rules hold now, told or not, and why entries wait."""
+    remedies = {str(each["id"]): str(each["remedy"]) for each in ALERTS}
+    for rule, words in report.alerts.items():
+        yield Finding(check=f"alert {rule}", found=words, repair=remedies.get(rule, "alerts of the policy"), bad=True)
+    waits = ", ".join(f"{number} {code}" for code, number in report.waiting.items()) or "nothing"
+    yield Finding(check="waiting", found=f"{waits}; {report.next} go next; as of {report.waiting_at}")
+
+
+def _invariants(kit: Kit) -> Iterator[Finding]:
     broken = watch.verify(kit)
     repair = "backlog-worker db verify" if broken else ""
     yield Finding(check="invariants", found=f"{len(broken)} broken", repair=repair, bad=bool(broken))

@@ -2,18 +2,20 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import kit
-from backlog_worker.cli.output import FINDINGS, as_json, following, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from backlog_worker.domain.errors import Finding
+    from backlog_worker.store import Unit
 
 SCHEMAS = Path(__file__).parent / "files" / "schemas"
 STORED = ("writeback", "event", "evidence", "seal")
@@ -35,8 +37,14 @@ def validate_policy(files: Files = None) -> None:
 
 
 @policy.command("show")
-def show_policy() -> None:
-    """Print the policy that is in force."""
+def show_policy(
+    at: Annotated[str, typer.Option("--at", help="The one that was in force then, such as 2026-11-20T02:14Z.")] = "",
+    sha256: Annotated[str, typer.Option("--hash", help="The one with this hash, or its beginning.")] = "",
+) -> None:
+    """Print the policy that is in force, that was in force at a moment, or that has a hash."""
+    if at or sha256:
+        _show_past(at, sha256)
+        return
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = with_kit.book.policy(unit)
@@ -46,6 +54,58 @@ def show_policy() -> None:
         say(found.body.rstrip())
 
     shown("backlog-worker/policy", {"version": found.version, "sha256": found.hash, "body": found.body}, _human)
+
+
+def _show_past(at: str, sha256: str) -> None:
+    from backlog_worker.lifecycle.operate import moment
+
+    if at and sha256:
+        message = "--at and --hash each name one policy; give one of them"
+        raise UsageError(message)
+    with_kit, _ = kit()
+    with with_kit.store.read() as unit:
+        row, words = _then(unit, with_kit.env, moment(at)) if at else _hashed(unit, with_kit.env, sha256)
+
+    def _human() -> None:
+        talk(f"policy {row['version']} ({row['hash'][:6]}): {words}")
+        say(row["body"].rstrip())
+
+    data = {"version": int(row["version"]), "sha256": row["hash"], "body": row["body"], "in_force": words}
+    shown("backlog-worker/policy", data, _human)
+
+
+def _then(unit: "Unit", env: str, moment: "datetime") -> "tuple[dict[str, Any], str]":
+    """Return the policy that was in force at a moment and from when to when; raises NotFoundError."""
+    from backlog_worker.lifecycle.definitions import in_force
+
+    enacted = in_force(unit, env, moment)
+    if enacted is None:
+        first = next(iter(unit.enactments(env, "policy", "policy")), None)
+        since = f"; it is on record since {plain(first['at'])}" if first else ""
+        message = f"which policy was in force at {plain(moment)} is not known{since}"
+        raise NotFoundError(message, hint="backlog-worker policy history")
+    row = unit.definition(env, "policy", enacted["hash"])
+    if row is None:
+        message = f"the policy {enacted['hash'][:12]} was in force then, and its text is gone"
+        raise NotFoundError(message)
+    until = f"until {plain(enacted['until'])}" if enacted["until"] else "and still is"
+    return row, f"in force from {plain(enacted['at'])} {until}, by {enacted['author']}"
+
+
+def _hashed(unit: "Unit", env: str, sha256: str) -> "tuple[dict[str, Any], str]":
+    """Return the policy whose hash begins so, and when it was in force; raises NotFoundError or UsageError."""
+    digest = sha256.strip().lower()
+    known = set(digest) <= set("0123456789abcdef") and digest
+    found = unit.definitions_like(env, "policy", digest) if known else []
+    if not found:
+        message = f"there is no policy with the hash {sha256}"
+        raise NotFoundError(message, hint="backlog-worker policy history")
+    if len(found) > 1:
+        message = f"{len(found)} policies begin with {sha256}: {', '.join(row['hash'][:12] for row in found)}"
+        raise UsageError(message)
+    times = [plain(each["at"]) for each in unit.enactments(env, "policy", "policy") if each["hash"] == found[0]["hash"]]
+    words = f"came into force at {', '.join(times)}" if times else "when it was in force is not on record"
+    return found[0], words
 
 
 @policy.command("history")
@@ -148,12 +208,19 @@ def schema_of(kind: str) -> dict[str, object]:
 def explain_code(code: str) -> None:
     """Say what a code means and how to fix it."""
     from backlog_worker.domain.document import CODES, suggestion
+    from backlog_worker.domain.governing import ALERTS
     from backlog_worker.domain.reasons import REMEDIES
 
-    found = REMEDIES.get(code.upper()) or (CODES.get(code[-2:]) if code.upper().startswith("BW") else None)
+    rules = {str(each["id"]): (str(each["means"]), str(each["remedy"])) for each in ALERTS}
+    found = (
+        rules.get(code.lower())
+        or REMEDIES.get(code.upper())
+        or (CODES.get(code[-2:]) if code.upper().startswith("BW") else None)
+    )
     if found is None:
         message = f"{code} is not a code"
-        raise NotFoundError(message, hint=suggestion(code.upper(), list(REMEDIES)) or f"known: {', '.join(REMEDIES)}")
+        near = suggestion(code.upper(), list(REMEDIES)) or suggestion(code.lower(), list(rules))
+        raise NotFoundError(message, hint=near or f"known: {', '.join((*REMEDIES, *rules))}")
     shown("backlog-worker/code", {"code": code, "means": found[0], "remedy": found[1]}, lambda: say(found[0], found[1]))
 
 

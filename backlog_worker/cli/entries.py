@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from backlog_worker.lifecycle.intake import Filed
 
 entry = typer.Typer(help="Work in the backlog.", no_args_is_help=True)
-EntryId = Annotated[str, typer.Argument(help="The id of an entry, or the beginning of it.")]
+EntryId = Annotated[
+    str,
+    typer.Argument(help="An id or its beginning, a dedupe key, #329, acme/api#329, an address, or words of a title."),
+]
 FINDINGS_SHOWN = 20
 
 
@@ -69,7 +72,8 @@ def _imported(results: "Iterator[Filed]", *, dry_run: bool) -> None:
     samples: list[Filed] = []
     errors: list[Filed] = []
     for each in results:
-        word = "refused" if each.error else each.status if each.new else "known before"
+        said = "done before" if each.status == "completed" else each.status
+        word = "refused" if each.error else said if each.new else "known before"
         counts[word] = counts.get(word, 0) + 1
         for bar in each.bars:
             bars[bar] = bars.get(bar, 0) + 1
@@ -138,37 +142,18 @@ def add(
     shown("backlog-worker/filed", filed, lambda: say(words))
 
 
-@entry.command("list")
-def list_entries(
-    query: Annotated[str, typer.Argument(help="A filter, such as 'status:queued -label:wip'.")] = "", limit: Limit = 50
-) -> None:
-    """List entries that match a filter."""
-    from backlog_worker.domain.search import parsed
-
-    with_kit, _ = kit()
-    with with_kit.store.read() as unit:
-        found = unit.search(with_kit.env, parsed(query), most=limit)
-
-    def _human() -> None:
-        rows = [(e.id, standing(e), e.priority, e.score, e.team, e.title[:60], e.reason[:60]) for e in found]
-        table("", ("id", "status", "priority", "score", "team", "title", "why"), rows)
-        if len(found) == limit:
-            talk(f"the first {limit}; more with --limit")
-
-    shown("backlog-worker/entries", found, _human)
-
-
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
     """Show one entry with its input, its stages and its last record; of a retired one what its history tells."""
     from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()
-    if old := remembered(with_kit, entry_id):
+    meant_id = meant(with_kit, entry_id)
+    if old := remembered(with_kit, meant_id):
         told = {"runs": old.tables["runs"], "stages": old.tables["stages"], "records": old.records}
         as_json("backlog-worker/entry", {"entry": old.entry, "input": None, **told, "retired": old.words})
         return
-    found = wanted(with_kit, entry_id)
+    found = wanted(with_kit, meant_id)
     with with_kit.store.read() as unit:
         given = unit.input(found.id, found.input_sha256)
         runs = unit.runs(found.id)
@@ -183,8 +168,9 @@ def history(entry_id: EntryId) -> None:
     from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()
-    old = remembered(with_kit, entry_id)
-    found = old.entry if old else wanted(with_kit, entry_id)
+    meant_id = meant(with_kit, entry_id)
+    old = remembered(with_kit, meant_id)
+    found = old.entry if old else wanted(with_kit, meant_id)
     with with_kit.store.read() as unit:
         events = unit.history(found.id)
 
@@ -323,6 +309,13 @@ def requeue(
         dry_run=dry_run,
         yes=yes,
     )
+
+
+def meant(of: "Kit", text: str) -> str:
+    """Return the id of the entry that a person means, retired or not; raises NotFoundError, or UsageError."""
+    from backlog_worker.lifecycle import lookup
+
+    return lookup.id_of(of, text)
 
 
 def wanted(of: "Kit", entry_id: str) -> "Entry":

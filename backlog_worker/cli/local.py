@@ -111,20 +111,22 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Again every seco
 
 
 def explain(
-    entry_id: Annotated[str, typer.Argument(help="The id of an entry, or the beginning of it.")],
-    at: Annotated[str, typer.Option("--at", help="From the decision of the last tick up to this moment.")] = "",
+    entry_id: Annotated[str, typer.Argument(help="An entry: its id, key, number, address, or words of its title.")],
+    at: Annotated[str, typer.Option("--at", help="As it stood then, by the policy and the last tick of then.")] = "",
 ) -> None:
     """Say why an entry is (not) running, and what would free it."""
     from backlog_worker.lifecycle import explain as explaining
+    from backlog_worker.lifecycle import lookup
     from backlog_worker.lifecycle.operate import moment
     from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()
-    if old := remembered(with_kit, entry_id):
+    meant = lookup.id_of(with_kit, entry_id)
+    if not at and (old := remembered(with_kit, meant)):
         data = {"entry": old.entry, "retired": old.words, "receipts": old.receipts}
         shown("backlog-worker/explain", data, lambda: _past(old))
         return
-    found = explaining.explain(with_kit, entry_id, at=moment(at) if at else None)
+    found = explaining.explain(with_kit, meant, at=moment(at) if at else None)
     shown("backlog-worker/explain", found, lambda: _explained(found))
 
 
@@ -162,6 +164,8 @@ def _status(found: "Report") -> None:
         say(_waits(found.journal))
     for finding in found.findings:
         talk(finding)
+    if found.alerts:
+        following(f"backlog-worker explain-code {next(iter(found.alerts))}; backlog-worker doctor")
 
 
 def _past(old: "Remembered") -> None:
@@ -175,21 +179,28 @@ def _explained(found: "Explained") -> None:
     entry = found.entry
     rank = f"   rank {found.position}" if found.position else ""
     score = f"   score {found.scored.score:.2f}" if found.scored and found.scored.score is not None else ""
-    where = f"{standing(entry)}{rank}{score}   policy {found.policy}   at {plain(found.at)}"
+    where = f"{standing(entry)}{rank}{score}   policy {found.policy or 'not known'}   at {plain(found.at)}"
     say(f'{entry.id}  "{plain(entry.title)}"   {where}')
     if found.scored and found.scored.terms:
         rows = [(name, points) for name, points in found.scored.terms.items()]
         table("", ("term", "points"), rows)
     if found.reasons:
-        say("Not running because" if entry.status not in {"ready", "in_progress"} else "It is")
+        still, is_ = ("It did not run because", "It was") if found.past else ("Not running because", "It is")
+        say(still if entry.status not in {"ready", "in_progress"} else is_)
         for code, text in found.reasons:
             say(f"  {code:<16} {plain(text)}")
+    elif found.past and entry.status in {"queued", "retrying"} and not found.scored:
+        say("It waited, and no tick up to then that is still on record said why.")
+    elif found.past:
+        say(f"It was {'chosen' if found.scored else entry.status}: {plain(entry.reason)}")
     elif entry.status in {"queued", "retrying"}:
         say("Nothing keeps it back: it goes in the next tick.")
     else:
         say(f"It is {standing(entry)}: {plain(entry.reason)}")
-    refused = [rule for rule, said in found.eligibility.items() if not said]
+    refused = [rule for rule, said in (found.eligibility or {}).items() if not said]
     eligible = f"no, by {', '.join(refused)}" if refused else "yes"
+    if found.eligibility is None:
+        eligible = "not known, for the policy of then is not on record"
     counts = f"faults {entry.faults}, outages {entry.outages}, workers lost {entry.expiries}"
     say(f"Eligible: {eligible}   runs {entry.attempt} ({counts})")
     if found.remedies:

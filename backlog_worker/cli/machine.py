@@ -17,10 +17,10 @@ from backlog_worker.cli import samples, supervisor
 from backlog_worker.cli.definitions import schema_of
 from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
 from backlog_worker.cli.screen import status_panel
-from backlog_worker.domain.errors import ConflictError, RefusedError
+from backlog_worker.domain.errors import ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
-from backlog_worker.integrations import files
+from backlog_worker.integrations import broker, files
 from backlog_worker.lifecycle import Kit, audit, intake, watch
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.settings import Settings
@@ -122,7 +122,10 @@ def _running(
         kit = wiring.kit_of(given, worker="up", store=store)
         env = {"BACKLOG_DIR": str(given.folder), "BACKLOG_ENV": given.env}
         machine = supervisor.Supervisor(given.folder.parent, given.own / "logs", env)
-        machine.services += supervisor.services(given, workers=workers, flower=flower, web=web, seen=_seen(kit))
+        _broker(given)
+        machine.services += supervisor.services(
+            given, workers=workers, flower=flower, web=web, seen=_seen(kit), beats=_beats(kit)
+        )
         try:
             machine.start(lambda name: talk(f"  {name:<9} ready{_where(name, workers)}"))
             yield kit, machine
@@ -141,6 +144,29 @@ def _where(name: str, workers: int) -> str:
     }.get(name, "")
 
 
+def _broker(given: Settings) -> None:
+    """Make sure that a broker of the user's own answers before anything is ready; raises UnreachableError."""
+    if not given.broker_url:
+        return
+    answer = broker.ask(given.broker)
+    if not answer.answers:
+        message = f"the broker {answer.address} does not answer: {answer.error}"
+        raise UnreachableError(message, hint="start it, correct BACKLOG_BROKER_URL, or unset it for an embedded one")
+    talk(f"  broker    {answer.address}")
+
+
+def _beats(kit: Kit) -> Callable[[], bool]:
+    """Say whether beat has taken a slot of the schedule since now."""
+    with kit.store.read() as unit:
+        began = unit.now()
+
+    def _has() -> bool:
+        with kit.store.read() as unit:
+            return any(row["holder"] == "beat" and row["until"] > began for row in unit.leases())
+
+    return _has
+
+
 def _seen(kit: Kit) -> Callable[[str], bool]:
     started = time.time()
 
@@ -157,7 +183,7 @@ def _import(kit: Kit, number: int) -> None:
     results = list(intake.file(kit, records, actor="demo", channel="import"))
     new = [each for each in results if each.new]
     queued = sum(each.status == "queued" for each in new)
-    before = sum("ELIG-NEW" in each.reason for each in new)
+    before = sum(each.status == "completed" for each in new)
     talk(
         f"  imported  {len(new)} sample issues: {queued} eligible, {before} specified before,"
         f" {len(new) - queued - before} not eligible; {len(results) - len(new)} known or listed twice"
@@ -210,6 +236,7 @@ def _tell(kit: Kit, report: Report, seconds: float) -> None:
     counts, measures = report.counts, report.measures
     violations = [*watch.verify(kit), *audit.verify(kit)]
     with kit.store.read() as unit:
+        doubled = unit.doubled(kit.env)
         entries = unit.search(kit.env, parsed(""), most=1_000_000)
         twice = [e for e in entries if len(_comments(unit.input(e.id, e.input_sha256))) > 1]
     console().print(status_panel(report, title="the backlog is done:"))
@@ -217,17 +244,18 @@ def _tell(kit: Kit, report: Report, seconds: float) -> None:
         "",
         f"accounted for   {measures.total} entries: "
         + ", ".join(f"{n} {s}" for s, n in sorted(counts.by_status.items())),
-        f"coverage        {measures.coverage:.1%} of {measures.eligible} eligible",
-        f"specified before {sum('ELIG-NEW' in e.reason for e in entries)}, {len(twice)} of them twice, by hand",
+        f"coverage        {measures.coverage:.1%} of {measures.eligible} eligible"
+        f"   not eligible {measures.not_eligible}   nothing to do {measures.nothing_to_do}",
+        f"specified before {measures.done_before}, {len(twice)} of them twice, by hand",
         f"escalation rate {measures.escalation_rate:.1%}   for people now: {counts.reviews_open}",
         f"failed runs     {measures.failure_rate:.1%}   " + _failures(measures.failures),
-        f"throughput      {measures.completed / max(seconds, 0.1):.1f} completed a second, {seconds:.0f} s in all",
-        f"ran twice       {counts.doubled}   (completed events per entry, from the history)",
+        f"throughput      {measures.covered / max(seconds, 0.1):.1f} completed a second, {seconds:.0f} s in all",
+        f"ran twice       {doubled}   (completed events per entry, from the history)",
         "invariants      "
         + (f"{len(violations)} BROKEN" if violations else "all hold, every history folds to its row"),
     )
     following("backlog-worker review list; backlog-worker entry list status:completed; backlog-worker dlq groups")
-    if counts.doubled or violations:
+    if doubled or violations:
         raise SystemExit(1)
 
 

@@ -36,9 +36,12 @@ def list_runs(
     limit: Limit = 50,
 ) -> None:
     """List runs, newest first."""
+    from backlog_worker.cli.entries import meant
+
     with_kit, _ = kit()
+    named = meant(with_kit, entry) if entry else None
     with with_kit.store.read() as unit:
-        found = unit.runs(entry or None, live=live, most=limit)
+        found = unit.runs(named, live=live, most=limit)
     rows = [(r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], _how(r), r["reason"]) for r in found]
     columns = ("id", "entry", "attempt", "worker", "claimed", "ended by", "why")
     shown("backlog-worker/runs", found, lambda: table("", columns, rows))
@@ -307,9 +310,11 @@ def show_writeback(
 ) -> None:
     """Show the last record of an entry, retired or not."""
     from backlog_worker.domain import writeback as rendering
+    from backlog_worker.lifecycle import lookup
     from backlog_worker.lifecycle.remembered import record
 
-    found = record(kit()[0], entry)
+    with_kit, _ = kit()
+    found = record(with_kit, lookup.id_of(with_kit, entry))
     if markdown:
         say(rendering.markdown(found))
     else:

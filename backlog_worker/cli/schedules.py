@@ -80,19 +80,21 @@ def registry() -> list[Job]:
 
 @schedule.command("list")
 def list_schedule() -> None:
-    """List the schedule: when each job ran last, how it ended, what was missed last, and when it is due next."""
+    """List the schedule: how each job ended last, whether it is late, what was missed, when it is due."""
+    from backlog_worker.domain import cadence
     from backlog_worker.lifecycle import slots, triggers
 
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         now = unit.now()
         taken = {lease["name"]: lease["until"] for lease in unit.leases()}
-        acts = {f"{row['action']}": row["result"] for row in reversed(unit.acts(with_kit.env, most=1000))}
         missed = {
             row["subject"]: f"{row['at']:%Y-%m-%d %H:%MZ}: {row['reason']}"
             for row in reversed(unit.acts(with_kit.env, action=slots.MISSED, most=1000))
         }
         pipelines = triggers.schedules(with_kit, unit)
+        done, tried = unit.last_successes(with_kit.env), unit.last_results(with_kit.env)
+        late = cadence.missed(with_kit.cadences(), done, tried, unit.born_at(with_kit.env), now)
     data = [
         {
             "name": job.name,
@@ -100,7 +102,9 @@ def list_schedule() -> None:
             "runs": f"{job.tool}.{job.action}" if job.tool else job.task,
             "catch_up": job.catch_up,
             "last_slot": taken.get(f"beat:{job.name}"),
-            "last_result": acts.get(f"{job.tool}.{job.action}"),
+            "last_result": tried.get(f"{job.tool}.{job.action}", (None,))[0],
+            "last_done": done.get(f"{job.tool}.{job.action}"),
+            "late": late.get(job.name, ""),
             "missed": missed.get(f"beat:{job.name}"),
             "next": _next(job, now),
         }
@@ -113,12 +117,14 @@ def list_schedule() -> None:
             "catch_up": each.catch_up,
             "last_slot": taken.get(each.name),
             "last_result": None,
+            "last_done": None,
+            "late": "",
             "missed": missed.get(each.name),
             "next": each.slots.next(now),
         }
         for each in pipelines
     ]
-    names = ("name", "schedule", "runs", "catch up", "last slot", "result", "missed", "next")
+    names = ("name", "schedule", "runs", "catch up", "last slot", "result", "last done", "late", "missed", "next")
     shown("backlog-worker/schedule", data, lambda: table("", names, [tuple(each.values()) for each in data]))
 
 

@@ -1,11 +1,14 @@
 """The backlog on one screen, drawn with rich."""
 
+from datetime import datetime, timedelta
+
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from backlog_worker.domain.duration import spoken
+from backlog_worker.domain.measures import Measures
 from backlog_worker.lifecycle.watch import Report
 
 COLORS = {
@@ -21,23 +24,26 @@ COLORS = {
     "canceled": "bright_black",
 }
 WIDTH = 60
+NEWS_SECONDS = 5.0  # an older count says when it was made
 
 
 def status_panel(report: Report, *, title: str = "") -> RenderableType:
     """Draw statuses, measures, waiting times and the fleet of one report."""
     counts = report.counts.by_status
     head = Text(f"{title or 'backlog'} {report.env}   policy {report.policy}   {report.at:%H:%M:%SZ}", style="bold")
-    return Group(head, _bar(report), Columns([_statuses(counts), _measures(report), _fleet(report)], padding=(0, 4)))
+    columns = Columns([_statuses(counts), _measures(report), _waiting(report), _fleet(report)], padding=(0, 4))
+    alarms = [Text(f"ALERT {rule}: {words}", style="bold red") for rule, words in report.alerts.items()]
+    return Group(head, _bar(report), columns, *alarms)
 
 
 def _bar(report: Report) -> Text:
     """One line, a colour per status, as long as its share of all entries."""
-    total = max(1, report.measures.total)
+    total = max(1, sum(report.counts.by_status.values()))
     bar = Text()
     for status, color in COLORS.items():
         number = report.counts.by_status.get(status, 0)
         bar.append("█" * round(WIDTH * number / total), style=color)
-    bar.append(f"  {report.measures.completed} of {report.measures.eligible} eligible completed")
+    bar.append(f"  {report.measures.covered} of {report.measures.eligible} eligible completed")
     bar.append(f" ({report.measures.coverage:.0%})")
     return bar
 
@@ -58,9 +64,29 @@ def _measures(report: Report) -> Table:
     made.add_row("escalated", f"{measures.escalation_rate:.1%} of eligible")
     made.add_row("failed runs", f"{measures.failure_rate:.1%}  {_kinds(measures.failures)}")
     for priority, seconds in measures.wait_p50.items():
-        made.add_row(f"wait {priority}", f"P50 {_length(seconds)}, P90 {_length(measures.wait_p90[priority])}")
-    for bar, number in sorted(report.counts.bars.items()):
-        made.add_row(bar, str(number))
+        made.add_row(
+            f"wait {priority}",
+            f"P50 {_length(seconds)}, P90 {_length(measures.wait_p90[priority])}{_still(measures, priority)}",
+        )
+    for words, number in (
+        ("done before", measures.done_before),
+        ("not eligible", measures.not_eligible),
+        ("retired", sum(report.counts.retired.values())),
+    ):
+        if number:
+            made.add_row(words, str(number))
+    return made
+
+
+def _waiting(report: Report) -> Table:
+    """Say why entries wait, over the whole queue; of a long one as of when it was counted."""
+    made = Table(box=None, show_header=False, pad_edge=False)
+    for reason, number in report.waiting.items():
+        made.add_row(reason, str(number))
+    if report.next:
+        made.add_row("go next", str(report.next))
+    if (report.at - datetime.fromisoformat(report.waiting_at)).total_seconds() > NEWS_SECONDS:
+        made.add_row(Text(f"waiting as of {report.waiting_at[11:19]}Z", style="bright_black"), "")
     return made
 
 
@@ -77,12 +103,15 @@ def _fleet(report: Report) -> Table:
     return made
 
 
+def _still(measures: Measures, priority: str) -> str:
+    number = measures.still_waiting.get(priority, 0)
+    return f", {number} still wait" if number else ""
+
+
 def _kinds(failures: object) -> str:
     pairs = failures.items() if isinstance(failures, dict) else ()
     return ", ".join(f"{kind} {number}" for kind, number in pairs)
 
 
 def _length(seconds: float) -> str:
-    from datetime import timedelta
-
     return spoken(timedelta(seconds=seconds))

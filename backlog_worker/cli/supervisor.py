@@ -125,8 +125,13 @@ class Supervisor:
         return ""
 
 
-def services(given: Settings, *, workers: int, flower: bool, web: bool, seen: Callable[[str], bool]) -> list[Service]:
-    """Return the services of one machine; *seen* says whether a worker of that name lives."""
+def services(
+    given: Settings, *, workers: int, flower: bool, web: bool, seen: Callable[[str], bool], beats: Callable[[], bool]
+) -> list[Service]:
+    """Return the services of one machine; *seen* says whether a worker of that name lives, *beats* whether beat does.
+
+    None of them is ready before that was tested: a worker and beat must have written to the database.
+    """
     celery = [sys.executable, "-m", "celery", "-A", "backlog_worker"]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     found: list[Service] = []
@@ -139,19 +144,19 @@ def services(given: Settings, *, workers: int, flower: bool, web: bool, seen: Ca
         host = f"{name}@{given.host}"
         arguments = [*celery, "worker", "-n", host, "-P", pool, "-c", str(slots), "-Q", queues, *quiet]
         found.append(Service(name, arguments, ready=partial(seen, host), drains=name == "stages"))
-    found.append(Service("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], ready=lambda: True))
+    found.append(Service("beat", [*celery, "beat", "--pidfile=", "--loglevel", "WARNING"], ready=beats))
     if flower:
         config = Path(__file__).parent / "files" / "flowerconfig.py"
         arguments = [*celery, "flower", "--read_only", "--address=127.0.0.1", "--port=5555", f"--conf={config}"]
-        found.append(Service("flower", arguments, ready=lambda: True))
+        found.append(Service("flower", arguments, ready=partial(_listens, 5555)))
     if web:
         arguments = [sys.executable, "-m", "backlog_worker", "web"]
-        found.append(Service("web", arguments, ready=_listens))
+        found.append(Service("web", arguments, ready=partial(_listens, 8420)))
     return found
 
 
-def _listens() -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8420), timeout=0.3):
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=0.3):
         return True
     return False
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from backlog_worker.domain.errors import ConflictError
 from backlog_worker.domain.events import Event, upcast, worded
+from backlog_worker.domain.reasons import Bar
 
 
 class Status(StrEnum):
@@ -66,6 +67,13 @@ class Note(StrEnum):
     REDACTED = "redacted"
     SENT = "sent"
     WRITTEN = "written"
+
+
+class Declared(StrEnum):
+    """What the rules said of an entry, once and for good; nothing where no rule ever let it in."""
+
+    ELIGIBLE = "eligible"
+    DONE_BEFORE = "done_before"
 
 
 def _all(sources: Iterable[Status], target: Status) -> dict[Status, Status]:
@@ -153,6 +161,7 @@ class Entry:
     reserved_usd: float | None = None
     legal_hold: str = ""
     outcome: str = ""
+    declared: str = ""
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - a value of any column
@@ -169,6 +178,8 @@ FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name n
 DEFAULTS: Mapping[str, Any] = {
     field.name: plain for field in dataclasses.fields(Entry) if (plain := _default(field)) is not dataclasses.MISSING
 }
+# What follows from the changes alone; what was exported before there was such a column does not say it.
+DERIVED = frozenset({"declared"})
 # A status that holds nothing holds no lease, no worker and no date to try again.
 UNHELD: Mapping[str, None] = {
     "run_id": None,
@@ -207,7 +218,8 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
     An event carries the columns that it set under ``set``; the status comes from the table above.
     """
     if change == Change.FILED:
-        return {**data["set"], "status": Status.BLOCKED}
+        born = {**data["set"], "status": Status.BLOCKED}
+        return {**born, "declared": declared(born.get("declared", ""), change, born.get("bars"))}
     if values is None:
         message = f"the history begins with {change}, not with filed"
         raise ConflictError(message)
@@ -221,7 +233,19 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
     folded = {**values, **data.get("set", {})}
     if change in set(Change):
         folded["status"] = target(Change(change), Status(values["status"]))
+        folded["declared"] = declared(folded.get("declared", ""), change, folded.get("bars"))
     return folded
+
+
+def declared(before: str, change: str, bars: Sequence[str] | None) -> str:
+    """Say what was declared of an entry after *change*: eligible once it was cleared, or only other bars held it.
+
+    A bar that a person put up says nothing of the rules.
+    """
+    judged = set(bars or ()) - {Bar.ON_HOLD} if change in {Change.FILED, Change.BLOCKED} else set()
+    if before or (change != Change.CLEARED and (not judged or Bar.NOT_ELIGIBLE in judged)):
+        return before
+    return Declared.ELIGIBLE.value
 
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:
@@ -250,7 +274,8 @@ def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
     except (KeyError, TypeError, ValueError) as error:
         message = f"the history tells of no entry: {error}"
         raise ConflictError(message) from None
-    return [name for name in FOLDED if _same(name, getattr(wanted, name)) != _same(name, row.get(name))]
+    names = [name for name in FOLDED if name in row or name not in DERIVED]
+    return [name for name in names if _same(name, getattr(wanted, name)) != _same(name, row.get(name))]
 
 
 def _same(name: str, value: Any) -> object:  # noqa: ANN401 - one value of any column

@@ -71,23 +71,117 @@ class RetentionFile(Model):
 
 
 class AlertFile(Model):
-    """A rule over the dashboard: CEL, how long it must hold, and who is told."""
+    """A rule over the dashboard: CEL, its threshold, how long it must hold, who is told, and whether it is asked.
+
+    A built-in rule of that id gives what is left out.
+    """
 
     id: ID
-    when: str
+    when: str = ""
+    threshold: float = 0.0
     for_: Duration = Field(default=timedelta(0), alias="for")
     notify: list[PART] = ["oncall"]
+    enabled: bool = True
 
 
-# The thresholds of the runbook, and what must never go unseen; a policy replaces one by naming its id.
+def _rule(id_: str, when: str, means: str, remedy: str, **more: Any) -> dict[str, Any]:
+    return {"id": id_, "when": when, "means": means, "remedy": remedy, "threshold": 0.0, "notify": ["oncall"], **more}
+
+
+_CHIEFS = ["oncall", "cto"]
+# The thresholds of the runbook, and what must never go unseen; a policy changes or switches off one by naming its id.
 ALERTS: tuple[dict[str, Any], ...] = (
-    {"id": "overdue", "when": "dashboard.overdue_count > 5.0", "notify": ["oncall"]},
-    {"id": "top-late", "when": "dashboard.top_overdue > 0.0", "for": "10m", "notify": ["oncall", "cto"]},
-    {"id": "store-fallback", "when": "dashboard.journaled", "notify": ["oncall"]},
-    {"id": "definition-invalid", "when": "dashboard.definitions_invalid > 0.0", "notify": ["oncall"]},
-    {"id": "invariant-broken", "when": "dashboard.invariants_broken > 0.0", "notify": ["oncall", "cto"]},
-    {"id": "job-missed", "when": "dashboard.jobs_missed > 0.0", "notify": ["oncall"]},
-    {"id": "writebacks-given-up", "when": "dashboard.writebacks_given_up > 0.0", "notify": ["oncall"]},
+    _rule(
+        "overdue",
+        "dashboard.overdue_count > threshold",
+        "More open entries are past their due date than the policy tolerates.",
+        "`backlog-worker entry list` names them; give them room, another date, or cancel them.",
+        threshold=5.0,
+    ),
+    _rule(
+        "top-late",
+        "dashboard.top_overdue > threshold",
+        "An open entry of the highest priority is past its due date.",
+        "`backlog-worker explain ID` says what it waits for.",
+        notify=_CHIEFS,
+        **{"for": "10m"},
+    ),
+    _rule(
+        "store-fallback",
+        "dashboard.journaled",
+        "PostgreSQL is away, and a journal takes in new work; nothing else is done.",
+        "Bring PostgreSQL back; the journal is merged by itself.",
+    ),
+    _rule(
+        "definition-invalid",
+        "dashboard.definitions_invalid > threshold",
+        "A policy or pipeline file cannot be read; its last good version is in force.",
+        "`backlog-worker policy validate`, `backlog-worker pipeline validate`.",
+    ),
+    _rule(
+        "invariant-broken",
+        "dashboard.invariants_broken > threshold",
+        "The last check found something that must never be.",
+        "`backlog-worker db verify`, `backlog-worker audit verify`.",
+        notify=_CHIEFS,
+    ),
+    _rule(
+        "job-missed",
+        "dashboard.jobs_missed > threshold",
+        "A job of the schedule failed, is late by its own cadence, or never ran.",
+        "`backlog-worker schedule list` names it; `backlog-worker schedule run NAME` makes up for it.",
+    ),
+    _rule(
+        "writebacks-given-up",
+        "dashboard.writebacks_given_up > threshold",
+        "A write-back was given up: its source does not show what was done.",
+        "`backlog-worker writeback list` says why; `backlog-worker writeback verify --repair` sends it again.",
+    ),
+    _rule(
+        "writebacks-late",
+        "dashboard.writebacks_late_seconds > threshold",
+        "The outbox does not empty: its oldest write-back has been due for longer than the threshold, in seconds.",
+        "`backlog-worker writeback list` names the errors; `backlog-worker writeback send` tries at once.",
+        threshold=900.0,
+    ),
+    _rule(
+        "slots-idle",
+        "dashboard.stalled > threshold && dashboard.slots_idle > 0.0",
+        "Entries that nothing keeps back have waited for more than a minute while slots are idle.",
+        "`backlog-worker doctor` looks at broker, beat and workers; `backlog-worker entry next` says who should go.",
+    ),
+    _rule(
+        "no-worker",
+        "dashboard.moving > threshold && dashboard.slots < 1.0",
+        "There is work, and no worker with a slot for stages is alive.",
+        "`backlog-worker worker list`; start one: `backlog-worker up`, or `celery -A backlog_worker worker`.",
+    ),
+    _rule(
+        "tick-late",
+        "dashboard.tick_late_seconds > threshold",
+        "The dispatcher has not looked at the queue for longer than the threshold, in seconds, or never did.",
+        "`celery -A backlog_worker beat`, and a worker that takes the queue `control`.",
+        threshold=60.0,
+    ),
+    _rule(
+        "sweep-late",
+        "dashboard.sweep_late_seconds > threshold",
+        "The sweep, which takes back what the dead held, is late by more than the threshold, in seconds, or never ran.",
+        "`celery -A backlog_worker beat`, and a worker that takes the queue `control`.",
+        threshold=60.0,
+    ),
+    _rule(
+        "entries-faulty",
+        "dashboard.faults > threshold",
+        "Entries cannot go before somebody repairs something: SCORE_ERROR, DEFINITION_MISSING or INPUT_INVALID.",
+        "`backlog-worker status` counts them by reason; `backlog-worker explain-code REASON` says how to repair each.",
+    ),
+    _rule(
+        "reviews-overdue",
+        "dashboard.reviews_overdue > threshold",
+        "Dead letters or questions to people are past the time by which they were to be answered.",
+        "`backlog-worker review list` shows the one that is due first at the top.",
+    ),
 )
 CATEGORIES: dict[str, CategoryFile] = {
     "reliability": CategoryFile(priority="high", due_days=14),

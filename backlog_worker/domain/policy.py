@@ -4,19 +4,20 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from backlog_worker.domain import document, expression, known
+from backlog_worker.domain import alert, document, expression, known
+from backlog_worker.domain.alert import Alert
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.document import Document, Model
 from backlog_worker.domain.duration import Duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.expression import Expression, ExpressionError
 from backlog_worker.domain.governing import (
-    ALERTS,
     CATEGORIES,
     ID,
     PART,
@@ -48,7 +49,6 @@ ENTRY_NAMES: expression.Names = (
     ("entry.pipeline", "string"),
     ("entry.provenance", "any"),
 )
-ALERT_NAMES: expression.Names = (("dashboard", "any"),)
 # What a term of the priority may read besides the age: values that many entries share, so that the best of a million
 # are found without scoring a million.
 GROUP_FIELDS = ("category", "labels", "pipeline", "priority", "service", "signals", "source", "team")
@@ -148,6 +148,7 @@ class PolicyFile(Model):
     generation: GenerationFile = GenerationFile()
     ownership: OwnershipFile = OwnershipFile()
     eligibility: list[RuleFile] = Field(min_length=1)
+    done_before: str = ""
     priority: PriorityFile = PriorityFile()
     dispatch: DispatchFile = DispatchFile()
     claims: ClaimsFile = ClaimsFile()
@@ -184,16 +185,6 @@ class Term:
 
 
 @dataclass(frozen=True, slots=True)
-class Alert:
-    """An alert rule, compiled."""
-
-    id: str
-    when: Expression
-    lasts: timedelta
-    notify: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """A checked policy; its stamp is put on every score, claim and record."""
 
@@ -201,6 +192,7 @@ class Policy:
     hash: str
     body: str
     rules: tuple[Rule, ...]
+    done: Expression | None
     labels: Mapping[str, float]
     terms: tuple[Term, ...]
     reads: tuple[str, ...]
@@ -235,9 +227,16 @@ class Policy:
         """Ask every rule; what cannot be evaluated says no."""
         return {rule.id: _said(rule, values) for rule in self.rules}
 
+    def done_before(self, values: Mapping[str, Any]) -> bool:
+        """Ask whether an entry was done before it came here; what cannot be evaluated says no."""
+        return self.done is not None and _said(Rule("doneBefore", self.done), values)
 
-def load(body: str, *, file: str = "policy.yml") -> Policy:
-    """Check the text of a policy; raises InvalidFileError with every finding at once."""
+
+def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy:
+    """Check the text of a policy; raises InvalidFileError with every finding at once.
+
+    One that is *stored* came into force before: an alert of it that cannot be asked here does not stop everything else.
+    """
     source = document.read(body, file=file, group=GROUP)
     checked = source.checked(PolicyFile)
     findings: list[Finding] = [*_doubled(source, checked)]
@@ -251,7 +250,11 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         for index, term in enumerate(checked.priority.terms)
         if (each := _compiled(source, ("priority", "terms", index, "value"), term.value, findings, "number"))
     ]
-    alerts = _alerts(source, checked, findings)
+    done = _compiled(source, ("doneBefore",), checked.done_before, findings, "bool") if checked.done_before else None
+    faults: list[Finding] = []
+    asked = partial(_of_dashboard, source, faults)
+    alerts = alert.compiled(source, checked.alerts, checked.priority.labels, asked, faults)
+    findings += [] if stored else faults
     findings += _categories(source, checked)
     findings += known.role(source, ("deadLetter", "role"), checked.dead_letter.role, checked.roles)
     if findings:
@@ -262,6 +265,7 @@ def load(body: str, *, file: str = "policy.yml") -> Policy:
         hash=hashlib.sha256(body.encode()).hexdigest(),
         body=body,
         rules=tuple(rules),
+        done=done,
         labels=dict(checked.priority.labels),
         terms=tuple(terms),
         reads=tuple(sorted(read - {"age_days"})),
@@ -305,19 +309,6 @@ def _said(rule: Rule, values: Mapping[str, Any]) -> bool:
         return False
 
 
-def _alerts(source: Document, checked: PolicyFile, findings: list[Finding]) -> list[Alert]:
-    """Compile the alerts of a policy, and the built-in ones that it does not replace."""
-    own = {each.id for each in checked.alerts}
-    built_in = [each for given in ALERTS if (each := AlertFile.model_validate(given)).id not in own]
-    found = []
-    for index, each in enumerate([*checked.alerts, *built_in]):
-        path: document.Path = ("alerts", index, "when")
-        when = _compiled(source, path, each.when, findings, "bool", ALERT_NAMES)
-        if when:
-            found.append(Alert(each.id, when, each.for_, tuple(each.notify)))
-    return found
-
-
 def _categories(source: Document, checked: PolicyFile) -> Iterator[Finding]:
     for name, category in checked.categories.items():
         if category.priority not in checked.priority.labels and "categories" in (source.value or {}):
@@ -327,15 +318,25 @@ def _categories(source: Document, checked: PolicyFile) -> Iterator[Finding]:
             yield source.finding(("categories", name, "priority"), "03", text, hint=hint)
 
 
+def _of_dashboard(
+    source: Document, findings: list[Finding], path: document.Path, text: str, names: expression.Names
+) -> Expression | None:
+    try:
+        return expression.compiled(text, names, "bool")
+    except ExpressionError as error:
+        hint = alert.hint(str(error))
+        findings.append(source.finding(path, "04", str(error), hint=hint, shift=error.column))
+        return None
+
+
 def _compiled(
     source: Document,
     path: document.Path,
     text: str,
     findings: list[Finding],
     wants: str,
-    names: expression.Names | None = None,
 ) -> Expression | None:
-    names = names or (ENTRY_NAMES if wants == "bool" else TERM_NAMES)
+    names = ENTRY_NAMES if wants == "bool" else TERM_NAMES
     try:
         return expression.compiled(text, names, wants)
     except ExpressionError as error:

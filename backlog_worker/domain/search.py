@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from backlog_worker.domain import duration
 from backlog_worker.domain.document import suggestion
-from backlog_worker.domain.entry import Status
+from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import UsageError
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.reasons import Bar
@@ -27,7 +27,13 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "team": (),
     "rule": (),
     "age": (),
+    "key": (),
+    "url": (),
+    "is": ("live", "retired"),
 }
+# Keys that name a column of an entry as it is.
+PLAIN = ("category", "owner", "pipeline", "priority", "service", "source", "status", "team")
+FREE = ("title", "dedupe_key", "url", "external_ref")  # where a free word may stand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +52,17 @@ class Filter:
     text: str
     clauses: tuple[Clause, ...]
 
+    @property
+    def retired(self) -> bool:
+        """Return whether it asks for retired entries; one that says nothing of it asks for those that are there."""
+        said = [("retired" in each.values) != each.negated for each in self.clauses if each.key == "is"]
+        return bool(said) and all(said)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Return the free words that must be there."""
+        return tuple(each.values[0] for each in self.clauses if each.key == "words" and not each.negated)
+
 
 def parsed(text: str) -> Filter:
     """Parse *text*; raises UsageError with the position and a suggestion for a key or a value that is not known."""
@@ -55,6 +72,27 @@ def parsed(text: str) -> Filter:
         message = f"the filter {text!r} cannot be read: {error}"
         raise UsageError(message) from None
     return Filter(text=text, clauses=tuple(_clause(word, text) for word in words))
+
+
+def matches(wanted: Filter, entry: Entry, now: datetime) -> bool:
+    """Return whether an entry that has no row any more matches, as `Unit.search` says of those that have one."""
+    return all(_holds(each, entry, now) != each.negated for each in wanted.clauses if each.key != "is")
+
+
+def _holds(clause: Clause, entry: Entry, now: datetime) -> bool:
+    if clause.key in PLAIN:
+        return str(getattr(entry, clause.key)) in clause.values
+    if clause.key == "words":
+        word = clause.values[0].lower()
+        return any(word in str(getattr(entry, name)).lower() for name in FREE)
+    if clause.key in {"label", "reason"}:
+        return bool(set(entry.labels if clause.key == "label" else entry.bars) & set(clause.values))
+    if clause.key == "age":
+        edges = [(sign, now - length) for sign, length in map(age, clause.values)]
+        return any(entry.created_at < edge if sign == ">" else entry.created_at > edge for sign, edge in edges)
+    if clause.key == "key":
+        return entry.dedupe_key in clause.values
+    return clause.key == "url" and entry.url in clause.values  # no question about a retired entry is open
 
 
 def age(value: str) -> tuple[str, timedelta]:

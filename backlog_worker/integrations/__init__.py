@@ -85,3 +85,30 @@ class Teller(Protocol):
     def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
         """Tell one name, and return how; raises OSError where nobody took it."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of asking a broker: its address without secrets, and why it did not answer, if it did not.
+
+    `asked` is false where there is none to ask: then nobody knows.
+    """
+
+    address: str
+    error: str = ""
+    asked: bool = True
+
+    @property
+    def answers(self) -> bool:
+        """Return whether it was asked and answered."""
+        return self.asked and not self.error
+
+    @property
+    def words(self) -> str:
+        """Return it in one word or two: the address, or `unknown`."""
+        return self.address if self.asked else "unknown"
+
+
+def unknown() -> Answer:
+    """Answer for a process that knows of no broker."""
+    return Answer(address="", asked=False)

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from backlog_worker.domain.bell import Bell
+from backlog_worker.domain.cadence import Cadence
 from backlog_worker.executors import Executor, Report
 from backlog_worker.executors.command import CommandExecutor
-from backlog_worker.integrations import Artifacts, Definitions, Reports, Teller, Tracker
+from backlog_worker.integrations import Answer, Artifacts, Definitions, Reports, Teller, Tracker, unknown
 from backlog_worker.lifecycle.definitions import Book
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.store import Store
@@ -40,3 +41,5 @@ class Kit:
     elsewhere: "Callable[[str], Kit]" = field(repr=False)  # the same project and database, another environment
     ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # whoever drops bells relies on the sweep
     seen_within: timedelta = timedelta(seconds=45)
+    cadences: Callable[[], Sequence[Cadence]] = field(default=tuple, repr=False)  # the governed jobs of the clock
+    broker: Callable[[], Answer] = field(default=unknown, repr=False)  # asks the broker whether it answers

@@ -1,28 +1,27 @@
 """Alert rules over the dashboard: each fires once when it has held long enough, is told to people, and ends once."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain import expression
+from backlog_worker.domain import alert
+from backlog_worker.domain.alert import MEASURES, Alert
 from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.policy import Alert
 from backlog_worker.lifecycle import Kit, operation
-from backlog_worker.lifecycle.dashboard import MEASURES, dashboard
+from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.store import AutoStore, Unit
 from backlog_worker.telemetry import emit
 
 NOTIFY = "notify:"
 LEASE_SECONDS = 20.0
+UNWATCHED_SECONDS = 150.0  # the clock asks the rules every minute
 
 
 def evaluate(kit: Kit) -> dict[str, Any]:
     """Ask every rule once; whoever comes second while it is done does nothing. Returns what fired and what ended."""
-    shown = _seen(kit)
-    values = {"dashboard": expression.plain(shown)}
+    shown = _seen(kit, fresh=True)
     fired, ended = [], []
     with kit.store.begin(actor="alerts") as unit:
         if not unit.take_lease(f"alerts:{kit.env}", kit.new_id("tick"), LEASE_SECONDS):
@@ -30,7 +29,7 @@ def evaluate(kit: Kit) -> dict[str, Any]:
         rules, now = kit.book.policy(unit).alerts, unit.now()
         standing = unit.open_alerts(kit.env)
         for rule in rules:
-            holds, words = _asked(rule, values, shown)
+            holds, words = _asked(rule, shown)
             row = standing.pop(rule.id, None)
             if holds and _fires(kit, unit, rule, row, words, now):
                 fired.append(rule.id)
@@ -73,7 +72,6 @@ def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:
 def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
     """Say of every rule whether it holds now and who would be told; nothing is stored or sent."""
     shown = _seen(kit)
-    values = {"dashboard": expression.plain(shown)}
     with kit.store.read() as unit:
         rules = kit.book.policy(unit).alerts
     chosen = [rule for rule in rules if rule_id in {"", rule.id}]
@@ -82,9 +80,9 @@ def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
         raise NotFoundError(message, hint=f"one of: {', '.join(rule.id for rule in rules)}")
     found = []
     for rule in chosen:
-        holds, words = _asked(rule, values, shown)
+        holds, words = _asked(rule, shown)
         routes = {name: kit.notifier.route(name) for name in rule.notify}
-        found.append({"rule": rule.id, "when": rule.when.source, "holds": holds, "words": words, "routes": routes})
+        found.append({"rule": rule.id, "when": rule.source, "holds": holds, "words": words, "routes": routes})
     return found
 
 
@@ -101,23 +99,45 @@ def told(kit: Kit, rule_id: str) -> dict[str, str]:
     return said
 
 
-def _seen(kit: Kit) -> dict[str, Any]:
-    """Return the dashboard; the measures, which read whole tables, only where a rule looks at one."""
+def watched(kit: Kit) -> bool:
+    """Ask the rules where nobody has for a while, as when no beat is there; whoever calls sends what they say."""
     with kit.store.read() as unit:
-        sources = " ".join(rule.when.source for rule in kit.book.policy(unit).alerts)
-    return dashboard(kit, measures=any(f"dashboard.{name}" in sources for name in MEASURES))
+        late = unit.late_by(f"alerts:{kit.env}")
+        born = (unit.now() - unit.born_at(kit.env)).total_seconds()
+    if (born if late is None else late) < UNWATCHED_SECONDS:
+        return False
+    evaluate(kit)
+    return True
 
 
-def _asked(rule: Alert, values: Mapping[str, Any], shown: Mapping[str, Any]) -> tuple[bool, str]:
+def holding(shown: Mapping[str, Any], rules: Sequence[Alert]) -> dict[str, str]:
+    """Return, by rule, the words of those that hold on a dashboard, whether or not anybody was told."""
+    asked = {rule.id: _asked(rule, shown) for rule in rules}
+    return {rule_id: words for rule_id, (holds, words) in asked.items() if holds}
+
+
+def measured(rules: Sequence[Alert]) -> bool:
+    """Return whether any rule looks at measures, which read whole tables."""
+    return bool({name for rule in rules for name in rule.reads} & set(MEASURES))
+
+
+def _seen(kit: Kit, *, fresh: bool = False) -> dict[str, Any]:
+    with kit.store.read() as unit:
+        rules = kit.book.policy(unit).alerts
+    return dashboard(kit, measures=measured(rules), fresh=fresh)
+
+
+def _asked(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
+    if rule.when is None:
+        return True, f"the rule cannot be evaluated: {rule.source} reads what the dashboard does not have"
     try:
-        holds = rule.when.truth(values)
+        holds = rule.when.truth(alert.values(shown, rule.threshold))
     except ExpressionError as error:  # a rule that cannot be asked must not look quiet
         return True, f"the rule cannot be evaluated: {error}"
-    read = re.findall(r"dashboard\.(\w+)", rule.when.source)
-    numbers = ", ".join(
-        f"{name} {shown[name]}" for name in dict.fromkeys(read) if isinstance(shown.get(name), int | float)
-    )
-    return holds, f"{rule.when.source} ({numbers})"[:500]
+    numbers = ", ".join(f"{name} {shown[name]}" for name in rule.reads if isinstance(shown.get(name), int | float))
+    threshold = f", threshold {rule.threshold:g}" if "threshold" in rule.source else ""
+    named = [words for name in rule.reads for words in shown["details"].get(name, ())]
+    return holds, "; ".join([f"{rule.source} ({numbers}{threshold})", *named])[:500]
 
 
 def _fires(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, words: str, now: datetime) -> bool:

@@ -16,7 +16,7 @@ from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import Event, broken
 from backlog_worker.domain.evidence import artifacts_of
-from backlog_worker.domain.measures import Measures, Tally, measured
+from backlog_worker.domain.measures import Measures, Tally, life, measured
 from backlog_worker.domain.projection import retired_differing
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.store import Unit, Violation
@@ -33,6 +33,7 @@ class Past:
     counts: Mapping[str, int]
     statuses: Mapping[str, str]
     measures: Measures
+    unknown: int = 0  # retired entries whose histories are past their time, and of which nothing else tells of then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +179,14 @@ def at(kit: Kit, moment: datetime) -> Past:
     """Fold every history up to a moment: the backlog as it stood then, and its measures."""
     tally = Tally(moment)
     for each in told(kit):
-        tally.add(each.events)
+        if each.events or each.left is None:
+            tally.add(each.events)
+        else:
+            tally.add_left(each.left["status"], each.left["tally"], there_until=each.left["at"])
+            _add_wait(tally, each.left)
     counts = tally.counts()
-    return Past(at=moment, counts=counts.by_status, statuses=tally.statuses, measures=measured(counts))
+    past = measured(counts)
+    return Past(at=moment, counts=counts.by_status, statuses=tally.statuses, measures=past, unknown=tally.unknown)
 
 
 def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, str]]:
@@ -191,6 +197,11 @@ def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, st
         for entry_id in sorted({*one, *other})
         if one.get(entry_id) != other.get(entry_id)
     ]
+
+
+def _add_wait(tally: Tally, left: Mapping[str, Any]) -> None:
+    if left["at"] <= tally.moment and left["waited"] is not None and left["cleared_at"] is not None:
+        tally.add_wait(str(left["tally"]["priority"]), left["cleared_at"], left["waited"])
 
 
 def _violations(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
@@ -211,11 +222,7 @@ def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
         yield Violation(invariant="I8", subject=each.entry_id, text=fault[1])
     if each.left is not None and each.row is None:
         proved.add(each, projection.Compared())
-        if _end(each.events) != (each.left["seq"], each.left["hash"], Change.RETIRED):
-            yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
-        if differing := retired_differing(each.events, each.left):
-            text = f"its history does not give what is left of it: {', '.join(differing)}"
-            yield Violation(invariant="I7", subject=each.entry_id, text=text)
+        yield from _left(each, each.left)
         return
     if wrong := _wrong(each, proved):
         text = f"the history does not give: {'; '.join(wrong)}"
@@ -225,6 +232,18 @@ def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
         if content is not None and hashlib.sha256(content).hexdigest() != sha256:
             text = f"artifact {sha256[:12]} does not match its digest"
             yield Violation(invariant="I21", subject=each.entry_id, text=text)
+
+
+def _left(each: Told, left: Mapping[str, Any]) -> Iterator[Violation]:
+    """Compare what is left of a retired entry with its history."""
+    if _end(each.events) != (left["seq"], left["hash"], Change.RETIRED):
+        yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
+    wrong = retired_differing(each.events, left)
+    if left["tally"] is not None and left["tally"] != life(each.events, each.events[-1].at).kept:
+        wrong = [*wrong, "tally"]
+    if wrong:
+        text = f"its history does not give what is left of it: {', '.join(wrong)}"
+        yield Violation(invariant="I7", subject=each.entry_id, text=text)
 
 
 def _end(events: Sequence[Event]) -> tuple[int, str, str]:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import pipeline as pipelines
@@ -57,6 +58,12 @@ class Book:
         found = self._known(unit, POLICY, digest_of)
         return found if isinstance(found, Policy) else self.policy(unit)
 
+    def policy_at(self, unit: Unit, moment: datetime) -> Policy | None:
+        """Return the policy that was in force at a moment; None where that is not on record."""
+        enacted = in_force(unit, self.env, moment)
+        found = self._known(unit, POLICY, str(enacted["hash"])) if enacted else None
+        return found if isinstance(found, Policy) else None
+
     def _live(self, unit: Unit, kind: str, name: str) -> Policy | Pipeline | None:
         found = unit.live_hashes(self.env).get(f"{kind}/{name}")
         return self._known(unit, kind, found) if found else None
@@ -66,18 +73,40 @@ class Book:
             row = unit.definition(self.env, kind, digest_of)
             if row is None:
                 return None
-            self._parsed[digest_of] = parsed(kind, row["body"], row["name"], row["contracts"])
+            self._parsed[digest_of] = parsed(kind, row["body"], row["name"], row["contracts"], stored=True)
             while len(self._parsed) > KEPT:
                 self._parsed.popitem(last=False)
         return self._parsed[digest_of]
 
 
+def in_force(unit: Unit, env: str, moment: datetime) -> dict[str, Any] | None:
+    """Return the enactment of the policy that was in force at a moment, with `until` where another followed.
+
+    None where nothing is recorded of then: before the first policy, or before enactments were recorded.
+    """
+    found = unit.enactments(env, POLICY, POLICY)
+    passed = [each for each in found if each["at"] <= moment]
+    if not passed:
+        return None
+    later = [each["at"] for each in found if each["at"] > moment and each["hash"] != passed[-1]["hash"]]
+    return {**passed[-1], "until": later[0] if later else None}
+
+
 def parsed(
-    kind: str, body: str, file: str, contracts: dict[str, Any], people: Collection[str] | None = None
+    kind: str,
+    body: str,
+    file: str,
+    contracts: dict[str, Any],
+    people: Collection[str] | None = None,
+    *,
+    stored: bool = False,
 ) -> Policy | Pipeline:
-    """Parse one definition; *people* are the roles of the policy, where it is known. Raises InvalidFileError."""
+    """Parse one definition; raises InvalidFileError.
+
+    *people* are the roles of the policy, where it is known. *stored*: it came into force before.
+    """
     if kind == POLICY:
-        return policies.load(body, file=file)
+        return policies.load(body, file=file, stored=stored)
     return pipelines.load(body, file=file, contract=contracts.__getitem__, people=people)
 
 

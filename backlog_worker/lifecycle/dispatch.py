@@ -164,7 +164,11 @@ def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[s
         for number, receipt in enumerate(decision.receipts)
         if number < most or not receipt.waits
     ]
-    said = [[row["entry_id"], row["position"], [wait["code"] for wait in row["waits"]]] for row in receipts]
+    seqs = {each.scored.entry.id: each.scored.entry.seq for each in decision.receipts}  # what came back is news
+    said = [
+        [row["entry_id"], seqs[row["entry_id"]], row["position"], [wait["code"] for wait in row["waits"]]]
+        for row in receipts
+    ]
     row = {
         "id": kit.new_id("dec"),
         "env": kit.env,

@@ -6,12 +6,14 @@ from typing import Any
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.decision import Receipt
-from backlog_worker.domain.entry import FINAL, WAITING, Entry, Status
+from backlog_worker.domain.entry import FINAL, WAITING, Change, Entry, Status, entry_of, fold
+from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.priority import Scored, scored
 from backlog_worker.domain.reasons import REMEDIES, Standing, Wait
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.position import position as placed
 from backlog_worker.lifecycle.walk import load_of, walk
+from backlog_worker.store import Unit
 
 EXPLAINED_MOST = 100_000  # entries that one explanation may read where they all wait by themselves alone
 
@@ -26,32 +28,35 @@ class Explained:
     scored: Scored | None
     position: int | None  # in the whole queue, counted; None for what sleeps until its time
     reasons: tuple[tuple[str, str], ...]
-    eligibility: dict[str, bool]
+    eligibility: dict[str, bool] | None  # None: the policy of then is not on record
     receipts: tuple[dict[str, Any], ...]
+    past: bool = False
 
     @property
     def remedies(self) -> list[str]:
-        """Return what would free it, first reason first."""
+        """Return what would free it, first reason first; nothing frees what is past."""
+        if self.past:
+            return []
         if self.entry.status == Status.ESCALATED:
             return [f"backlog-worker review show {self.entry.id}"]
         return [REMEDIES[code][1] for code, _ in self.reasons if code in REMEDIES]
 
 
 def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained:
-    """Explain one entry; with *at*, from the receipt of the last tick up to that moment. Raises NotFoundError."""
+    """Explain one entry; with *at*, as it stood then, by the policy and the last tick of then. Raises NotFoundError."""
+    if at is not None:
+        return _past(kit, entry_id, at)
     with kit.store.read() as unit:
         entry = operation.found(unit, entry_id)
         policy, now = kit.book.policy(unit), unit.now()
-        receipts = tuple(row for row in unit.receipts_of(entry.id) if at is None or row["at"] <= at)
+        receipts = tuple(unit.receipts_of(entry.id))
         receipt, position = None, None
-        if entry.status in WAITING and at is None:
+        if entry.status in WAITING:
             load = load_of(kit, unit, policy)
             receipt = walk(kit, unit, policy, load, receipts=0, watched=entry, most=EXPLAINED_MOST).watched
             if receipt and entry.wake_at is None:
                 position = placed(unit, kit.env, policy, load.groups, receipt.scored)
         eligibility = policy.eligibility(drafts.rule_values(_columns(entry)))
-    if at is not None:
-        return _past(entry, at, receipts, eligibility)
     return Explained(
         entry=entry,
         at=now,
@@ -75,20 +80,47 @@ def _columns(entry: Entry) -> dict[str, Any]:
     return {name: getattr(entry, name) for name in (each.name for each in fields(entry))}
 
 
-def _past(entry: Entry, at: datetime, receipts: tuple[dict[str, Any], ...], said: dict[str, bool]) -> Explained:
-    last = receipts[0] if receipts else None
-    found = Scored(entry=entry, score=last["score"], terms=last["terms"]) if last else None
+def _past(kit: Kit, entry_id: str, at: datetime) -> Explained:
+    """Explain from the history folded up to a moment alone, and from what was decided and in force by then."""
+    with kit.store.read() as unit:
+        entry = _as_it_stood(unit, entry_id, at)
+        policy = kit.book.policy_at(unit, at)
+        receipts = tuple(unit.receipts_of(entry.id, before=at))
+    since = entry.changed_at or entry.created_at
+    last = receipts[0] if receipts and entry.status in WAITING and receipts[0]["at"] >= since else None
     waits = tuple((wait["code"], wait["text"]) for wait in last["waits"]) if last else ()
     return Explained(
         entry=entry,
-        at=last["at"] if last else at,
-        policy=last["policy"] if last else "",
-        scored=found,
+        at=at,
+        policy=policy.stamp if policy else last["policy"] if last else "",
+        scored=Scored(entry=entry, score=last["score"], terms=last["terms"]) if last else None,
         position=last["position"] if last else None,
-        reasons=waits or ((Standing.DISPATCHED.value, "was chosen"),) if last else (),
-        eligibility=said,
+        reasons=waits if entry.status in WAITING else _reasons(entry, None, at),
+        eligibility=policy.eligibility(drafts.rule_values(_columns(entry))) if policy else None,
         receipts=receipts,
+        past=True,
     )
+
+
+def _as_it_stood(unit: Unit, entry_id: str, at: datetime) -> Entry:
+    """Fold one history up to a moment; raises NotFoundError where there was no such entry then, or no more."""
+    events = unit.history(entry_id)
+    if not events:
+        message = f"nothing is known of an entry {entry_id}, or its history is past its time"
+        raise NotFoundError(message, hint="backlog-worker entry list")
+    then = [event for event in events if event.at <= at]
+    if not then:
+        message = (
+            f"{entry_id} did not exist at {at:%Y-%m-%d %H:%M:%SZ}; it was filed at {events[0].at:%Y-%m-%d %H:%M:%SZ}"
+        )
+        raise NotFoundError(message, hint=f"backlog-worker entry history {entry_id}")
+    values = fold(then)
+    if not values:
+        left = f"it was retired at {then[-1].at:%Y-%m-%d %H:%M:%SZ}"
+        message = f"{entry_id} had left the backlog at {at:%Y-%m-%d %H:%M:%SZ}; {left}"
+        raise NotFoundError(message, hint=f"backlog-worker entry history {entry_id}")
+    moved = [event.at for event in then if event.change in set(Change)]
+    return entry_of(values, seq=then[-1].seq, changed_at=moved[-1])
 
 
 def _reasons(entry: Entry, receipt: Receipt | None, now: datetime) -> tuple[tuple[str, str], ...]:
@@ -106,5 +138,6 @@ def _reasons(entry: Entry, receipt: Receipt | None, now: datetime) -> tuple[tupl
     if entry.status == Status.READY:
         return ((Standing.DISPATCHED.value, entry.reason),)
     if entry.status == Status.IN_PROGRESS:
-        return ((Standing.CLAIMED.value, f"{entry.reason}, lease until {entry.leased_until:%H:%M:%SZ}"),)
+        lease = f", lease until {entry.leased_until:%H:%M:%SZ}" if entry.leased_until else ""
+        return ((Standing.CLAIMED.value, f"{entry.reason}{lease}"),)
     return () if entry.status in FINAL else ((entry.status.upper(), entry.reason),)

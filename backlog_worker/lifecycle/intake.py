@@ -10,7 +10,7 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import group_of, not_before
 from backlog_worker.domain.binding import ROWS
 from backlog_worker.domain.draft import Draft
-from backlog_worker.domain.entry import FOLDED, Change, Entry, Status
+from backlog_worker.domain.entry import FOLDED, Change, Declared, Entry, Status, declared
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, UnreachableError
 from backlog_worker.domain.events import Event, chained
 from backlog_worker.domain.lane import lane_of
@@ -115,8 +115,13 @@ def clear(
     waits = unit.open_dependencies([entry.id for entry in entries])
     cleared = []
     for entry in entries:
+        columns = {name: getattr(entry, name) for name in FOLDED}
+        if _done_before(entry, policy, columns):
+            words = done_words(policy)
+            unit.move(entry.id, Change.COMPLETED, words, declared=Declared.DONE_BEFORE.value)
+            continue
         found = drafts.bars(
-            {name: getattr(entry, name) for name in FOLDED},
+            columns,
             inputs.get(entry.id),
             policy=policy,
             pipelines=lambda name: kit.book.pipeline(unit, name),
@@ -134,6 +139,18 @@ def clear(
             words = "; ".join(text for _, text in found) or entry.reason
             unit.move(entry.id, Change.BLOCKED, words, bars=bars)
     return cleared
+
+
+def done_words(policy: Policy) -> str:
+    """Say why an entry counts as completed that nobody here ever did."""
+    return f"done before it came here, by doneBefore of policy {policy.stamp}"
+
+
+def _done_before(entry: Entry, policy: Policy, columns: Mapping[str, Any]) -> bool:
+    """Return whether an entry that never ran here, and that no person holds, was done before."""
+    never = entry.status in {Status.BLOCKED, Status.QUEUED} and entry.attempt == 0
+    free = not {Bar.ON_HOLD, Bar.APPROVAL_REQUIRED} & set(entry.bars)
+    return never and free and policy.done_before(drafts.rule_values(columns))
 
 
 def clear_all(kit: Kit, reason: str) -> int:
@@ -240,11 +257,15 @@ def _made(
     found = drafts.bars(
         columns, draft.input, policy=judge.policy, pipelines=judge.pipelines.get, waits_on=draft.depends_on
     )
-    entry = Entry(**columns, bars=[bar.value for bar, _ in found], status=Status.BLOCKED)
+    if judge.policy.done_before(drafts.rule_values(columns)):
+        entry = Entry(**columns, status=Status.COMPLETED, declared=Declared.DONE_BEFORE.value)
+        return _Made(entry=entry, input=draft.input, reason=done_words(judge.policy), depends_on=depends)
+    held = [bar.value for bar, _ in found]
+    entry = Entry(**columns, bars=held, status=Status.BLOCKED, declared=declared("", Change.FILED, held))
     reason = "; ".join(text for _, text in found) or "eligible"
     if not found:
         values = queued(entry, judge.policy, judge.now, judge.pipelines.get(entry.pipeline))
-        entry = Entry(**{**columns, "status": Status.QUEUED, **values})
+        entry = Entry(**{**columns, "status": Status.QUEUED, "declared": Declared.ELIGIBLE.value, **values})
     return _Made(entry=entry, input=draft.input, reason=reason, depends_on=depends)
 
 
@@ -277,8 +298,11 @@ def _first_events(unit: Unit, made: _Made) -> list[Event]:
     common = {"entry_id": entry.id, "at": unit.now(), "actor": unit.actor, "run_id": None}
     events = [chained({**common, "seq": 1, "change": str(Change.FILED), "data": data}, "")]
     if not waiting:
-        cleared = {"set": {"bars": [], "reason": made.reason, "cleared_at": _text(entry.cleared_at)}}
-        events.append(chained({**common, "seq": 2, "change": str(Change.CLEARED), "data": cleared}, events[0].hash))
+        done = entry.status == Status.COMPLETED
+        at = {} if done else {"cleared_at": _text(entry.cleared_at)}
+        data = {"set": {"bars": [], "reason": made.reason, **at}}
+        change = str(Change.COMPLETED if done else Change.CLEARED)
+        events.append(chained({**common, "seq": 2, "change": change, "data": data}, events[0].hash))
     return events
 
 
@@ -298,7 +322,7 @@ _WRITTEN = (
         "created_at",
         "due_date",
     ),
-    *("status", "bars", "cleared_at", "rank_group", "limit_key", "wake_at", "pipeline_hash"),
+    *("status", "bars", "cleared_at", "rank_group", "limit_key", "wake_at", "pipeline_hash", "declared"),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import NotFoundError, UsageError
 from backlog_worker.domain.masking import masked_value
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, lookup
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -32,9 +32,14 @@ def found(unit: Unit, entry_id: str) -> Entry:
 
 
 def wanted(kit: Kit, entry_id: str) -> Entry:
-    """Return one entry as it stands now; raises NotFoundError."""
+    """Return one entry as it stands now, by what `lookup` takes but for words; raises NotFoundError or UsageError."""
+    named = lookup.id_of(kit, entry_id, words=False)
     with kit.store.read() as unit:
-        return found(unit, entry_id)
+        left = unit.retired(named)
+        if left is not None:
+            message = f"{named} ended as {left['status']} and was retired at {left['at']:%Y-%m-%d %H:%MZ}"
+            raise NotFoundError(message, hint=f"backlog-worker audit export {named}")
+        return found(unit, named)
 
 
 def record(

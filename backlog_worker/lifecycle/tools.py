@@ -25,6 +25,7 @@ from backlog_worker.lifecycle import (
     inbox,
     intake,
     journal,
+    lookup,
     operate,
     operation,
     retire,
@@ -209,8 +210,12 @@ def _recorded(
 
 
 def _listed(kit: Kit, _caller: Caller, given: ListParams, _dry: bool) -> list[dict[str, Any]]:
-    with kit.store.read() as unit:
-        return [shown(each) for each in unit.search(kit.env, parsed(given.q), after=given.after, most=given.limit)]
+    found = lookup.listed(kit, parsed(given.q), after=given.after, most=given.limit)
+    return [{**shown(each.entry), **_retired(each.retired_at)} for each in found]
+
+
+def _retired(at: datetime | None) -> dict[str, str]:
+    return {"retired_at": at.isoformat()} if at else {}
 
 
 def _got(kit: Kit, _caller: Caller, given: EntryParams, _dry: bool) -> dict[str, Any]:

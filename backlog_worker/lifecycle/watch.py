@@ -1,13 +1,15 @@
 """The numbers that people watch: measures, the fleet, and what is wrong with the installation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain.measures import Counts, Measures, measured
 from backlog_worker.domain.policy import Policy
-from backlog_worker.lifecycle import Kit
-from backlog_worker.lifecycle.journal import Waiting, waiting
+from backlog_worker.lifecycle import Kit, alerts, journal
+from backlog_worker.lifecycle.dashboard import dashboard
+from backlog_worker.lifecycle.journal import Waiting
 from backlog_worker.store import Violation
 
 
@@ -25,11 +27,18 @@ class Report:
     writebacks_due: int
     last_tick: float | None
     findings: tuple[str, ...]
+    waiting: Mapping[str, int]
+    waiting_at: str
+    next: int
+    alerts: Mapping[str, str]
     journal: Waiting | None = None  # what a journal holds that is not merged yet
 
 
 def report(kit: Kit) -> Report:
-    """Read the numbers of one environment in one short transaction."""
+    """Read the numbers of one environment, why its entries wait, and which alert rules hold, told or not."""
+    with kit.store.read() as unit:
+        rules = kit.book.policy(unit).alerts
+    shown = dashboard(kit, measures=alerts.measured(rules))
     with kit.store.read() as unit:
         counts = unit.counts(kit.env)
         policy: Policy = kit.book.policy(unit)
@@ -45,7 +54,11 @@ def report(kit: Kit) -> Report:
             writebacks_due=unit.wishes_due(),
             last_tick=unit.late_by(f"dispatch:{kit.env}"),
             findings=tuple(str(error) for error in kit.book.findings.values()),
-            journal=waiting(kit),
+            waiting={code: number for code, number in shown["waiting"].items() if number},
+            waiting_at=str(shown["waiting_at"]),
+            next=int(shown["next"]),
+            alerts=alerts.holding(shown, rules),
+            journal=journal.waiting(kit),
         )
 
 

@@ -11,6 +11,7 @@ from backlog_worker.domain.merkle import seal_hash
 from backlog_worker.store.auto import AutoStore
 from backlog_worker.store.jsonl import JsonlStore
 from backlog_worker.store.sql.connection import Clock
+from backlog_worker.store.sql.health import Alike
 from backlog_worker.store.sql.retired import BULK
 from backlog_worker.store.sql.unit import ENV, Store, Unit
 from backlog_worker.store.sql.verify import INVARIANTS, Violation
@@ -22,6 +23,7 @@ __all__ = [
     "INVARIANTS",
     "PIPELINE",
     "POLICY",
+    "Alike",
     "AutoStore",
     "JsonlStore",
     "Store",

@@ -17,8 +17,8 @@ from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
 # The range of revisions that this release works with; workers outside of it neither start nor claim.
-SCHEMA_MIN = 7
-SCHEMA_MAX = 7
+SCHEMA_MIN = 8
+SCHEMA_MAX = 8
 
 
 def revision(store: Store) -> int:

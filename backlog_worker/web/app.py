@@ -115,10 +115,18 @@ def alive() -> dict[str, str]:
 
 @routes.get("/readyz")
 def ready(kit: OfProcess) -> dict[str, str]:
-    """Say whether the database answers and a policy is in force."""
+    """Say whether the database answers, a policy is in force, and the broker answers, each asked now.
+
+    A process that knows of no broker says that it is unknown.
+    """
     access.remember(kit)
     with kit.store.read() as unit:
-        return {"status": "ok", "policy": kit.book.policy(unit).stamp}
+        policy = kit.book.policy(unit).stamp
+    answer = kit.broker()
+    if answer.asked and not answer.answers:
+        message = f"the broker {answer.address} does not answer: {answer.error}"
+        raise errors.UnreachableError(message, hint="start it, or correct BACKLOG_BROKER_URL")
+    return {"status": "ok", "policy": policy, "broker": answer.words}
 
 
 @routes.get("/metrics", response_class=PlainTextResponse)

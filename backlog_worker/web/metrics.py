@@ -1,40 +1,69 @@
 """Metrics from the database: any process and any restart gives the same numbers; never an id as a label."""
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.measures import Measures
 from backlog_worker.lifecycle import Kit, journal, watch
 from backlog_worker.lifecycle.dashboard import dashboard
+from backlog_worker.lifecycle.watch import Report
 from backlog_worker.store import AutoStore
 
 # Every name that is ever exposed, with its labels and what it says.
 NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "backlog_entries": (("status",), "entries by status"),
     "backlog_entries_by_priority": (("priority",), "entries by priority"),
-    "backlog_eligible_entries": ((), "entries that were ever cleared"),
-    "backlog_coverage_ratio": ((), "completed as a share of eligible"),
-    "backlog_escalation_ratio": ((), "eligible entries that were ever escalated"),
+    "backlog_retired_entries": (("status",), "entries that left the backlog, by their last status; counted below"),
+    "backlog_eligible_entries": ((), "entries that were ever declared eligible, also if a fault bars them"),
+    "backlog_not_eligible_entries": ((), "entries that no policy ever declared eligible"),
+    "backlog_done_before_entries": ((), "entries that were done before they came here"),
+    "backlog_covered_entries": ((), "eligible entries that were completed"),
+    "backlog_completed_entries": ((), "entries that were completed, by whomever and wherever"),
+    "backlog_nothing_to_do_entries": ((), "entries whose run found nothing to do"),
+    "backlog_coverage_ratio": ((), "covered as a share of eligible"),
+    "backlog_escalation_ratio": ((), "eligible entries that were ever escalated, as a share of eligible"),
+    "backlog_failure_ratio": ((), "runs that failed as a share of all runs"),
+    "backlog_entry_wait_seconds": (
+        ("priority", "quantile"),
+        "from first cleared to first claimed, or so far, of what was cleared in 30 days and of what waits still",
+    ),
+    "backlog_entries_still_waiting": (("priority",), "entries that were cleared and never claimed yet"),
+    "backlog_waiting": (("reason",), "entries that wait, each by its first reason"),
+    "backlog_waiting_age_seconds": ((), "how old the count of what waits is: a long queue is counted once a minute"),
+    "backlog_next_entries": ((), "entries that go in the next tick"),
+    "backlog_stalled_entries": ((), "entries that nothing has kept back for more than a minute"),
+    "backlog_faulty_entries": ((), "entries that wait for somebody to repair something"),
     "backlog_overdue_entries": ((), "open entries past their due date"),
     "backlog_dead_letters": ((), "dead letters that nobody answered"),
     "backlog_reviews_open": ((), "questions that wait for a person"),
+    "backlog_reviews_overdue": ((), "questions and dead letters past the time by which they were to be answered"),
     "backlog_runs": ((), "runs that were begun"),
+    "backlog_runs_ended": (("change",), "runs that ended, by what ended them"),
     "backlog_failures": (("kind",), "runs that failed, by kind"),
     "backlog_writebacks_due": ((), "write-backs that wait to be sent"),
     "backlog_writebacks_given_up": ((), "write-backs that were given up"),
+    "backlog_writebacks_late_seconds": ((), "for how long the oldest write-back has been due"),
     "backlog_slots": ((), "slots of living workers"),
-    "backlog_last_tick_late_seconds": ((), "seconds since the lease of the last dispatch tick ran out"),
+    "backlog_slots_idle": ((), "slots of living workers without a stage"),
+    "backlog_last_tick_late_seconds": ((), "seconds since the lease of the last dispatch tick ran out; none: never"),
+    "backlog_tick_late_seconds": ((), "how late the dispatcher is while there is work; never ran: since the beginning"),
+    "backlog_sweep_late_seconds": ((), "how late the sweep is while there is work; never ran: since the beginning"),
+    "backlog_jobs_missed": ((), "jobs of the schedule that failed, are late, or never ran"),
     "backlog_invariant_violations": ((), "what the last verification found"),
     "backlog_alerts": (("rule",), "1 where an alert has fired and is not over"),
+    "backlog_alert_holds": (("rule",), "1 where a rule holds now, whether or not anybody asked it yet"),
     "backlog_store_fallback": ((), "1 while PostgreSQL is away and a journal takes in work"),
     "backlog_journaled_entries": ((), "entries in the journal that are not merged yet"),
     "backlog_policy_info": (("stamp",), "the policy in force"),
     "backlog_build_info": (("version",), "the release"),
 }
-_COUNTERS = frozenset({"backlog_runs", "backlog_failures"})
+_COUNTERS = frozenset({"backlog_runs", "backlog_runs_ended", "backlog_failures"})
 
 
 def text(kit: Kit) -> str:
@@ -66,25 +95,63 @@ class _Collector:
         counts, measures = report.counts, report.measures
         yield _one("backlog_entries", _by(shown["status_detail"]))
         yield _one("backlog_entries_by_priority", _by(shown["priority_counts"]))
+        yield _one("backlog_retired_entries", _by(counts.retired))
+        yield _one("backlog_waiting", _by(shown["waiting"]))
         yield _one("backlog_failures", _by(counts.failures))
+        yield _one("backlog_runs_ended", _by(counts.ended))
+        yield _one("backlog_entry_wait_seconds", _waits(measures))
+        yield _one("backlog_entries_still_waiting", _by(measures.still_waiting))
         yield _one("backlog_alerts", {(rule,): 1.0 for rule in fired})
+        yield _one("backlog_alert_holds", {(rule,): 1.0 for rule in report.alerts})
         yield _one("backlog_policy_info", {(report.policy,): 1.0})
-        plain: Mapping[str, float] = {
-            "backlog_eligible_entries": counts.eligible,
-            "backlog_coverage_ratio": measures.coverage,
-            "backlog_escalation_ratio": measures.escalation_rate,
-            "backlog_overdue_entries": shown["overdue_count"],
-            "backlog_dead_letters": shown["dead_letters"],
-            "backlog_reviews_open": counts.reviews_open,
-            "backlog_runs": counts.runs,
-            "backlog_writebacks_due": shown["writebacks_due"],
-            "backlog_writebacks_given_up": shown["writebacks_given_up"],
-            "backlog_slots": report.slots,
-            "backlog_last_tick_late_seconds": shown["last_tick_seconds"] or 0.0,
-            "backlog_invariant_violations": shown["invariants_broken"],
-        }
-        for name, value in plain.items():
+        if shown["last_tick_seconds"] is not None:
+            yield _one("backlog_last_tick_late_seconds", {(): float(shown["last_tick_seconds"])})
+        for name, value in {**_measured(report), **_watched(report, shown)}.items():
             yield _one(name, {(): float(value)})
+
+
+def _measured(report: Report) -> Mapping[str, float]:
+    measures = report.measures
+    return {
+        "backlog_eligible_entries": measures.eligible,
+        "backlog_not_eligible_entries": measures.not_eligible,
+        "backlog_done_before_entries": measures.done_before,
+        "backlog_covered_entries": measures.covered,
+        "backlog_completed_entries": measures.completed,
+        "backlog_nothing_to_do_entries": measures.nothing_to_do,
+        "backlog_coverage_ratio": measures.coverage,
+        "backlog_escalation_ratio": measures.escalation_rate,
+        "backlog_failure_ratio": measures.failure_rate,
+        "backlog_reviews_open": report.counts.reviews_open or 0,
+        "backlog_runs": report.counts.runs,
+        "backlog_slots": report.slots,
+    }
+
+
+def _watched(report: Report, shown: Mapping[str, Any]) -> Mapping[str, float]:
+    counted_at = datetime.fromisoformat(shown["waiting_at"])
+    return {
+        "backlog_overdue_entries": shown["overdue_count"],
+        "backlog_dead_letters": shown["dead_letters"],
+        "backlog_reviews_overdue": shown["reviews_overdue"],
+        "backlog_waiting_age_seconds": max(0.0, (report.at - counted_at).total_seconds()),
+        "backlog_next_entries": shown["next"],
+        "backlog_stalled_entries": shown["stalled"],
+        "backlog_faulty_entries": shown["faults"],
+        "backlog_slots_idle": shown["slots_idle"],
+        "backlog_writebacks_due": shown["writebacks_due"],
+        "backlog_writebacks_given_up": shown["writebacks_given_up"],
+        "backlog_writebacks_late_seconds": shown["writebacks_late_seconds"],
+        "backlog_tick_late_seconds": shown["tick_late_seconds"],
+        "backlog_sweep_late_seconds": shown["sweep_late_seconds"],
+        "backlog_jobs_missed": shown["jobs_missed"],
+        "backlog_invariant_violations": shown["invariants_broken"],
+    }
+
+
+def _waits(measures: Measures) -> dict[tuple[str, ...], float]:
+    halves: dict[tuple[str, ...], float] = {(name, "0.5"): seconds for name, seconds in measures.wait_p50.items()}
+    return halves | {(name, "0.9"): seconds for name, seconds in measures.wait_p90.items()}
 
 
 def _by(values: Mapping[str, int]) -> dict[tuple[str, ...], float]:

@@ -314,7 +314,7 @@ def test_an_alert_fires_once_is_told_acknowledged_and_ends_once():
 
 
 def test_a_rule_that_cannot_be_asked_is_loud():
-    table = bench(policy=POLICY + 'alerts: [{ id: odd, when: "dashboard.unheard > 1.0" }]\n')
+    table = bench(policy=POLICY + 'alerts: [{ id: odd, when: "dashboard.overdue[7].days > 1.0" }]\n')
     assert alerts.evaluate(table.kit)["fired"] == ["odd"]
     (rule,) = alerts.rehearse(table.kit, "odd")
     assert "cannot be evaluated" in rule["words"]

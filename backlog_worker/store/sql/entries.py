@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from backlog_worker.domain.binding import ROWS
-from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Status, target
+from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Status, declared, target
 from backlog_worker.domain.errors import ConflictError, LostClaimError
 from backlog_worker.domain.events import Event, chained
 from backlog_worker.store.sql.bound import BoundRows
@@ -84,6 +84,9 @@ class Entries(BoundRows):
         wake = {"wake_at": None, "rings": 0}
         moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
         before = held.entry
+        said = declared(str(moved.get("declared", before.declared)), change, moved.get("bars", before.bars))
+        if said != before.declared:
+            moved["declared"] = said
         run_id = held.run_id = before.run_id or values.get("run_id") or held.run_id
         held.entry = replace(before, status=status, seq=held.seq + 1, **moved)
         held.written |= set(moved) | {"status"}

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from backlog_worker.store.sql.columns import METADATA, MOMENT, data, moment, partial, text
+from backlog_worker.store.sql.columns import METADATA, MOMENT, NUMBER, data, moment, partial, text
 
 # What left the backlog: its key stays taken, and its history is kept until `evidence_until`.
 retired = sa.Table(
@@ -15,6 +15,9 @@ retired = sa.Table(
     moment("at", nullable=False),
     moment("evidence_until", nullable=False),
     text("legal_hold", default=""),
+    data("tally"),
+    moment("cleared_at"),
+    sa.Column("waited", NUMBER),
     sa.Index("retired_by_entry", "entry_id", unique=True),
     sa.Index("retired_by_end", "evidence_until"),
 )
@@ -47,6 +50,15 @@ seal_heads = sa.Table(
     sa.Column("entry_id", sa.Text, primary_key=True),
     sa.Column("seq", sa.Integer, nullable=False),
     text("hash"),
+)
+
+# When which definition came into force; what is in force now is the last of its name.
+enactments = sa.Table(
+    "enactments",
+    METADATA,
+    *(sa.Column(name, sa.Text, primary_key=True) for name in ("env", "kind", "name")),
+    sa.Column("at", MOMENT, primary_key=True),
+    *(text(name) for name in ("hash", "author")),
 )
 
 # Acts that are no change of one entry, and every attempt that was refused.

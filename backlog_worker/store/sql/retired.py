@@ -9,6 +9,7 @@ from typing import Any
 
 from backlog_worker.domain.entry import FINAL, Change
 from backlog_worker.domain.events import Event
+from backlog_worker.domain.measures import life
 from backlog_worker.store.sql.entries import LISTED, in_order
 from backlog_worker.store.sql.search import Search
 from backlog_worker.store.sql.statements import HERE, Row
@@ -30,7 +31,7 @@ _BELONGINGS = (
 # By its text: what somebody altered may be no JSON any more, and must not end the search for others.
 _FILED_HERE = """(CAST(v.data AS text) LIKE '%"env":"' || :env || '"%'
  OR CAST(v.data AS text) LIKE '%"env": "' || :env || '"%')"""
-_RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold"
+_RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold, tally, cleared_at, waited"
 # kind -> the condition on what is old, of tables that hold the bulk of runs
 BULK: Mapping[str, tuple[str, str]] = {
     "logs": ("log_chunks", "run_id IN (SELECT id FROM runs WHERE env = :env) AND at < {past}"),
@@ -77,11 +78,22 @@ class Retired(Search):
         )
         ids = self.dialect.bind([held.entry.id for held in going])
         self.run(text, ids=ids, until=until.timestamp())
+        self.keep_tally([held.entry.id for held in going])
         runs = "DELETE FROM log_chunks WHERE run_id IN (SELECT id FROM runs WHERE entry_id {ids})"
         self.count(runs, ids=ids)
         for table, column in _BELONGINGS:
             self.count(f"DELETE FROM {table} WHERE {column} {{ids}}", ids=ids)
         return [self.held.pop(held.entry.id).entry.id for held in going]
+
+    def keep_tally(self, entry_ids: Sequence[str]) -> None:
+        """Keep what is countable of retired entries, so that measures are the same when their rows are gone."""
+        rows = []
+        for entry_id, events in self.histories(entry_ids).items():
+            found = life(events, self.now())
+            waits = found.cleared and found.claimed and (found.claimed - found.cleared).total_seconds()
+            row = {"tally": found.kept, "cleared_at": found.cleared, "waited": max(0.0, waits) if waits else waits}
+            rows.append({**row, "entry_id__": entry_id})
+        self.update("retired", rows, "retired.entry_id = r.entry_id__")
 
     def retired(self, entry_id: str) -> Row | None:
         """Return what is left of one retired entry, by its id or the beginning of it where that names just one."""

@@ -9,8 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from backlog_worker.domain.entry import Entry, Status
-from backlog_worker.domain.measures import Counts
-from backlog_worker.domain.search import Clause, Filter, age
+from backlog_worker.domain.search import FREE, PLAIN, Clause, Filter, age
 from backlog_worker.store.sql import tables
 from backlog_worker.store.sql.dialect import decoded, moment
 from backlog_worker.store.sql.entries import COLUMNS, entry
@@ -18,7 +17,6 @@ from backlog_worker.store.sql.logs import Logs
 from backlog_worker.store.sql.statements import HERE
 
 _E = tables.entries.c
-_PLAIN = ("category", "owner", "pipeline", "priority", "service", "source", "status", "team")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,35 +128,6 @@ class Search(Logs):
         ids = [row["id"] for row in rows if set(row["bars"]) <= set(bars)]
         return Page(ids=ids, last=rows[-1]["id"] if rows else after)
 
-    def counts(self, env: str) -> Counts:
-        """Count what measures are made of."""
-        self.plan_freely()
-        waits: dict[str, list[float]] = {}
-        for row in self.run(_WAITS.replace("{seconds}", self._seconds("c.at", "q.at")), env=env):
-            waits.setdefault(row[0], []).append(float(row[1]))
-        bars: dict[str, int] = {}
-        text = "SELECT bars, count(*) AS seq FROM entries WHERE env = :env AND status = 'blocked' GROUP BY bars"
-        for each in self.select("entries", text, env=env):
-            for bar in each["bars"]:
-                bars[bar] = bars.get(bar, 0) + each["seq"]
-        return Counts(
-            by_status=self._apart(env),
-            by_priority=self._pairs("SELECT priority, count(*) FROM entries WHERE env = :env GROUP BY 1", env),
-            bars=bars,
-            eligible=int(self.value(_EVER, env=env, change="cleared")),
-            runs=int(self.value("SELECT count(*) FROM runs r" + _OF_ENV, env=env)),
-            ended=self._pairs(
-                "SELECT r.ended_by, count(*) FROM runs r" + _OF_ENV + " AND r.ended_by IS NOT NULL GROUP BY 1", env
-            ),
-            failures=self._pairs(
-                "SELECT r.kind, count(*) FROM runs r" + _OF_ENV + " AND r.kind IS NOT NULL GROUP BY 1", env
-            ),
-            escalated_ever=int(self.value(_EVER, env=env, change="escalated")),
-            waits=waits,
-            reviews_open=int(self.value("SELECT count(*) FROM reviews WHERE env = :env AND answer IS NULL", env=env)),
-            doubled=int(self.value(_DOUBLED, env=env)),
-        )
-
     def taken_in(self) -> tuple[int, datetime | None]:
         """Return how many entries there are, and when the first of them was filed; for a journal, which is small."""
         text = (
@@ -176,7 +145,7 @@ class Search(Logs):
         """Count entries by status."""
         return self._pairs("SELECT status, count(*) FROM entries WHERE env = :env GROUP BY 1", env)
 
-    def _apart(self, env: str) -> dict[str, int]:
+    def standings(self, env: str) -> dict[str, int]:
         """Count entries by where they stand; those that had nothing to do stand apart from the completed."""
         found = self.statuses(env)
         text = "SELECT outcome, count(*) FROM entries WHERE env = :env AND outcome <> '' GROUP BY 1"
@@ -184,11 +153,6 @@ class Search(Logs):
             found[Status.COMPLETED] -= number
             found[outcome.replace("_", " ")] = number
         return {status: number for status, number in found.items() if number}
-
-    def _seconds(self, later: str, earlier: str) -> str:
-        return (
-            f"extract(epoch FROM {later} - {earlier})" if self.dialect.name == "postgresql" else f"{later} - {earlier}"
-        )
 
     def _pairs(self, text: str, env: str) -> dict[str, int]:
         return {str(row[0]): int(row[1]) for row in self.run(text, env=env)}
@@ -199,11 +163,15 @@ class Search(Logs):
         return [entry(decoded("entries", dict(row))) for row in rows]
 
     def _matches(self, clause: Clause) -> sa.ColumnElement[bool]:
-        if clause.key in _PLAIN:
+        if clause.key in PLAIN:
             found: sa.ColumnElement[bool] = _E[clause.key].in_(clause.values)
         elif clause.key == "words":
             word = clause.values[0].lower()
-            found = sa.func.lower(_E.title).contains(word, autoescape=True)
+            found = sa.or_(*(sa.func.lower(_E[name]).contains(word, autoescape=True) for name in FREE))
+        elif clause.key == "is":
+            found = sa.true() if "live" in clause.values else sa.false()
+        elif clause.key in {"key", "url"}:
+            found = (_E.dedupe_key if clause.key == "key" else _E.url).in_(clause.values)
         elif clause.key == "age":
             found = sa.or_(*(self._older(value) for value in clause.values))
         elif clause.key in {"label", "reason"}:
@@ -226,20 +194,3 @@ class Search(Logs):
         past: Any = self.now() - length
         edge = sa.literal(past, sa.TIMESTAMP(timezone=True)) if self.dialect.name == "postgresql" else past.timestamp()
         return _E.created_at < edge if sign == ">" else _E.created_at > edge
-
-
-_OF_ENV = " JOIN entries e ON e.id = r.entry_id WHERE e.env = :env"
-_EVER = (
-    "SELECT count(*) FROM entries e WHERE e.env = :env AND EXISTS"
-    " (SELECT 1 FROM events v WHERE v.entry_id = e.id AND v.change = :change)"
-)
-_WAITS = (
-    "SELECT e.priority, {seconds} FROM entries e JOIN events q ON q.entry_id = e.id AND q.change = 'cleared'"
-    " JOIN events c ON c.entry_id = e.id AND c.change = 'claimed' WHERE e.env = :env AND NOT EXISTS"
-    " (SELECT 1 FROM events x WHERE x.entry_id = e.id AND x.change IN ('cleared', 'claimed') AND x.seq < c.seq"
-    " AND x.seq <> q.seq)"
-)
-_DOUBLED = (
-    "SELECT count(*) FROM (SELECT v.entry_id FROM events v JOIN entries e ON e.id = v.entry_id"
-    " WHERE e.env = :env AND v.change = 'completed' GROUP BY v.entry_id HAVING count(*) > 1) doubled"
-)

@@ -46,7 +46,7 @@ entries = sa.Table(
     text("scored_by", nullable=True),
     text("group_key", nullable=True),
     sa.Column("reserved_usd", NUMBER),
-    *(text(name, default="") for name in ("service", "category", "legal_hold", "outcome", "limit_key")),
+    *(text(name, default="") for name in ("service", "category", "legal_hold", "outcome", "limit_key", "declared")),
     sa.UniqueConstraint("env", "dedupe_key", name="entries_dedupe"),
     known("status", Status, "entries_status_known"),
     sa.CheckConstraint("(status = 'in_progress') = (run_id IS NOT NULL)", name="entries_held_by_run"),

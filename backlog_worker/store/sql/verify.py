@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backlog_worker.domain.entry import Change
-from backlog_worker.store.sql.access import Access
+from backlog_worker.store.sql.finding import Finding
 
 _CHANGES = ", ".join(f"'{change}'" for change in Change)
 # Most name an entry or a run, which is of this environment or none of our business.
@@ -108,7 +108,7 @@ class Violation:
     text: str
 
 
-class Verify(Access):
+class Verify(Finding):
     """Verbs that look for what must never be."""
 
     def violations(self, *, grace: float = 10.0, limits: Mapping[str, int] | None = None) -> list[Violation]:

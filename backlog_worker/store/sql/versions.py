@@ -58,6 +58,22 @@ class Versions(Outbox):
             " author = excluded.author"
         )
         self.insert("definitions", [{**row, "env": env, "live": True, "at": self.now()}], tail)
+        named = {name: row[name] for name in ("kind", "name", "hash", "author")}
+        again = "ON CONFLICT (env, kind, name, at) DO NOTHING"
+        self.insert("enactments", [{**named, "env": env, "at": self.now()}], again)
+
+    def enactments(self, env: str, kind: str, name: str) -> list[dict[str, Any]]:
+        """Return when which definition of a name came into force, oldest first; it began when that was recorded."""
+        text = (
+            "SELECT env, kind, name, at, hash, author FROM enactments WHERE env = :env AND kind = :kind"
+            " AND name = :name ORDER BY at"
+        )
+        return self.select("enactments", text, env=env, kind=kind, name=name)
+
+    def definitions_like(self, env: str, kind: str, digest: str) -> list[dict[str, Any]]:
+        """Return the definitions whose hash begins so."""
+        text = f"SELECT {_LISTED} FROM definitions WHERE env = :env AND kind = :kind AND hash LIKE :like ORDER BY hash"
+        return self.select("definitions", text, env=env, kind=kind, like=f"{digest}%")
 
     def keep_decision(self, row: Mapping[str, Any], receipts: Sequence[Mapping[str, Any]]) -> None:
         """Store what one tick said."""
@@ -76,14 +92,17 @@ class Versions(Outbox):
             rows = self.select("decisions", text, env=env)
         return rows[0] if rows else None
 
-    def receipts_of(self, entry_id: str, most: int = 20) -> list[dict[str, Any]]:
-        """Return what the last decisions said about one entry, newest first."""
+    def receipts_of(self, entry_id: str, most: int = 20, *, before: datetime | None = None) -> list[dict[str, Any]]:
+        """Return what the last decisions said about one entry, newest first; with *before*, up to that moment."""
+        moment = "to_timestamp(:before)" if self.dialect.name == "postgresql" else ":before"
+        edge = f" AND d.at <= {moment}" if before else ""
+        values = {"before": before.timestamp()} if before else {}
         text = (
             "SELECT r.position, r.score, r.terms, r.waits, d.at, d.policy FROM receipts r"
-            " JOIN decisions d ON d.id = r.decision_id WHERE r.entry_id = :entry ORDER BY d.at DESC LIMIT :most"
+            f" JOIN decisions d ON d.id = r.decision_id WHERE r.entry_id = :entry{edge} ORDER BY d.at DESC LIMIT :most"
         )
         rows = []
-        for row in self.run(text, entry=entry_id, most=most):
+        for row in self.run(text, entry=entry_id, most=most, **values):
             found = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's public name
             found |= decoded("receipts", {"terms": found["terms"], "waits": found["waits"]})
             rows.append(found | decoded("decisions", {"at": found["at"]}))

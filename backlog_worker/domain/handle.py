@@ -1,0 +1,84 @@
+"""What a person calls an entry: its id, key, issue number, address, or words of its title; and whether one fits."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_NUMBER = re.compile(r"^(?:(?P<repository>[\w.-]+(?:/[\w.-]+)*))?#(?P<number>\d+)$|^(?P<bare>\d+)$")
+_ISSUE = re.compile(r"^(?:[\w+.-]+://)?[^/]+/(?P<repository>.+?)/(?:-/)?[a-z_]+/(?P<number>\d+)$", re.IGNORECASE)
+_CHUNK = re.compile(r"[a-z0-9_]+")
+# How a handle can fit, the surest first; only entries that fit in the surest way of all count.
+ID, KEY, BEGINS, ADDRESS, NUMBER, WORDS = range(6)
+NAMED = ("id", "dedupe_key", "url", "external_ref", "title")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handle:
+    """A text by which a person means an entry, read in every way that it can be read."""
+
+    text: str
+    address: str
+    repository: str
+    number: str
+
+    @property
+    def chunks(self) -> tuple[str, ...]:
+        """Return plain pieces that stand in every entry that fits, to narrow a search with."""
+        if self.number:
+            return (self.number,)
+        said = self.address or self.text.lower()
+        found = [max(_CHUNK.findall(word), key=len, default="") for word in said.split() if word.isascii()]
+        return tuple(each for each in found if each)
+
+
+def read(text: str) -> Handle:
+    """Read what a person typed."""
+    said = text.strip()
+    address = _address(said) if "://" in said or "/" in said.partition(".")[2] else ""
+    match = _NUMBER.match(said) or _ISSUE.match(address)
+    named: Mapping[str, str | None] = match.groupdict() if match else {}
+    number = named.get("number") or named.get("bare") or ""
+    return Handle(text=said, address=address, repository=(named.get("repository") or "").casefold(), number=number)
+
+
+def fits(handle: Handle, entry: Mapping[str, Any], *, words: bool = True) -> int | None:
+    """Say how surely an entry, by its fields of NAMED, is the one that is meant; None where it is not."""
+    text, key, reference = handle.text, str(entry["dedupe_key"]), str(entry["external_ref"])
+    url, title = _address(str(entry["url"])), str(entry["title"]).casefold()
+    ways = (
+        (ID, text == entry["id"]),
+        (KEY, text == key),
+        (BEGINS, text.startswith("bl_") and str(entry["id"]).startswith(text)),
+        (ADDRESS, bool(handle.address) and url == handle.address),
+        (NUMBER, bool(text) and (text == reference or _numbered(handle, key, url, reference))),
+        (WORDS, words and not handle.address and _all_in(text, title)),
+    )
+    return next((way for way, holds in ways if holds), None)
+
+
+def _all_in(text: str, title: str) -> bool:
+    words = text.casefold().split()
+    return bool(words) and all(word in title for word in words)
+
+
+def _numbered(handle: Handle, key: str, url: str, reference: str) -> bool:
+    if not handle.number:
+        return False
+    head, _, number = key.casefold().rpartition("#")
+    if number == handle.number and _same(handle.repository, head.rpartition(":")[2]):
+        return True
+    match = _ISSUE.match(url)
+    if match and match["number"] == handle.number and _same(handle.repository, match["repository"]):
+        return True
+    return not handle.repository and reference.removeprefix("#") == handle.number
+
+
+def _same(wanted: str, repository: str) -> bool:
+    return not wanted or repository == wanted or repository.endswith(f"/{wanted}")
+
+
+def _address(text: str) -> str:
+    """Return an address without what does not tell pages apart: its scheme, query, fragment and last slash."""
+    bare = re.sub(r"^[\w+.-]+://(?:www\.)?", "", text.strip())
+    return re.split(r"[?#]", bare)[0].rstrip("/").casefold()

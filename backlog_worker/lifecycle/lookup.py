@@ -1,0 +1,98 @@
+"""Which entry a person means: by id, key, issue number, address or words of its title, retired or not.
+
+The one place where a text becomes an entry; whatever takes an id takes these.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from backlog_worker.domain import handle as handles
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.handle import NAMED
+from backlog_worker.domain.search import Filter, matches
+from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
+
+PAGE = 500
+NAMED_MOST = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One entry that a filter found, and when it was retired, if it was."""
+
+    entry: Entry
+    retired_at: datetime | None = None
+
+
+def id_of(kit: Kit, text: str, *, words: bool = True) -> str:
+    """Return the id of the entry that is meant, a retired one too; without *words* a title names none.
+
+    Raises NotFoundError, or UsageError that lists the candidates where several fit alike.
+    """
+    with kit.store.read() as unit:
+        if text.startswith("bl_"):
+            if entry := unit.entry(text):
+                return entry.id
+            if left := unit.retired(text):
+                return str(left["entry_id"])
+        if text in (keyed := unit.with_key(kit.env, [text])):
+            return keyed[text]
+        found = list(_fitting(unit, kit.env, text, words=words))
+    surest = min((how for how, _, _ in found), default=None)
+    chosen = {entry_id: title for how, entry_id, title in found if how == surest}
+    if len(chosen) == 1:
+        return next(iter(chosen))
+    if not chosen:
+        message = f"there is no entry {text}, retired or not"
+        raise NotFoundError(message, hint="backlog-worker entry list WORDS; or entry list is:retired WORDS")
+    named = [f"  {entry_id}  {title[:60]}" for entry_id, title in list(chosen.items())[:NAMED_MOST]]
+    more = [f"  and {len(chosen) - NAMED_MOST} more"] if len(chosen) > NAMED_MOST else []
+    message = "\n".join([f"{text!r} fits {len(chosen)} entries:", *named, *more])
+    raise UsageError(message, hint="name one by its id, or write OWNER/REPOSITORY#NUMBER")
+
+
+def listed(kit: Kit, wanted: Filter, *, after: str = "", most: int = 100) -> list[Listed]:
+    """Return entries that match a filter in the order of their ids; retired ones where it says `is:retired`."""
+    with kit.store.read() as unit:
+        found = [Listed(entry=each) for each in unit.search(kit.env, wanted, after=after, most=most)]
+        if wanted.retired:
+            found += _retired(unit, kit.env, wanted, after, most)
+    return sorted(found, key=lambda each: each.entry.id)[:most]
+
+
+def _retired(unit: Unit, env: str, wanted: Filter, after: str, most: int) -> Iterator[Listed]:
+    """Yield up to *most* retired entries that match, as they ended."""
+    pieces = [piece for word in wanted.words for piece in handles.read(word).chunks]
+    number = 0
+    while page := unit.retired_named(env, pieces, after, PAGE):
+        ended, rows = unit.as_they_ended(page), unit.retired_rows(page)
+        for entry_id in page:
+            if number < most and matches(wanted, ended[entry_id], unit.now()):
+                number += 1
+                yield Listed(entry=ended[entry_id], retired_at=rows[entry_id]["at"])
+        if number >= most:
+            return
+        after = page[-1]
+
+
+def _fitting(unit: Unit, env: str, text: str, *, words: bool) -> Iterator[tuple[int, str, str]]:
+    """Yield how each entry fits that does, with its id and title."""
+    wanted = handles.read(text)
+    if not wanted.text:
+        return
+    after = ""
+    while rows := unit.named(env, wanted.chunks, after, PAGE):
+        for row in rows:
+            if (how := handles.fits(wanted, row, words=words)) is not None:
+                yield how, row["id"], row["title"]
+        after = rows[-1]["id"]
+    after = ""
+    while page := unit.retired_named(env, wanted.chunks, after, PAGE):
+        for entry_id, entry in unit.as_they_ended(page).items():
+            how = handles.fits(wanted, {name: getattr(entry, name) for name in NAMED}, words=words)
+            if how is not None:
+                yield how, entry_id, f"{entry.title} (retired)"
+        after = page[-1]

@@ -1,0 +1,65 @@
+"""Entries by what people call them: pieces of their keys, numbers, addresses and titles, retired ones too."""
+
+from collections.abc import Mapping, Sequence
+
+from backlog_worker.domain.entry import Change, Entry, entry_of, fold
+from backlog_worker.domain.handle import NAMED
+from backlog_worker.store.sql.health import Health
+from backlog_worker.store.sql.statements import Row
+
+_TOLD = (
+    "EXISTS (SELECT 1 FROM events v WHERE v.entry_id = r.entry_id AND v.change IN ('filed', 'edited')"
+    " AND lower(CAST(v.data AS text)) LIKE {piece})"
+)
+
+
+class Finding(Health):
+    """Verbs that find what a person means."""
+
+    def named(self, env: str, pieces: Sequence[str], after: str, most: int) -> list[Row]:
+        """Return what entries are called that hold every piece somewhere in it, in the order of their ids."""
+        where = "".join(f" AND ({_held(piece, name)})" for piece, name in zip(pieces, _names(pieces), strict=True))
+        text = f"SELECT {', '.join(NAMED)} FROM entries WHERE env = :env AND id > :after{where} ORDER BY id LIMIT :most"
+        return self.select("entries", text, env=env, after=after, most=most, **_bound(pieces))
+
+    def retired_named(self, env: str, pieces: Sequence[str], after: str, most: int) -> list[str]:
+        """Return retired entries that hold every piece in their key, or in what their history says of them."""
+        where = "".join(
+            f" AND (lower(r.dedupe_key) LIKE :{name} OR r.entry_id LIKE :{name}"
+            f" OR {_TOLD.replace('{piece}', f':{name}')})"
+            for name in _names(pieces)
+        )
+        text = f"SELECT entry_id FROM retired r WHERE env = :env AND entry_id > :after{where}"
+        ordered = f"{text} ORDER BY entry_id LIMIT :most"
+        return [row[0] for row in self.run(ordered, env=env, after=after, most=most, **_bound(pieces))]
+
+    def as_they_ended(self, entry_ids: Sequence[str]) -> dict[str, Entry]:
+        """Return retired entries as their histories give them at their end; one whose history is gone has its key."""
+        histories, rows = self.histories(entry_ids), self.retired_rows(entry_ids)
+        found = {}
+        for entry_id, row in rows.items():
+            values = fold(event for event in histories.get(entry_id, ()) if event.change != Change.RETIRED)
+            found[entry_id] = entry_of(values) if values else _bare(row)
+        return found
+
+
+def _held(piece: str, name: str) -> str:
+    """Return that some field of NAMED holds a piece; digits have no case, which spares a million of conversions."""
+    fields = NAMED if piece.isdigit() else [f"lower({field})" for field in NAMED]
+    return " OR ".join(f"{field} LIKE :{name}" for field in fields)
+
+
+def _bare(row: Mapping[str, object]) -> Entry:
+    named = {"id": row["entry_id"], "env": row["env"], "dedupe_key": row["dedupe_key"], "status": row["status"]}
+    return entry_of({**named, "title": "", "pipeline": "", "created_at": row["at"]})
+
+
+def _bound(pieces: Sequence[str]) -> dict[str, str]:
+    escaped = [
+        each.replace("_", "%") for each in pieces
+    ]  # an underscore fits any letter: a coarse filter may find more
+    return {name: f"%{each}%" for name, each in zip(_names(pieces), escaped, strict=True)}
+
+
+def _names(pieces: Sequence[str]) -> list[str]:
+    return ["piece" + "_" * number for number in range(len(pieces))]
