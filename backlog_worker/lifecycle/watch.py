@@ -1,5 +1,6 @@
 """The numbers that people watch: measures, the fleet, and what is wrong with the installation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,9 @@ from backlog_worker.domain.measures import Counts, Measures, measured
 from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.journal import Waiting, waiting
-from backlog_worker.store import Violation
+from backlog_worker.store import Unit, Violation
+
+GONE_SECONDS = 3600.0  # what was silent for longer is gone, and another has its work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class Report:
     writebacks_due: int
     last_tick: float | None
     findings: tuple[str, ...]
+    silent: Mapping[str, float]
     journal: Waiting | None = None  # what a journal holds that is not merged yet
 
 
@@ -45,8 +49,24 @@ def report(kit: Kit) -> Report:
             writebacks_due=unit.wishes_due(),
             last_tick=unit.late_by(f"dispatch:{kit.env}"),
             findings=tuple(str(error) for error in kit.book.findings.values()),
+            silent=silent(unit, within),
             journal=waiting(kit),
         )
+
+
+def silent(unit: Unit, within: float) -> dict[str, float]:
+    """Return the workers that did not say goodbye and were not seen within so many seconds, and for how long not."""
+    ages = {row["name"]: (unit.now() - row["seen_at"]).total_seconds() for row in unit.workers()}
+    return {name: age for name, age in ages.items() if within < age <= GONE_SECONDS}
+
+
+def healthy(kit: Kit, ending: str) -> tuple[list[str], list[str]]:
+    """Return the workers whose names end so that were seen in time, and those that were not."""
+    within = kit.seen_within.total_seconds()
+    with kit.store.read() as unit:
+        quiet = silent(unit, within)
+        seen = [row["name"] for row in unit.workers() if (unit.now() - row["seen_at"]).total_seconds() <= within]
+    return [name for name in seen if name.endswith(ending)], [name for name in quiet if name.endswith(ending)]
 
 
 def verify(kit: Kit) -> list[Violation]:

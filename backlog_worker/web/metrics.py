@@ -6,7 +6,7 @@ from importlib.metadata import version
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.errors import BusyError, UnreachableError
 from backlog_worker.lifecycle import Kit, journal, watch
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.store import AutoStore
@@ -26,6 +26,7 @@ NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "backlog_writebacks_due": ((), "write-backs that wait to be sent"),
     "backlog_writebacks_given_up": ((), "write-backs that were given up"),
     "backlog_slots": ((), "slots of living workers"),
+    "backlog_workers_silent": ((), "workers that did not say goodbye and are not seen any more"),
     "backlog_last_tick_late_seconds": ((), "seconds since the lease of the last dispatch tick ran out"),
     "backlog_invariant_violations": ((), "what the last verification found"),
     "backlog_alerts": (("rule",), "1 where an alert has fired and is not over"),
@@ -53,7 +54,7 @@ class _Collector:
         try:
             yield from self._from_database()
             away = False
-        except UnreachableError:
+        except (UnreachableError, BusyError):
             away = True
         store = self.kit.store
         yield _one("backlog_store_fallback", {(): float(away and isinstance(store, AutoStore))})
@@ -80,6 +81,7 @@ class _Collector:
             "backlog_writebacks_due": shown["writebacks_due"],
             "backlog_writebacks_given_up": shown["writebacks_given_up"],
             "backlog_slots": report.slots,
+            "backlog_workers_silent": len(report.silent),
             "backlog_last_tick_late_seconds": shown["last_tick_seconds"] or 0.0,
             "backlog_invariant_violations": shown["invariants_broken"],
         }
