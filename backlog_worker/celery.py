@@ -3,12 +3,12 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any
 
 from celery import Celery, signals
-from celery.beat import ScheduleEntry, Scheduler, SchedulingError
+from celery.beat import ScheduleEntry, Scheduler
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -19,7 +19,8 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.slots import Slots
 from backlog_worker.lifecycle import slots
-from backlog_worker.lifecycle.slots import Schedule
+from backlog_worker.lifecycle.loops import attempt
+from backlog_worker.lifecycle.slots import Look, Schedule
 from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import new_id, store_of
@@ -55,6 +56,7 @@ MARK = "backlog"  # the header of a bell that says whose it is
 EXCHANGE = Exchange(
     f"{HERE}backlog", type="topic" if AMQP else "direct"
 )  # a direct one makes Celery warn beside quorum queues
+AWAY_SECONDS = 2.0  # until beat looks again at a database that did not answer
 QUORUM = {"x-queue-type": "quorum"} if AMQP else None
 # By their aliases `-Q stages` means the stages of this environment.
 QUEUES = [
@@ -164,8 +166,8 @@ def ring(bells: Sequence[Bell]) -> list[Bell]:
 class SlotScheduler(Scheduler):
     """A schedule of which any number of beats may run: a row per entry, moved by compare-and-set, decides who sends.
 
-    Times of day are asked of the database, whatever this host's clock says: what passed while no beat, no broker or no
-    database was there is found at the next look.
+    What is due is read from the database's clock alone, whatever this host's clock says: what passed while no beat, no
+    broker or no database was there is found at the next look.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -177,55 +179,64 @@ class SlotScheduler(Scheduler):
         """Take the entries of beat_schedule.py."""
         self.merge_inplace(self.app.conf.beat_schedule)
 
-    def tick(self, *arguments: Any, **named: Any) -> float:
-        """Send what is due, and look at the times of day every few seconds."""
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Send what is due; returns the seconds until the next look. Never raises: the next look tries again."""
+        looked = attempt("beat", self._steps)
+        due, seconds = looked.value or ([], AWAY_SECONDS)
+        for entry in due:
+            attempt("beat", partial(self.apply_async, entry), entry=entry.name)
         if time.monotonic() >= self._look:
             self._look = time.monotonic() + LOOK_SECONDS
             for entry in list(self.schedule.values()):
                 if trigger.cron_in(str(entry.schedule)):
                     self._sent(entry)
-        return float(super().tick(*arguments, **named))
+        return seconds
 
-    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **named: Any) -> Any:  # noqa: ANN401 - Celery's signature
-        """Send one entry, unless another beat has taken its slot; a time of day is sent by the next look instead."""
-        if trigger.cron_in(str(entry.schedule)):
-            self._look = 0.0
-        else:
-            with self._store.begin(actor="beat") as unit:
-                mine = unit.take_slot(f"beat:{entry.name}", _step(entry, unit.now()))
-            if mine:
-                return super().apply_async(entry, producer=producer, advance=advance, **named)
-        return self.reserve(entry) if advance else None
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = False, **named: Any) -> Any:  # noqa: ANN401, ARG002 - Celery's signature
+        """Send one entry whose slot was taken; fails fast where the broker is away."""
+        options = {**(entry.options or {}), **named}
+        with self.app.producer_or_acquire(producer) as using:
+            return self.app.send_task(str(entry.task), entry.args, entry.kwargs, producer=using, retry=False, **options)
+
+    def _steps(self) -> tuple[list[ScheduleEntry], float]:
+        """Take the steps of intervals that are due; returns them, and the seconds until the next one."""
+        with self._store.read() as unit:
+            now, rows = unit.now(), {row["name"]: row["until"] for row in unit.leases()}
+        steps = {name: trigger.step_of(entry.schedule) for name, entry in self.schedule.items()}
+        due = []
+        for name, step in steps.items():
+            if step:
+                slot = datetime.fromtimestamp(now.timestamp() // step * step, UTC)
+                before, heard = rows.get(f"beat:{name}"), rows.get(f"heard:{name}")
+                if trigger.to_send(slot, before, heard, now=now, step=step):
+                    due.append((name, slot, before))
+        taken = self._taken(due) if due else []
+        return taken, min([AWAY_SECONDS, *(step - now.timestamp() % step for step in steps.values() if step)])
+
+    def _taken(self, due: Sequence[tuple[str, datetime, datetime | None]]) -> list[ScheduleEntry]:
+        with self._store.begin(actor="beat") as unit:
+            return [self.schedule[name] for name, slot, before in due if unit.move_slot(f"beat:{name}", slot, before)]
 
     def _sent(self, entry: ScheduleEntry) -> None:
         """Send what is due of a time of day; what cannot be sent is given back to the next look."""
         name = str(entry.name)
         line = Slots.of(trigger.cron_in(str(entry.schedule)))
         schedule = Schedule(env=SETTINGS.env, name=f"beat:{name}", slots=line, catch_up=_catch_up(name))
-        try:
-            with self._store.begin(actor="beat") as unit:
-                taken = slots.take(unit, schedule, new_id)
-        except BacklogError as error:
-            emit("database_away", error=str(error))
-            return
-        if taken is None:
-            return
-        try:
-            for _ in taken.due.run:
-                super().apply_async(entry, producer=self.producer, advance=False)
-        except (SchedulingError, OperationalError, OSError) as error:
-            emit("bells_unsent", count=1, error=str(error)[:200])
-            with suppress(BacklogError), self._store.begin(actor="beat") as unit:
-                unit.leave_slot(schedule.name, taken.until, taken.before)
+        taken = attempt("beat", partial(self._take, schedule), entry=name).value
+        for _ in taken.due.run if taken is not None else ():
+            if attempt("beat", partial(self.apply_async, entry), entry=name).error is not None and taken is not None:
+                attempt("beat", partial(self._leave, schedule.name, taken), entry=name)
+                return
+
+    def _take(self, schedule: Schedule) -> Look | None:
+        with self._store.begin(actor="beat") as unit:
+            return slots.take(unit, schedule, new_id)
+
+    def _leave(self, name: str, taken: Look) -> None:
+        with self._store.begin(actor="beat") as unit:
+            unit.leave_slot(name, taken.until, taken.before)
 
 
 def _catch_up(name: str) -> str:
     """Return what becomes of missed slots of a job; a schedule of one's own may leave CATCH_UP out."""
     return str(getattr(beat_schedule, "CATCH_UP", {}).get(name, slots.ONCE))
-
-
-def _step(entry: ScheduleEntry, now: datetime) -> datetime:
-    """Return the present step of an interval: so beats that start at different times agree, and one of them sends."""
-    every = getattr(entry.schedule, "run_every", timedelta(seconds=1))
-    step = every.total_seconds()
-    return datetime.fromtimestamp(now.timestamp() // step * step, UTC)

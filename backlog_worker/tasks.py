@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from celery import current_task, signals
+from celery.worker.request import Request
 
 from backlog_worker import telemetry
 from backlog_worker.celery import HERE, MARK, SETTINGS, TASKS, app, fingerprint, ring
 from backlog_worker.domain.bell import Bell, Step
-from backlog_worker.domain.errors import BacklogError, UnreachableError
+from backlog_worker.domain.errors import BacklogError, BusyError, UnreachableError
 from backlog_worker.executors import process, workspace
 from backlog_worker.lifecycle import (
     Kit,
@@ -27,15 +28,18 @@ from backlog_worker.lifecycle import (
     tools,
     triggers,
 )
+from backlog_worker.lifecycle.loops import Loop, attempt
 from backlog_worker.store import migrate
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import kit_of
 
-SEEN_EVERY = 10.0
-TIDY_ROUNDS = 30  # every five minutes
+SEEN_SECONDS = 10.0
+TIDY_SECONDS = 300.0
 TOLD_SECONDS = 86_400.0  # of a stranger's bells is told once a day
 STRANGERS_MAX = 100
 _strangers: set[str] = set()
+# What a message must not decide: it is the settings', or the database's.
+UNSAID = {"timelimit": None, "eta": None, "expires": None, "retries": 0, "callbacks": None, "errbacks": None}
 _stopping = threading.Event()
 
 
@@ -45,53 +49,75 @@ def kit() -> Kit:
     return replace(kit_of(SETTINGS), ring=_ring)
 
 
-@app.task(name=TASKS[Step.DISPATCH])
+class Received(Request):
+    """A message as it comes from the broker: whose step, and for whom; when and for how long is not its to say.
+
+    A time limit, a delay, an expiry or a count of retries in its headers is left out, forged or not: each would be
+    decided by whoever wrote the message, or by the clock of their host.
+    """
+
+    def __init__(self, message: Any, **named: Any) -> None:  # noqa: ANN401 - kombu's message, which has no types
+        headers = message.headers if named.get("headers") is None else named["headers"]
+        super().__init__(message, **{**named, "headers": {**headers, **UNSAID}})
+
+
+def _step(step: Step) -> Callable[[Callable[..., None]], Any]:
+    """Make a task of a function, by its fixed name."""
+    return app.task(name=TASKS[step], Request=f"{__name__}:{Received.__name__}")
+
+
+@_step(Step.DISPATCH)
 def dispatch_tick() -> None:
     """Choose who goes now."""
-    _do(lambda: dispatch.tick(kit()))
+    _heard("dispatch")
+    _do("dispatch", lambda: dispatch.tick(kit()))
 
 
-@app.task(name=TASKS[Step.SWEEP])
+@_step(Step.SWEEP)
 def sweep() -> None:
     """Take back what the dead held; ring again; bring in what a journal took while the database was away."""
-    _do(lambda: claim.sweep(kit()))
-    _do(lambda: journal.merge(kit()))
-    _do(lambda: alerts.away(kit()))
+    _heard("sweep")
+    _do("sweep", lambda: claim.sweep(kit()))
+    _do("merge", lambda: journal.merge(kit()))
+    _do("away", lambda: alerts.away(kit()))
 
 
-@app.task(name=TASKS[Step.TRIGGERS])
+@_step(Step.TRIGGERS)
 def file_scheduled() -> None:
     """File what schedules of pipelines ask for."""
-    _do(lambda: triggers.scheduled(kit()))
+    _heard("triggers")
+    _do("triggers", lambda: triggers.scheduled(kit()))
 
 
-@app.task(name=TASKS[Step.CLAIM])
+@_step(Step.CLAIM)
 def claim_entries(*entry_ids: str) -> None:
     """Claim entries for this worker and do their first stages."""
-    _do(lambda: claim.take(kit(), entry_ids))
+    _do("claim", lambda: claim.take(kit(), entry_ids))
 
 
-@app.task(name=TASKS[Step.STAGE])
+@_step(Step.STAGE)
 def do_stage(run_id: str, job_id: str) -> None:
     """Take the next stage of a run and do it."""
-    _do(lambda: stage.advance(kit(), run_id, job_id))
+    _do("stage", lambda: stage.advance(kit(), run_id, job_id))
 
 
-@app.task(name=TASKS[Step.HUMAN_REVIEW])
+@_step(Step.HUMAN_REVIEW)
 def human_review(entry_id: str) -> None:
     """Tell of a dead letter, and end: the person answers by command, not by task."""
-    _do(lambda: review.open_dead_letter(kit(), entry_id))
+    _do("human_review", lambda: review.open_dead_letter(kit(), entry_id))
 
 
-@app.task(name=TASKS[Step.SEND])
+@_step(Step.SEND)
 def send_writebacks() -> None:
     """Deliver what waits in the outbox."""
-    _do(lambda: send.send(kit()))
+    _heard("send")
+    _do("send", lambda: send.send(kit()))
 
 
-@app.task(name=TASKS[Step.JOB])
+@_step(Step.JOB)
 def run_job(name: str) -> None:
     """Do one governed job by its name."""
+    _heard(name)
 
     def _job() -> None:
         try:
@@ -100,27 +126,31 @@ def run_job(name: str) -> None:
             emit("job_failed", job=name, error=str(error))
             raise
 
-    _do(_job)
+    _do(f"job.{name}", _job)
 
 
-def _do(step: Callable[[], object]) -> None:
-    """Do one step and ring its bells; a database that is away is said in one line, and the sweep rings again."""
-    try:
-        found = step() if _ours() else None
-    except UnreachableError as error:
-        emit("database_away", error=str(error))
-    except BacklogError as error:
-        emit("step_refused", error=str(error))
-    else:
-        _ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
+def _do(name: str, step: Callable[[], object]) -> None:
+    """Do one step and ring its bells; whatever it raises is said in one line, and the sweep rings again."""
+    if not attempt(name, _ours).value:
+        return
+    found = attempt(name, step).value
+    _ring([each for each in found if isinstance(each, Bell)] if isinstance(found, list) else [])
+
+
+def _heard(name: str) -> None:
+    """Say that a tick was heard: while none is, the clock sends ever fewer."""
+
+    def _hear() -> None:
+        with kit().store.begin(actor="clock") as unit:
+            unit.hear(name)
+
+    if attempt("heard", _ours).value:
+        attempt("heard", _hear)
 
 
 def _ring(bells: Sequence[Bell]) -> None:
     """Send bells; what could not be sent is noted, for the next sweep."""
-    try:
-        ringing.unheard(kit(), ring(bells))
-    except BacklogError as error:
-        emit("database_away", error=str(error))
+    attempt("ring", lambda: ringing.unheard(kit(), ring(bells)))
 
 
 def _ours() -> bool:
@@ -135,7 +165,10 @@ def _ours() -> bool:
     try:
         if said == fingerprint():
             return True
-    except UnreachableError:  # nothing can be done to the database now, but people can be told that it is away
+    except (
+        UnreachableError,
+        BusyError,
+    ):  # nothing can be done now, but people can be told of it
         return True
     _refused(said if isinstance(said, str) and _MARKED.fullmatch(said) else "none")
     return False
@@ -179,25 +212,30 @@ def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, 
         "schema_min": migrate.SCHEMA_MIN,
         "schema_max": migrate.SCHEMA_MAX,
     }
-    threading.Thread(target=_seen, args=(row,), daemon=True, name="seen").start()
+    for loop in (
+        Loop("seen", lambda: _see(row), lambda: _rest(SEEN_SECONDS)),
+        Loop("stand_in", _stand_in, lambda: _rest(SEEN_SECONDS)),
+        Loop("orphans", lambda: _kill_orphans(kit()), lambda: _rest(TIDY_SECONDS)),
+        Loop("tidy", lambda: _tidy(kit()), lambda: _rest(TIDY_SECONDS)),
+    ):
+        loop.start()
+        loop.wake()
 
 
-def _seen(row: dict[str, Any]) -> None:
-    rounds = 0
-    while True:
-        try:
-            if rounds % TIDY_ROUNDS == 0:
-                _kill_orphans(kit())
-                _tidy(kit())
-            rounds += 1
-            with kit().store.begin(actor=row["name"]) as unit:
-                unit.see_worker(row)
-            if alerts.watched(kit()):  # no beat is there that would have the rules asked, or the outbox emptied
-                send.send(kit())
-        except BacklogError as error:  # a worker that starts before its database waits for it
-            emit("database_away", error=str(error))
-        if _stopping.wait(SEEN_EVERY):
-            return
+def _see(row: dict[str, Any]) -> None:
+    with kit().store.begin(actor=row["name"]) as unit:
+        unit.see_worker(row)
+
+
+def _stand_in() -> None:
+    """Ask the rules and empty the outbox where no beat is there that would have it done."""
+    if alerts.watched(kit()):
+        send.send(kit())
+
+
+def _rest(seconds: float) -> float | None:
+    """Return how long a loop of this worker rests: for good once the worker stops."""
+    return None if _stopping.is_set() else seconds
 
 
 def _tidy(of: Kit) -> None:
@@ -223,11 +261,12 @@ def _kill_orphans(of: Kit) -> None:
 @signals.worker_shutting_down.connect
 def _gone(sender: object, **_: Any) -> None:
     _stopping.set()
-    try:
+
+    def _lose() -> None:
         with kit().store.begin(actor=str(sender)) as unit:
             unit.lose_worker(str(sender))
-    except BacklogError as error:
-        emit("database_away", error=str(error))
+
+    attempt("gone", _lose)
 
 
 @signals.task_unknown.connect

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -51,6 +52,11 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "denied": (logging.WARNING, "somebody was not allowed to do something"),
     "job_failed": (logging.ERROR, "a scheduled job failed"),
     "database_away": (logging.WARNING, "the database does not answer; this is tried again"),
+    "database_busy": (logging.WARNING, "somebody else holds what this needs; it is tried again"),
+    "log_unwritable": (logging.ERROR, "a log cannot be opened; its service goes without"),
+    "row_unreadable": (logging.ERROR, "a row cannot be read; it is left out, and the others go on"),
+    "loop_failed": (logging.ERROR, "a step failed as nobody foresaw; its loop goes on"),
+    "loop_replaced": (logging.ERROR, "a background thread had ended or stood still; another goes on in its place"),
     "writeback_failed": (logging.WARNING, "a write-back was not delivered"),
     "writeback_given_up": (logging.ERROR, "a write-back was given up"),
     "orphan_killed": (logging.WARNING, "a process of a dead worker was killed"),
@@ -90,4 +96,5 @@ def emit(event: str, **fields: object) -> None:
     logger = structlog.get_logger()
     if logger.is_enabled_for(level):
         masked = {name: masked_value(value) for name, value in fields.items()}
-        logger.log(level, words, code=event, **masked)
+        with suppress(OSError, ValueError):  # a full disk or a closed stream: what nobody can read must stop nobody
+            logger.log(level, words, code=event, **masked)

@@ -28,6 +28,24 @@ def list_workers() -> None:
     shown("backlog-worker/workers", found, lambda: table("", ("name", "slots", "queues", "seen"), rows))
 
 
+@worker.command("healthy")
+def healthy(
+    name: Annotated[str, typer.Argument(help="A worker's name, or the end of it; none: this host.")] = "",
+) -> None:
+    """Say whether the workers of this host are seen by the database; status 7 where one is not. For probes."""
+    from backlog_worker.lifecycle import watch
+
+    with_kit, given = kit()
+    seen, silent = watch.healthy(with_kit, name or f"@{given.host}")
+    shown(
+        "backlog-worker/healthy",
+        {"seen": seen, "silent": silent},
+        lambda: say(*(f"{each}  seen" for each in seen), *(f"{each}  silent" for each in silent)),
+    )
+    if silent or not seen:
+        raise SystemExit(FINDINGS)
+
+
 @db.command("migrate")
 def migrate(dry_run: DryRun = False) -> None:
     """Bring the database to this release's schema; doing it again changes nothing."""

@@ -9,7 +9,7 @@ from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import masked
 from backlog_worker.integrations import broker
 from backlog_worker.lifecycle import Kit, journal, watch
-from backlog_worker.lifecycle.watch import Report
+from backlog_worker.lifecycle.watch import GONE_SECONDS, Report
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
 
@@ -73,9 +73,9 @@ def _database(given: Settings) -> Iterator[Finding]:
     try:
         store = wiring.store_of(given)
         revision = migrate.revision(store)
-    except Exception as error:  # noqa: BLE001 - an edge: whatever the driver raises is the finding
+    except BacklogError as error:
         text = f"{masked(given.database)}: {str(error).splitlines()[0][:160]}"
-        yield Finding(check="database", found=text, repair="start it, or correct BACKLOG_DATABASE_URL", bad=True)
+        yield Finding(check="database", found=text, repair=error.hint or "correct BACKLOG_DATABASE_URL", bad=True)
         return
     newest = migrate.head()
     behind = revision != newest
@@ -147,6 +147,11 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
         repair="backlog-worker up, or celery -A backlog_worker worker" if idle else "",
         bad=idle,
     )
+    for name, seconds in report.silent.items():
+        repair = (
+            f"look at its log and restart it; one that is gone for good is forgotten {GONE_SECONDS / 3600:g} h later"
+        )
+        yield Finding(check="worker", found=f"{name} was not seen for {seconds:.0f} s", repair=repair, bad=True)
     late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
     tick = "never" if report.last_tick is None else f"{report.last_tick:.0f} s after its lease"
     yield Finding(check="dispatch tick", found=tick, repair="celery -A backlog_worker beat" if late else "", bad=late)

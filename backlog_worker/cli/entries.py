@@ -114,12 +114,12 @@ def add(
     dry_run: DryRun = False,
 ) -> None:
     """File one entry by hand; the same key is filed once."""
-    from datetime import UTC, datetime
-
     from backlog_worker.domain.events import digest
     from backlog_worker.lifecycle import intake
 
     with_kit, given = kit()
+    with with_kit.store.intake(actor=given.who) as unit:
+        now = unit.now()  # how old an entry is decides when it goes: no host's clock says so
     record = {
         "title": title,
         "dedupe_key": key or f"manual:{digest(title)[:16]}",
@@ -131,7 +131,7 @@ def add(
         "due_date": due or None,
         "depends_on": depends_on or [],
         "eligible_by": given.who,
-        "created_at": datetime.now(UTC).isoformat(),
+        "created_at": now.isoformat(),
         "author": given.who,
         "input": {"title": title, "body": body},
     }

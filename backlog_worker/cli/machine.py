@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import broker, files
 from backlog_worker.lifecycle import Kit, audit, intake, watch
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.settings import Settings
 from backlog_worker.store import migrate
@@ -37,6 +39,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "deploy-production": ("pipelines/deploy-production.yml", "tools/step.py"),
 }
 WRITTEN = ("policy.yml", "pipelines/spec.yml", "tools/collect.py", "tools/publish.py")
+AWAY_SECONDS = 2.0
 MOVING = ("queued", "ready", "in_progress", "retrying")
 
 
@@ -168,11 +171,12 @@ def _beats(kit: Kit) -> Callable[[], bool]:
 
 
 def _seen(kit: Kit) -> Callable[[str], bool]:
-    started = time.time()
+    with kit.store.read() as unit:
+        before = {row["name"]: row["seen_at"] for row in unit.workers()}
 
     def _is(name: str) -> bool:
         with kit.store.read() as unit:
-            return any(row["name"] == name and row["seen_at"].timestamp() >= started - 1 for row in unit.workers())
+            return any(row["name"] == name and row["seen_at"] != before.get(name) for row in unit.workers())
 
     return _is
 
@@ -191,26 +195,43 @@ def _import(kit: Kit, number: int) -> None:
 
 
 def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report], bool]) -> Report:
-    """Show the backlog until it is done, or somebody stops us; Ctrl-C ends with status 130 and keeps the state."""
+    """Show the backlog until it is done, or somebody stops us; Ctrl-C ends with status 130 and keeps the state.
+
+    Nothing that runs out and comes back ends this: the database, a disk, a service.
+    """
     stopped = _Stopped()
     before = {number: signal.signal(number, lambda *_: _ask(stopped)) for number in (signal.SIGINT, signal.SIGTERM)}
-    screen = console(error=True)
+    screen, away = console(error=True), False
     try:
         with Live(console=screen, refresh_per_second=4, transient=False) as live:
             while True:
                 for name in machine.watch():
-                    live.console.print(f"{name} ended and was started again")
-                report = watch.report(kit)
-                if screen.is_terminal:
-                    live.update(status_panel(report))
-                if done(report):
+                    attempt("up", partial(live.console.print, f"{name} ended and was started again"))
+                looked = attempt("up", partial(_look, kit, live if screen.is_terminal else None))
+                report, away = looked.value, _said(live, away, looked.error)
+                if report is not None and done(report):
                     return report
                 if stopped.asked:
                     raise SystemExit(INTERRUPTED)
-                time.sleep(0.3)
+                time.sleep(0.3 if report is not None else AWAY_SECONDS)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _look(kit: Kit, live: Live | None) -> Report:
+    report = watch.report(kit)
+    if live is not None:
+        live.update(status_panel(report))
+    return report
+
+
+def _said(live: Live, away: bool, error: Exception | None) -> bool:
+    """Say once that the backlog cannot be read, and once that it can be again; returns whether it cannot."""
+    if away != (error is not None):
+        words = f"{error}; everything goes on when that is over" if error else "the backlog can be read again"
+        attempt("up", partial(live.console.print, words, markup=False, soft_wrap=True))
+    return error is not None
 
 
 def _ask(stopped: _Stopped) -> None:
@@ -225,10 +246,14 @@ def _deliver(kit: Kit) -> None:
     """Wait until every record is delivered."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        with kit.store.read() as unit:
-            if not unit.wishes_due():
-                return
+        if attempt("up", partial(_delivered, kit)).value:
+            return
         time.sleep(0.2)
+
+
+def _delivered(kit: Kit) -> bool:
+    with kit.store.read() as unit:
+        return not unit.wishes_due()
 
 
 def _tell(kit: Kit, report: Report, seconds: float) -> None:

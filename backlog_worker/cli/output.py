@@ -21,6 +21,7 @@ EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
     errors.ConflictError: 5,
     errors.RefusedError: 6,
     errors.UnreachableError: 9,
+    errors.BusyError: 9,
 }
 FINDINGS = 7
 INTERRUPTED = 130

@@ -16,12 +16,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from backlog_worker.domain.errors import BacklogError, MissingExtraError
 from backlog_worker.executors.process import tether
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.settings import Settings
+from backlog_worker.telemetry import emit
 
 RESTART_SECONDS_MAX = 30.0
+STEADY_SECONDS = 60.0  # what has lived so long begins with short pauses again
 DRAIN_SECONDS = 20.0
 
 
@@ -37,6 +41,7 @@ class Service:
     process: "subprocess.Popen[bytes] | None" = None
     restarts: int = 0
     again_at: float = 0.0
+    began: float = 0.0
 
 
 @dataclass(slots=True)
@@ -54,7 +59,7 @@ class Supervisor:
         for service in self.services:
             self._spawn(service)
             deadline = time.monotonic() + service.ready_seconds
-            while not service.ready():
+            while not attempt("up", service.ready).value:
                 if service.process is None or service.process.poll() is not None or time.monotonic() > deadline:
                     message = f"{service.name} does not start:\n{self._tail(service)}"
                     raise BacklogError(message, hint=f"the whole log: {self._log(service)}")
@@ -62,18 +67,23 @@ class Supervisor:
             said(service.name)
 
     def watch(self) -> list[str]:
-        """Restart what died, later each time; returns the names of what was restarted now."""
+        """Restart what died, later each time, for ever; returns the names of what was restarted now.
+
+        What cannot even be started, on a full disk or without memory, is tried again like what died.
+        """
         restarted = []
         for service in self.services:
-            if service.process is None or service.process.poll() is None:
+            if service.process is not None and service.process.poll() is None:
+                if service.restarts and time.monotonic() - service.began > STEADY_SECONDS:
+                    service.restarts = 0
                 continue
             if not service.again_at:
-                service.again_at = time.monotonic() + min(RESTART_SECONDS_MAX, 0.5 * 2**service.restarts)
+                service.again_at = time.monotonic() + min(RESTART_SECONDS_MAX, 0.5 * 2 ** min(service.restarts, 10))
             if time.monotonic() >= service.again_at:
                 service.restarts += 1
                 service.again_at = 0.0
-                self._spawn(service)
-                restarted.append(service.name)
+                if attempt("up", partial(self._spawn, service), service=service.name).error is None:
+                    restarted.append(service.name)
         return restarted
 
     def stop(self) -> None:
@@ -91,7 +101,8 @@ class Supervisor:
                 self._ends(service, 5.0)
 
     def _spawn(self, service: Service) -> None:
-        with self._log(service).open("ab") as log:
+        service.process, service.began = None, time.monotonic()
+        with self._logged(service) as log:
             service.process = subprocess.Popen(  # noqa: S603 - our own arguments
                 [*tether("TERM"), *service.arguments],  # by TERM, so that it stops well
                 cwd=self.root,
@@ -101,6 +112,14 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _logged(self, service: Service) -> BinaryIO:
+        """Open the log of a service; where there is no room for one, it goes without."""
+        try:
+            return self._log(service).open("ab")
+        except OSError as error:
+            emit("log_unwritable", service=service.name, error=str(error))
+            return Path(os.devnull).open("ab")
 
     def _signal(self, service: Service, number: int) -> None:
         if service.process is not None:

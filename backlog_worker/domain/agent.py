@@ -78,6 +78,7 @@ class Agent:
 
 def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
     """Check the text of an agent; raises InvalidFileError with every finding."""
+    document.storable(text, file=file, group=GROUP)
     head, prompt = _parts(text, file)
     source = document.read(head or "{}", file=file, group=GROUP)
     checked = source.checked(AgentFile)

@@ -1,6 +1,7 @@
 """YAML text to a checked value: every error with its line; nothing is built before the text is known to be harmless."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from pydantic.alias_generators import to_camel
 from ruamel.yaml import YAML
 from ruamel.yaml.compat import StringIO
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionStartEvent, DocumentStartEvent, NodeEvent, ScalarEvent
+from ruamel.yaml.events import AliasEvent, CollectionStartEvent, DocumentStartEvent, Event, NodeEvent, ScalarEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
@@ -19,6 +20,9 @@ from backlog_worker.domain.errors import Finding, InvalidFileError
 SIZE_MAX = 256 * 1024
 DEPTH_MAX = 32
 NODES_MAX = 20_000
+DIGITS_MAX = 40
+INT_MAX = 1 << 63
+BASE_TEN = 10
 
 Path = tuple[str | int, ...]
 Places = dict[Path, tuple[int, int]]
@@ -55,6 +59,8 @@ CODES: dict[str, tuple[str, str]] = {
     "16": ("A trigger is not complete.", "A schedule needs `cron`, a webhook needs `secret`."),
     "17": ("An agent does not exist.", "Write its file `agents/NAME.md`."),
     "18": ("A role that nobody has.", "Name its people in `roles` of the policy, or take one that is there."),
+    "20": ("A file cannot be read.", "Correct its rights or its encoding, or take it away."),
+    "19": ("The file stops the loader in a way that nobody foresaw.", "Undo its last change, and report it."),
     "29": (
         "A job runs although somebody refused an approval before it.",
         "Read the status of the approved job in `when`.",
@@ -131,6 +137,7 @@ def read(text: str, *, file: str, group: str) -> Document:
     empty = Document(text, file, group, None, {})
     if len(text.encode("utf-8", "surrogatepass")) > SIZE_MAX:
         raise InvalidFileError([empty.finding((), "02", f"larger than {SIZE_MAX // 1024} KiB")])
+    storable(text, file=file, group=group)
     try:
         _guard(empty)
         node = YAML(typ="rt", pure=True).compose(text)
@@ -144,6 +151,14 @@ def read(text: str, *, file: str, group: str) -> Document:
     places: Places = {}
     value = _value(node, (), places, empty)
     return Document(text, file, group, value, places)
+
+
+def storable(text: str, *, file: str, group: str) -> None:
+    """Make sure that a database takes a text; raises InvalidFileError with the place of what it does not take."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if fault := _unstorable(line):
+            column = next(at for at, each in enumerate(line, start=1) if _unstorable(each))
+            raise InvalidFileError([Document(text, file, group, None, {(): (number, column)}).finding((), "01", fault)])
 
 
 def formatted(text: str, *, file: str) -> str:
@@ -178,10 +193,7 @@ def _guard(document: Document) -> None:
             else ""
         )
         if fault:
-            mark = event.start_mark
-            places: dict[Path, tuple[int, int]] = {(): (mark.line + 1, mark.column + 1)}
-            at = Document(document.text, document.file, document.group, None, places)
-            raise InvalidFileError([at.finding((), "02", fault)])
+            raise InvalidFileError([_at(document, event).finding((), "02", fault)])
 
 
 def _forbidden(event: object) -> str:
@@ -200,19 +212,19 @@ def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], d
         return [_value(each, (*path, index), places, document) for index, each in enumerate(node.value)]
     if isinstance(node, MappingNode):
         return _mapping(node, path, places, document)
-    return _scalar(str(node.tag), str(node.value), path)
+    try:
+        return _scalar(str(node.tag), str(node.value), path)
+    except ValueError as error:
+        raise InvalidFileError([_at(document, node).finding((), "03", str(error))]) from None
 
 
 def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, each in node.value:
         name = str(key.value) if isinstance(key, ScalarNode) else ""
-        twice = name in values
-        if twice or not isinstance(key, ScalarNode):
-            spot: dict[Path, tuple[int, int]] = {(): (key.start_mark.line + 1, key.start_mark.column + 1)}
-            at = Document(document.text, document.file, document.group, None, spot)
-            fault = f'the key "{name}" stands twice' if twice else "a key must be a text"
-            raise InvalidFileError([at.finding((), "01", fault)])
+        fault = f'the key "{name}" stands twice' if name in values else _unstorable(name)
+        if fault or not isinstance(key, ScalarNode):
+            raise InvalidFileError([_at(document, key).finding((), "01", fault or "a key must be a text")])
         values[name] = _value(each, (*path, name), places, document)
     return values
 
@@ -222,14 +234,50 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
     if path == ("version",):
         return text
     if tag == "int":
-        plain = text.replace("_", "").lower()
-        base = 16 if "0x" in plain else 8 if "0o" in plain else 10
-        return int(plain, base)
+        return _whole(text)
     if tag == "float":
-        return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+        number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
+        if not math.isfinite(number):
+            message = f"{text[:40]} is no finite number"
+            raise ValueError(message)
+        return number
     if tag == "bool":
         return text.lower() == "true"
+    if fault := _unstorable(text):
+        raise ValueError(fault)
     return None if tag == "null" else text
+
+
+def _whole(text: str) -> int | str:
+    """Return a whole number as YAML 1.2 reads it, which knows no 0b; what is none there is a text."""
+    plain = text.replace("_", "").lower()
+    base = next((base for mark, base in (("0x", 16), ("0o", 8)) if mark in plain), 10)
+    if "0b" in plain and base == BASE_TEN:
+        return text
+    if len(plain) > DIGITS_MAX:
+        message = f"a number of {len(plain)} digits is more than a database holds"
+        raise ValueError(message)
+    try:
+        number = int(plain, base)
+    except ValueError:
+        return text
+    if not -INT_MAX <= number < INT_MAX:
+        message = f"{text[:40]} is more than a database holds"
+        raise ValueError(message)
+    return number
+
+
+def _unstorable(text: str) -> str:
+    """Say what is wrong with a text that no database takes, or nothing."""
+    if "\x00" in text:
+        return "a text holds the character NUL"
+    return "a text holds half of a character" if any("\ud800" <= each <= "\udfff" for each in text) else ""
+
+
+def _at(document: Document, node: Node | Event) -> Document:
+    """Return the document as it is seen from one node, to make a finding there."""
+    places: Places = {(): (node.start_mark.line + 1, node.start_mark.column + 1)}
+    return Document(document.text, document.file, document.group, None, places)
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

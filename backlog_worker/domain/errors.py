@@ -11,6 +11,9 @@ BacklogError
 ├── NotAllowedError         whoever asks may not do that
 ├── UnauthenticatedError    nobody knows who asks
 ├── UnreachableError        a service does not answer
+│   └── FullError           a disk is full: what needs it waits until there is room
+├── BusyError               somebody else holds it now: the same may be tried again at once
+├── StoreError              the database refuses a statement
 └── MissingExtraError       a library of an optional group is not installed
 """
 
@@ -63,6 +66,18 @@ class UnauthenticatedError(BacklogError):
 
 class UnreachableError(BacklogError):
     """A service does not answer."""
+
+
+class FullError(UnreachableError):
+    """A disk is full."""
+
+
+class BusyError(BacklogError):
+    """Somebody else holds it now; nothing was written, and the same may be tried again."""
+
+
+class StoreError(BacklogError):
+    """The database refuses a statement; nothing was written."""
 
 
 class MissingExtraError(BacklogError):

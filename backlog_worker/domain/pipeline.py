@@ -363,7 +363,7 @@ def _schema(
     try:
         return _checked(wanted, reader)
     except (ValueError, SchemaError) as error:
-        findings.append(source.finding(path, "09", str(error).splitlines()[0][:200]))
+        findings.append(source.finding(path, "09", (str(error).splitlines() or ["it is not understood"])[0][:200]))
         return None
 
 

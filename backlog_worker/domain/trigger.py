@@ -18,6 +18,7 @@ _CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
 LATE = timedelta(minutes=5)  # a slot that is older when it is first seen was missed
 MADE_UP_MAX = 24  # the most that `catchUp: all` does again
 COUNTED_MAX = 1000  # of a line that was missed for longer the oldest are not counted
+SILENCE_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,26 @@ def cron_in(shown: str) -> str:
 def spoken(slots: Sequence[datetime], of: Slots, *, most: int = 50) -> list[str]:
     """Say slots by the clock of their zone, the newest *most* of them."""
     return [local(each, of.where) for each in slots[-most:]]
+
+
+def step_of(schedule: object) -> float:
+    """Return the seconds of a schedule that is an interval; 0 for a time of day."""
+    every = getattr(schedule, "run_every", None)
+    return every.total_seconds() if isinstance(every, timedelta) else 0.0
+
+
+def to_send(slot: datetime, sent: datetime | None, heard: datetime | None, *, now: datetime, step: float) -> bool:
+    """Return whether a slot is to be sent after the one that was *sent* last, all by the clock of the database.
+
+    A tick that nobody *heard* is followed by the next after twice the silence, at most a minute: an outage of the
+    workers piles up a few ticks, and none is lost for good. A clock that was set back stops no interval.
+    """
+    if sent is None or (step and sent > now):
+        return True
+    if slot <= sent or not step or (heard is not None and heard >= sent):
+        return slot > sent
+    silence = (sent - heard).total_seconds() if heard is not None else 2 * step
+    return (slot - sent).total_seconds() >= min(max(step, silence), SILENCE_SECONDS_MAX)
 
 
 def _same(payload: Mapping[str, Any], name: str, wanted: Any) -> bool:  # noqa: ANN401 - free JSON

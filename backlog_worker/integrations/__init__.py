@@ -7,19 +7,23 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionFile:
-    """The text of one definition, as a person keeps it, with the contracts that it names by path."""
+    """The text of one definition, as a person keeps it, with the contracts that it names by path.
+
+    `fault` says why a file could not be read; its body is empty then.
+    """
 
     kind: str
     file: str
     body: str
     contracts: Mapping[str, Any] = field(default_factory=dict)
+    fault: str = ""
 
 
 class Definitions(Protocol):
     """Where policy and pipelines are kept by people."""
 
     def files(self) -> Sequence[DefinitionFile]:
-        """Return every definition; an unreadable one has an empty body."""
+        """Return every definition; one that cannot be read says why, and keeps no other one from being read."""
         ...
 
     def changed(self) -> bool:

@@ -1,6 +1,9 @@
 """`.backlog-worker/`: the files that people write, and the state that we keep beside them."""
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 from backlog_worker.integrations import DefinitionFile
 
 NAME = ".backlog-worker"
+SIZE_MAX = 4 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -17,7 +21,7 @@ class Project:
 
     folder: Path
     env: str = "prod"
-    _seen: tuple[tuple[str, int, int], ...] = field(default=(), repr=False)
+    _seen: tuple[tuple[str, int, int, int], ...] = field(default=(), repr=False)
 
     @property
     def root(self) -> Path:
@@ -35,40 +39,60 @@ class Project:
         return self.state / "env" / self.env
 
     def files(self) -> Sequence[DefinitionFile]:
-        """Return the policy and every pipeline; an unreadable file has an empty body, and so is refused by name."""
+        """Return the policy and every pipeline; one that cannot be read says why, and the others are read."""
         self._seen = self._stamps()
-        return [
-            DefinitionFile(kind=kind, file=str(path), body=_text(path), contracts=contracts(path))
-            for kind, path in self._paths()
-        ]
+        return [_file(kind, path) for kind, path in self._paths()]
 
     def changed(self) -> bool:
         """Return whether a file came, went, or was written since `files`."""
         return self._stamps() != self._seen
 
     def _paths(self) -> list[tuple[str, Path]]:
-        policy = self.folder / "policy.yml"
-        pipelines = sorted((self.folder / "pipelines").glob("*.yml"))
-        return [("policy", policy)] * policy.exists() + [("pipeline", path) for path in pipelines]
+        policy, folder = self.folder / "policy.yml", self.folder / "pipelines"
+        found = [("policy", policy)] * os.path.lexists(policy)
+        try:
+            paths = sorted(each for each in folder.iterdir() if each.suffix == ".yml" and not each.name.startswith("."))
+        except FileNotFoundError:
+            return found
+        except OSError:  # a folder that cannot be looked into is itself what cannot be read
+            return [*found, ("pipeline", folder)]
+        return [*found, *(("pipeline", each) for each in paths)]
 
-    def _stamps(self) -> tuple[tuple[str, int, int], ...]:
-        read = [*(self.folder / "pipelines").rglob("*.json"), *(self.folder / "pipelines").rglob("*.yml")]
-        watched = sorted({*(path for _, path in self._paths()), *read, *(self.folder / "agents").glob("*.md")})
+    def _stamps(self) -> tuple[tuple[str, int, int, int], ...]:
+        read = _beneath(self.folder / "pipelines", (".json", ".yml"))
+        watched = sorted({*(path for _, path in self._paths()), *read, *_beneath(self.folder / "agents", (".md",))})
         found = []
         for path in watched:
             try:
-                stat = path.stat()
+                known = path.stat()
             except OSError:
                 continue
-            found.append((str(path), stat.st_mtime_ns, stat.st_size))
+            found.append((str(path), known.st_mtime_ns, known.st_ctime_ns, known.st_size))  # rights change the second
         return tuple(found)
 
 
-def _text(path: Path) -> str:
+def _beneath(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """Return the files in a folder and in those below it; what cannot be looked into, or vanishes, is left out."""
+    return [Path(place) / name for place, _, names in os.walk(folder) for name in names if name.endswith(endings)]
+
+
+def _file(kind: str, path: Path) -> DefinitionFile:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+        body = _text(path)
+        return DefinitionFile(kind=kind, file=str(path), body=body, contracts=contracts(path))
+    except UnicodeDecodeError as error:
+        fault = f"the text is not UTF-8: {error.reason} at byte {error.start}"
+    except OSError as error:
+        fault = f"the file cannot be read: {error.strerror or error}"
+    return DefinitionFile(kind=kind, file=str(path), body="", fault=fault)
+
+
+def _text(path: Path) -> str:
+    """Read a regular file, and no more of it than any definition may have; whatever else has that name may block."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    with path.open(encoding="utf-8") as file:
+        return file.read(SIZE_MAX)
 
 
 def contracts(path: Path) -> dict[str, Any]:
@@ -78,13 +102,18 @@ def contracts(path: Path) -> dict[str, Any]:
     then refused by name.
     """
     found: dict[str, Any] = {}
-    for each in sorted({*path.parent.rglob("*.json"), *path.parent.rglob("*.yml")} - {path}):
-        name = each.relative_to(path.parent).as_posix()
+    folder = path.parent.parent / "agents"
+    agents = [each for each in _beneath(folder, (".md",)) if each.parent == folder]
+    for each in sorted({*_beneath(path.parent, (".json", ".yml")), *agents} - {path}):
+        name = f"agents/{each.name}" if each in agents else each.relative_to(path.parent).as_posix()
         try:
-            text = each.read_text(encoding="utf-8")
-            found[name] = json.loads(text) if each.suffix == ".json" else text
-        except (OSError, ValueError):
+            text = _text(each)
+            found[name] = json.loads(text, parse_constant=_no_number) if each.suffix == ".json" else text
+        except (OSError, ValueError, RecursionError):
             continue
-    for each in sorted((path.parent.parent / "agents").glob("*.md")):
-        found[f"agents/{each.name}"] = _text(each)
     return found
+
+
+def _no_number(word: str) -> float:
+    message = f"{word} is no number of JSON"
+    raise ValueError(message)

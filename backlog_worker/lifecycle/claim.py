@@ -1,6 +1,7 @@
 """Claim ready entries for this worker; sweep: expire the leases of the dead, ring again for what nobody took."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
@@ -13,14 +14,15 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Wait
 from backlog_worker.domain.review import ReviewKind
 from backlog_worker.lifecycle import Kit, answer, intake, settle, stage, stood
-from backlog_worker.lifecycle.held import Start
+from backlog_worker.lifecycle.duties import duty
+from backlog_worker.lifecycle.held import Start, Taken
+from backlog_worker.lifecycle.loops import attempt, insist
 from backlog_worker.lifecycle.ringing import keep_ready, rung_again
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.lifecycle.stood import goes_on
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
-SWEPT = 50
 SWEEP_SECONDS = 1.0  # shorter than the period of the sweep in beat_schedule.py
 POISON_ROLE = "operator"
 PASSED = f"{Wait.DEADLINE_PASSED.value}: its due date passed before it ran"
@@ -32,6 +34,12 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
     Eligibility is judged again by the policy in force, in the transaction of the claim, and its answers are kept in
     the event; one whose due date has passed is escalated instead. Claim and first take are one commit.
     """
+    taken, bells = insist(lambda: _taken(kit, entry_ids))
+    emit("claimed", count=len(taken), worker=kit.worker)
+    return stage.work(kit, taken, bells)
+
+
+def _taken(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
     with kit.store.begin(actor=kit.worker) as unit:
         policy = kit.book.policy(unit)
         unit.lease = policy.claims.timeout.total_seconds()
@@ -41,43 +49,89 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
         told = _escalate(kit, unit, policy, late, PASSED)
         starts = _begun(kit, unit, _fit(kit, unit, policy, [entry for entry in ready if entry not in late]), policy)
         taken, bells = stage.onward(kit, unit, starts, takes="first")
-    emit("claimed", count=len(taken), worker=kit.worker)
-    return stage.work(kit, taken, bells + told)
+        return taken, bells + told
 
 
 def sweep(kit: Kit) -> list[Bell]:
     """Take back what the dead held and ring again for what nobody took; returns the bells.
 
     When the sweep itself was away for longer than a heartbeat nobody could renew: leases get three heartbeats more.
+    Each duty is a transaction of its own: one that fails says so, and the others go on.
     """
+    policy = _turn(kit)
+    if policy is None:
+        return []
+    env, after, store = kit.env, policy.dead_letter.remind_after.total_seconds(), kit.store
+
+    def _each(act: Callable[[Kit, Unit, Policy, Sequence[str]], list[Bell]]) -> Callable[[Sequence[str]], list[Bell]]:
+        def _act(keys: Sequence[str]) -> list[Bell]:
+            with kit.store.begin(actor="sweep") as unit:
+                return act(kit, unit, policy, keys)
+
+        return _act
+
+    attempt("sweep.pending", lambda: _keep_pending(kit, policy))
+    bells = duty(store, "sweep.expired", lambda unit, most: unit.expired_ids(most), _each(_expire))
+    if policy.dead_letter.on_deadline == "escalate":
+        bells += duty(store, "sweep.deadlines", lambda unit, most: unit.overdue_ids(env, most), _each(_deadlines))
+    bells += duty(store, "sweep.reviews", lambda unit, most: unit.late_ids(env, after, most), _each(_late_reviews))
+    bells += duty(store, "sweep.runs", lambda unit, most: unit.late_runs(most), _each(_late_runs))
+    bells += duty(store, "sweep.unbarred", lambda unit, most: unit.unbarred(env, most), _each(_unbar))
+    bells += _of_stages(kit, policy)
+    return bells + (attempt("sweep.rings", lambda: rung_again(kit)).value or [])
+
+
+def _turn(kit: Kit) -> Policy | None:
+    """Take the lease of the sweep; returns the policy by which it is done, or None where another does it."""
     with kit.store.begin(actor="sweep") as unit:
         policy = kit.book.policy(unit)
         heartbeat = policy.claims.heartbeat.total_seconds()
         late = unit.late_by(f"sweep:{kit.env}")
         if not unit.take_lease(f"sweep:{kit.env}", kit.new_id("sweep"), SWEEP_SECONDS):
-            return []
+            return None
         if late is None or late > heartbeat:
             unit.grace(3 * heartbeat)
             emit("grace_given", seconds=round(late or 0.0, 1))
+    return policy
+
+
+def _keep_pending(kit: Kit, policy: Policy) -> None:
+    with kit.store.begin(actor="sweep") as unit:
         keep_ready(kit, unit)
         unit.keep_pending(policy.claims.timeout.total_seconds() / 2)
-        bells = _expire(kit, unit, policy)
-        bells += _deadlines(kit, unit, policy)
-        bells += _late_reviews(kit, unit, policy)
-        bells += _late_runs(kit, unit, policy)
-        stuck = unit.hold(unit.unbarred(kit.env, SWEPT))
-        intake.clear(kit, unit, list(stuck.values()), "what it waited for has ended")
-        lost = _lost(unit, heartbeat)
-        rested = unit.rested(SWEPT)
-    for run_id in rested:
-        bells += stage.go_on(kit, run_id)
-    return bells + _lost_stages(kit, lost, policy.claims.max_attempts) + rung_again(kit)
 
 
-def _lost(unit: Unit, heartbeat: float) -> list[dict[str, Any]]:
+def _unbar(kit: Kit, unit: Unit, _policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:
+    intake.clear(kit, unit, list(unit.hold(entry_ids).values()), "what it waited for has ended")
+    return []
+
+
+def _of_stages(kit: Kit, policy: Policy) -> list[Bell]:
+    """Look after stages by themselves: those of the dead, those whose pause is over, those that nobody began."""
+    store, heartbeat = kit.store, policy.claims.heartbeat.total_seconds()
+    bells = duty(
+        store,
+        "sweep.lost",
+        lambda unit, most: list(unit.losing(heartbeat, most)),
+        lambda runs: _lost_stages(kit, policy, runs),
+    )
+    bells += duty(
+        store,
+        "sweep.rested",
+        lambda unit, most: unit.rested(most),
+        lambda runs: [bell for run_id in runs for bell in stage.go_on(kit, run_id)],
+    )
+    return bells + duty(
+        store,
+        "sweep.unstarted",
+        lambda unit, most: unit.unstarted(most),
+        lambda keys: [bell for run_id, job_id in keys for bell in _unstarted(kit, run_id, job_id)],
+    )
+
+
+def _lost(unit: Unit, runs: Sequence[str], heartbeat: float) -> list[dict[str, Any]]:
     """Take back the stages of the dead whose runs are kept by others; the history of each names what was lost."""
-    runs = unit.losing(heartbeat, SWEPT)
-    held = unit.renew(runs) if runs else {}
+    held = unit.renew(runs)
     lost = unit.lost(list(held), heartbeat) if held else []
     for each in lost:
         gone = {"job": each["job_id"], "worker": each["worker"], "take": each["takes"]}
@@ -85,22 +139,25 @@ def _lost(unit: Unit, heartbeat: float) -> list[dict[str, Any]]:
     return lost
 
 
-def _lost_stages(kit: Kit, lost: Sequence[Mapping[str, Any]], most: int) -> list[Bell]:
+def _lost_stages(kit: Kit, policy: Policy, runs: Sequence[str]) -> list[Bell]:
     """Ring again for stages whose worker died while others keep the run; one that kills its workers fails as poison."""
+    with kit.store.begin(actor="sweep") as unit:
+        lost = _lost(unit, runs, policy.claims.heartbeat.total_seconds())
     bells: list[Bell] = []
     for each in lost:
         run_id, job_id, expiries = each["run_id"], each["job_id"], each["expiries"]
         emit("stage_lost", run=run_id, job=job_id, worker=each["worker"], expiries=expiries)
-        if expiries < most:
+        if expiries < policy.claims.max_attempts:
             bells.append(stage_bell(run_id, job_id, each["takes"] + 1, expiries))
             continue
         text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
-        bells += stage.fail(kit, run_id, job_id, FailureKind.POISON, text)
-    with kit.store.read() as unit:
-        unstarted = unit.unstarted(SWEPT)
-    for run_id, job_id in unstarted:
-        bells += stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker began it within `clocks.queue`")
+        failed = partial(stage.fail, kit, run_id, job_id, FailureKind.POISON, text)
+        bells += attempt("sweep.lost", failed, run=run_id, job=job_id).value or []
     return bells
+
+
+def _unstarted(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
+    return stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker began it within `clocks.queue`")
 
 
 def _fit(
@@ -173,9 +230,9 @@ def _run(kit: Kit, unit: Unit, entry: Entry, pipeline: Pipeline, policy: Policy)
     }
 
 
-def _expire(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:
     """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
-    expired = unit.expired(SWEPT)
+    expired = unit.expired(entry_ids)
     lost = unit.held_stages([each.run_id for each in expired.values() if each.run_id]) if expired else {}
     poison: list[tuple[Ending, Verdict]] = []
     for entry in expired.values():
@@ -227,15 +284,13 @@ def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
     return Ending(entry=entry, run=run, pipeline=pipeline, stages=stages, policy=policy)
 
 
-def _deadlines(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
-    if policy.dead_letter.on_deadline != "escalate":
-        return []
-    return _escalate(kit, unit, policy, unit.overdue(kit.env, SWEPT).values(), PASSED)
+def _deadlines(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:
+    return _escalate(kit, unit, policy, unit.overdue(kit.env, entry_ids).values(), PASSED)
 
 
-def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+def _late_reviews(kit: Kit, unit: Unit, policy: Policy, review_ids: Sequence[str]) -> list[Bell]:
     """Remind of reviews past due; what nobody answered in time goes to the dead letters, or counts as a no."""
-    late = unit.late(kit.env, policy.dead_letter.remind_after.total_seconds(), SWEPT)
+    late = unit.late(kit.env, policy.dead_letter.remind_after.total_seconds(), review_ids)
     for review in late:
         emit("review_late", review=review.id, entry=review.entry_id, owner=review.owner)
     asked = [review for review in late if review.kind != ReviewKind.DEAD_LETTER]
@@ -252,10 +307,9 @@ def _late_reviews(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
     return bells + _escalate(kit, unit, policy, entries.values(), "nobody answered the approval in time")
 
 
-def _late_runs(kit: Kit, unit: Unit, policy: Policy) -> list[Bell]:
+def _late_runs(kit: Kit, unit: Unit, policy: Policy, run_ids: Sequence[str]) -> list[Bell]:
     """End runs that last longer than their pipeline allows; their children are killed, and people decide."""
-    late = unit.late_runs(SWEPT)
-    entries = [entry for entry in unit.renew(late).values() if entry.run_id] if late else []
+    entries = [entry for entry in unit.renew(run_ids).values() if entry.run_id]
     for entry in entries:
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
     text = "the run lasted longer than `clocks.total` allows"

@@ -14,6 +14,7 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Wait
 from backlog_worker.lifecycle import Kit, intake, operate
 from backlog_worker.lifecycle.definitions import reload
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.lifecycle.ringing import READY_FOR
 from backlog_worker.lifecycle.walk import Walked, load_of, walk
 from backlog_worker.store import Unit
@@ -31,8 +32,7 @@ def tick(kit: Kit) -> list[Bell]:
 
     One tick works at a time, whoever calls: its lease is taken in its own transaction.
     """
-    if reload(kit.store, kit.book, kit.definitions, author="file"):
-        intake.clear_all(kit, "a definition came into force")
+    attempt("definitions", lambda: _reload(kit))
     with kit.store.begin(actor="dispatch") as unit:
         unit.lease = READY_FOR.total_seconds()
         if not unit.take_lease(f"dispatch:{kit.env}", kit.new_id("tick"), TICK_SECONDS):
@@ -55,6 +55,14 @@ def tick(kit: Kit) -> list[Bell]:
     if chosen:
         emit("dispatched", count=len(chosen), policy=policy.stamp)
     return bells(chosen, light, policy)
+
+
+def _reload(kit: Kit) -> None:
+    """Put changed files in force; where that fails, what was in force stays, and the tick goes on with it."""
+    if reload(kit.store, kit.book, kit.definitions, author="file") or kit.book.uncleared:
+        kit.book.uncleared = True
+        intake.clear_all(kit, "a definition came into force")
+        kit.book.uncleared = False
 
 
 def regroup(env: str, unit: Unit, policy: Policy, groups: Mapping[str, Group]) -> None:

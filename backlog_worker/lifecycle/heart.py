@@ -1,8 +1,9 @@
-"""The heart of a worker process: one thread that renews every lease of the process in one statement.
+"""The heart of a worker process: one loop renews every lease of the process in one statement, another keeps the time.
 
 A take that does not come back has lost its claim: its child is killed at once. Between two heartbeats the heart only
-looks, so that a canceled child ends in seconds. A worker that cannot reach the database goes on until its own monotonic
-clock says that the lease is over, and then kills its children: another may hold them.
+looks, so that a canceled child ends in seconds. The second loop touches nothing but the monotonic clock of this
+process: a lease that was not renewed in time is over for its child before it is over for anybody else, whatever the
+database, the network or the first loop is waiting for.
 """
 
 import threading
@@ -10,13 +11,15 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backlog_worker.domain.errors import BacklogError
 from backlog_worker.executors import Stop
+from backlog_worker.executors.process import TERM_SECONDS
+from backlog_worker.lifecycle.loops import Loop
 from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
 
 Take = tuple[str, str, int]  # run, job, number of the take
 LOOK_SECONDS = 3.0
+CLOCK_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -24,8 +27,13 @@ class _Beating:
     stop: Stop
     lease: float
     every: float
-    renewed: float  # monotonic
+    renewed: float  # monotonic: when the last renewal that was confirmed began
     ends: float  # monotonic: a job that hangs past its time limit must lose its lease
+
+    @property
+    def over(self) -> float:
+        """Return when this process gives a take up by itself: so early that its child is dead at the lease's end."""
+        return self.renewed + self.lease - min(TERM_SECONDS + 2 * CLOCK_SECONDS, self.lease / 3)
 
 
 class Heart:
@@ -35,17 +43,20 @@ class Heart:
         self._store = store
         self._takes: dict[Take, _Beating] = {}
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._beat = Loop("heart", self._once, self._every)
+        self._clock = Loop("heart.clock", self.keep_time, lambda: CLOCK_SECONDS if self._takes else None)
 
-    def watch(self, take: Take, *, lease: float, every: float, limit: float) -> Stop:
-        """Renew the lease of a take every so many seconds, for at most *limit*; the Stop says when it is lost."""
+    def watch(self, take: Take, *, lease: float, every: float, limit: float, since: float = 0.0) -> Stop:
+        """Renew the lease of a take every so many seconds, for at most *limit*; the Stop says when it is lost.
+
+        *since* is the monotonic time before which the lease was not given.
+        """
         stop, now = Stop(), time.monotonic()
         with self._lock:
-            self._takes[take] = _Beating(stop=stop, lease=lease, every=every, renewed=now, ends=now + limit)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._beat, daemon=True, name="heart")
-                self._thread.start()
+            beating = _Beating(stop=stop, lease=lease, every=every, renewed=since or now, ends=now + limit)
+            self._takes[take] = beating
+        self._beat.start()
+        self._clock.start()
         return stop
 
     def rest(self, takes: Iterable[Take]) -> None:
@@ -54,34 +65,33 @@ class Heart:
             for take in takes:
                 self._takes.pop(take, None)
 
-    def _beat(self) -> None:
-        while True:
-            with self._lock:
-                every = min([LOOK_SECONDS, *(each.every for each in self._takes.values())])
-            self._wake.wait(every)
-            with self._lock:
-                takes = dict(self._takes)
-                if not takes:
-                    self._thread = None
-                    return
-            self._once(takes)
-
-    def _once(self, takes: dict[Take, _Beating]) -> None:
+    def keep_time(self) -> None:
+        """Give up what was not renewed in time, by the monotonic clock of this process alone."""
         now = time.monotonic()
+        with self._lock:
+            over = [take for take, each in self._takes.items() if now >= each.over]
+        self._lose(over)
+
+    def _every(self) -> float | None:
+        with self._lock:
+            return min([LOOK_SECONDS, *(each.every for each in self._takes.values())]) if self._takes else None
+
+    def _once(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            takes = dict(self._takes)
         alive = [take for take, each in takes.items() if now < each.ends]
         due = any(now >= takes[take].renewed + takes[take].every for take in alive)
-        try:
-            kept = self._renewed(alive, max(each.lease for each in takes.values())) if due else self._held(alive)
-        except BacklogError as error:
-            emit("database_away", error=str(error))
-            kept = {take for take, each in takes.items() if now < each.renewed + each.lease}
-        except Exception as error:  # noqa: BLE001 - the edge of a thread: whatever the driver raises, the heart goes on
-            emit("database_away", error=str(error).splitlines()[0][:200])
-            kept = {take for take, each in takes.items() if now < each.renewed + each.lease}
-        else:
-            for take in kept if due else ():
-                takes[take].renewed = now
-        for take in set(takes) - kept:
+        self._lose(set(takes) - set(alive))
+        if not alive:
+            return
+        kept = self._renewed(alive, max(takes[take].lease for take in alive)) if due else self._held(alive)
+        for take in kept if due else ():
+            takes[take].renewed = now
+        self._lose(set(alive) - kept)
+
+    def _lose(self, takes: Iterable[Take]) -> None:
+        for take in takes:
             with self._lock:
                 still = self._takes.pop(take, None)
             if still is not None:

@@ -44,6 +44,7 @@ class Taken:
     alone: bool = False  # no run stands behind it: nothing is kept, and every pause is waited for here
     granted: tuple[str, ...] = ()
     approval: Mapping[str, Any] | None = None
+    since: float = 0.0  # this process's monotonic clock when the transaction that took it began: its lease is not older
     stop: Stop = field(default_factory=Stop)
 
     @property

@@ -3,28 +3,41 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression, frontier
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.attempts import HOLD, Tried, failure, words
-from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.errors import BusyError, NotFoundError, UnreachableError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
 from backlog_worker.domain.masking import masked, masked_bytes, masked_value
 from backlog_worker.domain.outcome import PAUSES, Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
-from backlog_worker.domain.pipeline import violation
+from backlog_worker.domain.pipeline import Job, violation
 from backlog_worker.domain.template import TemplateError
 from backlog_worker.executors import Report, Work
 from backlog_worker.lifecycle import Kit, cache
 from backlog_worker.lifecycle.attempt import attempted, counted
 from backlog_worker.lifecycle.given import GIVEN
 from backlog_worker.lifecycle.held import Ended, Taken
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.lifecycle.prepare import Prepared, prepared, public
 from backlog_worker.telemetry import emit
 
 GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit loses its lease
+
+
+def done(kit: Kit, taken: Taken) -> Ended:
+    """Do a job; what nobody foresaw fails this attempt, with its words, and is no silence until the lease ends."""
+    tried = attempt("stage", lambda: perform(kit, taken), run=taken.run["id"], job=taken.job.id)
+    if tried.value is not None:
+        return tried.value
+    outside = tried.elsewhere or isinstance(tried.error, OSError)
+    kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION
+    reason = masked(f"{type(tried.error).__name__}: {tried.error}")[:400]
+    return _ended(taken, Faulted(kind=kind, reason=reason))
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
@@ -81,15 +94,19 @@ def _ended(taken: Taken, result: Result) -> Ended:
     return Ended(taken=taken, result=result, tried=taken.tried)
 
 
-def watched(kit: Kit, taken: Taken) -> Taken:
-    """Renew the lease of a take while its job runs, but not for longer than the job may take."""
+def watched(kit: Kit, taken: Taken, *, among: int = 1) -> Taken:
+    """Renew the lease of a take while its job runs, but not for longer than the job may take.
+
+    Of several takes that are done one after the other, each may wait for those *among* which it is.
+    """
     claims, attempts = taken.policy.claims, max(1, taken.job.retry.max_attempts)
     limit = taken.job.timeout * (attempts + bool(taken.job.fallback)) + HOLD * (attempts - 1) + GRACE
     stop = kit.heart.watch(
         taken.key,
         lease=claims.timeout.total_seconds(),
         every=claims.heartbeat.total_seconds(),
-        limit=limit.total_seconds(),
+        limit=limit.total_seconds() * among,
+        since=taken.since,
     )
     return replace(taken, stop=stop)
 
@@ -114,7 +131,7 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     """Take a stored result of the same work; its gates are asked again, and one that says no means to work anew."""
     if taken.job.cache is None:
         return None
-    row = cache.found(kit, taken, given)
+    row = attempt("cache", partial(cache.found, kit, taken, given)).value
     if row is None:
         return None
     work = _work(taken, given, report, taken.job.agent, taken.job.timeout, taken.tried)
@@ -122,7 +139,7 @@ def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     verdicts = {each.id: [each.rule_sha256, each.result.value] for each in ended.gates}
     if not isinstance(ended.result, Done) or verdicts != row["gates"]:
         return None
-    cache.used(kit, taken, row)
+    attempt("cache", partial(cache.used, kit, taken, row))
     return replace(ended, cached=row["run_id"])
 
 
@@ -131,14 +148,25 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     def _once(tried: Tried, left: timedelta) -> Ended:
         work = _work(taken, given, report, job.agent, left, tried)
-        return _checked(kit, taken, kit.executors[job.kind].perform(job, work), work, given.secrets)
+        return _checked(kit, taken, _performed(kit, job.kind, job, work, given.secrets), work, given.secrets)
 
     ended = attempted(kit, taken, report, _once)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
-        cache.keep(kit, taken, given, ended)
+        attempt("cache", partial(cache.keep, kit, taken, given, ended))  # the result is there, stored for others or not
     if job.fallback is not None and ended.pause is None and not taken.stop.gone:
         return _instead(kit, taken, ended, report)
     return ended
+
+
+def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
+    """Let an executor do a job; one that raises, though it should not, failed, and its words hold no secret."""
+    try:
+        return kit.executors[name].perform(job, work)
+    except Exception as error:  # noqa: BLE001 - the edge of an executor: only here is known what must not be said
+        reason = masked(f"{type(error).__name__}: {error}", secrets)[:400]
+        emit("loop_failed", loop="executor", error=reason, run=work.run_id, job=job.id)
+        outside = isinstance(error, OSError | UnreachableError | BusyError)
+        return Faulted(kind=FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION, reason=reason)
 
 
 def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
@@ -161,7 +189,7 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     work = _work(taken, given, report, agent, timeout, ended.tried)
 
     def _once() -> Ended:
-        return _checked(kit, taken, kit.executors["agent"].perform(taken.job, work), work, given.secrets)
+        return _checked(kit, taken, _performed(kit, "agent", taken.job, work, given.secrets), work, given.secrets)
 
     return counted(report, ended.tried, _once, fallback=agent.name)
 

@@ -5,17 +5,18 @@ What a call cost is written at once and synced, for a worker that dies has spent
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from backlog_worker.domain.budget import Usage, price
-from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.usage import checked
 from backlog_worker.executors import Report
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Taken
+from backlog_worker.lifecycle.loops import Loop, attempt
 from backlog_worker.lifecycle.money import line
 from backlog_worker.telemetry import emit
 
@@ -35,8 +36,8 @@ class StageReport(Report):
         self._bytes = self._chunks = 0
         self._said: int | None = None
         self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._loop = Loop("report", self.flush, self._pause)
 
     def line(self, text: str) -> None:
         """Keep a line for the log."""
@@ -46,7 +47,7 @@ class StageReport(Report):
             self._waiting.append(text)
             self._bytes += len(text)
             full = self._bytes >= CHUNK_BYTES
-            self._begin()
+        self._loop.start()
         if full:
             self.flush()
 
@@ -54,7 +55,7 @@ class StageReport(Report):
         """Keep how far the job is; it never goes back."""
         with self._lock:
             self.percent = max(self.percent or 0, min(100, percent))
-            self._begin()
+        self._loop.start()
 
     def spend(self, usage: Usage) -> None:
         """Write what a call used into the ledger, with its price where somebody knows it."""
@@ -75,6 +76,9 @@ class StageReport(Report):
     def flush(self) -> None:
         """Write what waits; a store that is away loses a part of a log, and nothing else."""
         self._pay()
+        attempt("report", self._tell)
+
+    def _tell(self) -> None:
         with self._lock:
             text, self._waiting, self._bytes = "\n".join(self._waiting), [], 0
             said, self._said = self.percent != self._said, self.percent
@@ -82,21 +86,19 @@ class StageReport(Report):
         if not text and not said:
             return
         run_id, job_id, take = self._taken.key
-        try:
-            with self._kit.store.begin(actor=self._kit.worker) as unit:
-                unit.relaxed()
-                if text:
-                    row = {"run_id": run_id, "job_id": job_id, "take": take, "n": number, "text": text}
-                    unit.add_log(row, keep=CHUNKS_KEPT)
-                if said and self.percent is not None:
-                    unit.progress(run_id, job_id, take, self.percent)
-        except BacklogError as error:
-            emit("database_away", error=str(error))
+        with self._kit.store.begin(actor=self._kit.worker) as unit:
+            unit.relaxed()
+            if text:
+                row = {"run_id": run_id, "job_id": job_id, "take": take, "n": number, "text": text}
+                unit.add_log(row, keep=CHUNKS_KEPT)
+            if said and self.percent is not None:
+                unit.progress(run_id, job_id, take, self.percent)
 
     def close(self) -> None:
-        """Write the rest."""
-        self._closed.set()
+        """Write the rest; what was spent and cannot be written now is tried again as long as this process lives."""
+        self._closed = True
         self.flush()
+        self._loop.wake()
 
     def _pay(self) -> None:
         """Write what was spent into the ledger; while the store is away it is kept, and tried again with the log."""
@@ -104,20 +106,14 @@ class StageReport(Report):
             rows, self._unpaid = self._unpaid, []
         if not rows:
             return
-        try:
-            with self._kit.store.begin(actor=self._kit.worker) as unit:
-                unit.spend(rows)
-        except BacklogError as error:
-            emit("database_away", error=str(error))
+        if attempt("report", partial(self._spent, rows)).error is not None:
             with self._lock:
                 self._unpaid = rows + self._unpaid
-                self._begin()
+            self._loop.start()
 
-    def _begin(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._ticking, daemon=True, name="report")
-            self._thread.start()
+    def _spent(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        with self._kit.store.begin(actor=self._kit.worker) as unit:
+            unit.spend(rows)
 
-    def _ticking(self) -> None:
-        while not self._closed.wait(FLUSH_SECONDS):
-            self.flush()
+    def _pause(self) -> float | None:
+        return None if self._closed and not self._unpaid else FLUSH_SECONDS

@@ -6,6 +6,7 @@ entry's row is locked before its stages are read: of two last jobs that end at o
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
@@ -14,6 +15,7 @@ from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
+from backlog_worker.domain.errors import StoreError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, handled, outcome
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
@@ -22,7 +24,8 @@ from backlog_worker.domain.reasons import Bar
 from backlog_worker.lifecycle import Kit, ahead, given, settle
 from backlog_worker.lifecycle.ahead import planned, stages_of
 from backlog_worker.lifecycle.held import Ended, Start, Taken
-from backlog_worker.lifecycle.perform import perform, watched
+from backlog_worker.lifecycle.loops import attempt, insist
+from backlog_worker.lifecycle.perform import done, watched
 from backlog_worker.lifecycle.settle import Ending
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
@@ -34,16 +37,7 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     Only what a plan rang for is begun, and whatever a later plan cancels is not pending any more: so nothing is
     planned here, and of a large graph only this stage is read.
     """
-    with kit.store.begin(actor=kit.worker) as unit:
-        start = started(kit, unit, run_id, job_id)
-        stage = start.stages.get(job_id) if start else None
-        if start is None or not _rung(stage):
-            return []
-        unit.lease = start.policy.claims.timeout.total_seconds()
-        if not _eligible(kit, unit, start):
-            return []
-        taken = take(kit, unit, [(start, start.pipeline.job(job_id))])
-    return work(kit, taken, [])
+    return work(kit, insist(lambda: _begun(kit, run_id, job_id)), [])
 
 
 def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
@@ -56,11 +50,11 @@ def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
         while taken:
             if bells:
                 kit.ring(list(dict.fromkeys(bells)))
-            ended = [perform(kit, watched(kit, each)) for each in taken]
-            taken, bells = _record(kit, ended)
+            ended = [done(kit, each) for each in [watched(kit, each, among=len(taken)) for each in taken]]
+            taken, bells = _recorded(kit, ended)
             held = {each.key for each in taken}
     except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are dead already
-        give_back(kit, sorted({run_id for run_id, _, _ in held}))
+        attempt("give_back", lambda: insist(lambda: give_back(kit, sorted({run_id for run_id, _, _ in held}))))
         raise
     finally:
         kit.heart.rest(held)
@@ -220,6 +214,36 @@ def _basis(start: Start, job: Job) -> Mapping[str, str] | None:
     return stage.based_on if stage is not None and _rung(stage) else basis(start.stages, job)
 
 
+def _begun(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
+    with kit.store.begin(actor=kit.worker) as unit:
+        start = started(kit, unit, run_id, job_id)
+        stage = start.stages.get(job_id) if start else None
+        if start is None or not _rung(stage):
+            return []
+        unit.lease = start.policy.claims.timeout.total_seconds()
+        if not _eligible(kit, unit, start):
+            return []
+        return take(kit, unit, [(start, start.pipeline.job(job_id))])
+
+
+def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
+    """Write results until they are written or their claims are lost; one that no database takes is a failed attempt."""
+    try:
+        return insist(partial(_record, kit, ended), given_up=partial(_gone, ended))
+    except StoreError as error:
+        emit("step_refused", loop="stage", error=str(error))
+        if len(ended) == 1:
+            result = Refused(kind=FailureKind.VALIDATION, reason=f"its result cannot be kept: {error}"[:400])
+            return insist(partial(_record, kit, [Ended(taken=ended[0].taken, result=result, tried=ended[0].tried)]))
+    alone = [_recorded(kit, [each]) for each in ended]
+    return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
+
+
+def _gone(ended: Sequence[Ended]) -> bool:
+    """Return whether every claim is lost by now: until then a result is written again and again."""
+    return all(each.taken.stop.gone for each in ended)
+
+
 def _rung(stage: Stage | None) -> bool:
     return stage is not None and stage.status == StageStatus.PENDING and stage.rung_at is not None
 
@@ -253,6 +277,7 @@ def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], conte
         stages=ahead.with_outputs(unit, start, job),
         granted=tuple((stage.approval or {}).get("granted", ())) if stage else (),
         approval=stage.approval if stage else None,
+        since=unit.began,
     )
 
 

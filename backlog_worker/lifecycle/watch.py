@@ -10,7 +10,9 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.lifecycle import Kit, alerts, journal
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.journal import Waiting
-from backlog_worker.store import Violation
+from backlog_worker.store import Unit, Violation
+
+GONE_SECONDS = 3600.0  # what was silent for longer is gone, and another has its work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Report:
     waiting_at: str
     next: int
     alerts: Mapping[str, str]
+    silent: Mapping[str, float]
     journal: Waiting | None = None  # what a journal holds that is not merged yet
 
 
@@ -58,8 +61,24 @@ def report(kit: Kit) -> Report:
             waiting_at=str(shown["waiting_at"]),
             next=int(shown["next"]),
             alerts=alerts.holding(shown, rules),
+            silent=silent(unit, within),
             journal=journal.waiting(kit),
         )
+
+
+def silent(unit: Unit, within: float) -> dict[str, float]:
+    """Return the workers that did not say goodbye and were not seen within so many seconds, and for how long not."""
+    ages = {row["name"]: (unit.now() - row["seen_at"]).total_seconds() for row in unit.workers()}
+    return {name: age for name, age in ages.items() if within < age <= GONE_SECONDS}
+
+
+def healthy(kit: Kit, ending: str) -> tuple[list[str], list[str]]:
+    """Return the workers whose names end so that were seen in time, and those that were not."""
+    within = kit.seen_within.total_seconds()
+    with kit.store.read() as unit:
+        quiet = silent(unit, within)
+        seen = [row["name"] for row in unit.workers() if (unit.now() - row["seen_at"]).total_seconds() <= within]
+    return [name for name in seen if name.endswith(ending)], [name for name in quiet if name.endswith(ending)]
 
 
 def verify(kit: Kit) -> list[Violation]:

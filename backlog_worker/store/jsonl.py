@@ -20,8 +20,9 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 
-from backlog_worker.domain.errors import Finding, InvalidFileError, UnreachableError, UsageError
+from backlog_worker.domain.errors import BusyError, Finding, InvalidFileError, UsageError
 from backlog_worker.store import migrate, rendering
+from backlog_worker.store.disk import on_disk
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.dialect import METADATA
@@ -89,13 +90,9 @@ class JsonlStore(Store):
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep every other thread and process out, over several transactions; raises UnreachableError."""
+        """Keep every other thread and process out, over several transactions; raises BusyError."""
         with self._alone, ExitStack() as stack:
-            try:
-                stack.enter_context(self.lock)
-            except Timeout:
-                message = f"another process has held the files of {self.folder} for {LOCK_SECONDS} s"
-                raise UnreachableError(message, hint="look for a process that is stopped, and end it") from None
+            self._locked(stack)
             yield
 
     def of(self, env: str) -> Store:
@@ -135,6 +132,15 @@ class JsonlStore(Store):
             (self.folder / name).unlink()
         self._reset()
 
+    @on_disk
+    def _locked(self, stack: ExitStack) -> None:
+        try:
+            stack.enter_context(self.lock)
+        except Timeout:
+            message = f"another process has held the files of {self.folder} for {LOCK_SECONDS} s"
+            raise BusyError(message, hint="look for a process that is stopped, and end it") from None
+
+    @on_disk
     def _catch_up(self, *, writes: bool) -> None:
         """Read what others have committed since; a writer cuts off what nobody committed, and says so."""
         self._finish_compaction()
@@ -236,6 +242,7 @@ class JsonlStore(Store):
         raw.execute("COMMIT")
         self._events = events
 
+    @on_disk
     def _append(self, opened: Connection) -> None:
         raw = opened.connection.cursor()
         events, rows = [], []
@@ -275,6 +282,7 @@ class JsonlStore(Store):
             emit("journal_torn", file=str(path), bytes=over)
             os.truncate(path, size)
 
+    @on_disk
     def _rewrite(self) -> None:
         """Write both files aside, note that, rename them; a crash at any point leaves the old pair or the new one."""
         with super().connected() as opened:

@@ -13,6 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from backlog_worker.domain.errors import ConflictError
+from backlog_worker.store.sql.deadline import patiently
 from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -98,7 +99,8 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
         connection.execute(sa.text(text))
     connection.commit()
     try:
-        yield
+        with patiently(connection):
+            yield
     finally:
         connection.rollback()
         connection.invalidate()  # ends the session, and with it the lock and the settings

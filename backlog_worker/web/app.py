@@ -31,6 +31,7 @@ STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
     (errors.InvalidInputError, 422),
     (errors.UsageError, 422),
     (errors.UnreachableError, 503),
+    (errors.BusyError, 503),
 )
 RETRY_AFTER = "5"
 

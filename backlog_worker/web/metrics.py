@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.errors import BusyError, UnreachableError
 from backlog_worker.domain.measures import Measures
 from backlog_worker.lifecycle import Kit, journal, watch
 from backlog_worker.lifecycle.dashboard import dashboard
@@ -50,6 +50,7 @@ NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "backlog_writebacks_given_up": ((), "write-backs that were given up"),
     "backlog_writebacks_late_seconds": ((), "for how long the oldest write-back has been due"),
     "backlog_slots": ((), "slots of living workers"),
+    "backlog_workers_silent": ((), "workers that did not say goodbye and are not seen any more"),
     "backlog_slots_idle": ((), "slots of living workers without a stage"),
     "backlog_last_tick_late_seconds": ((), "seconds since the lease of the last dispatch tick ran out; none: never"),
     "backlog_tick_late_seconds": ((), "how late the dispatcher is while there is work; never ran: since the beginning"),
@@ -82,7 +83,7 @@ class _Collector:
         try:
             yield from self._from_database()
             away = False
-        except UnreachableError:
+        except (UnreachableError, BusyError):
             away = True
         store = self.kit.store
         yield _one("backlog_store_fallback", {(): float(away and isinstance(store, AutoStore))})
@@ -125,6 +126,7 @@ def _measured(report: Report) -> Mapping[str, float]:
         "backlog_reviews_open": report.counts.reviews_open or 0,
         "backlog_runs": report.counts.runs,
         "backlog_slots": report.slots,
+        "backlog_workers_silent": len(report.silent),
     }
 
 

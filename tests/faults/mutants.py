@@ -42,15 +42,17 @@ def _worker_clock(stack: ExitStack) -> None:
 
 
 def _sweep_clock(stack: ExitStack) -> None:
-    stack.enter_context(patch.object(queue, "_EXPIRED", queue._EXPIRED.replace("{now}", "{now} + 10800")))
+    for name in ("_EXPIRED", "_LAPSED"):  # the list of the sweep, and its second look under the lock
+        text = getattr(queue, name).replace("{now}", "{now} + 10800")
+        stack.enter_context(patch.object(queue, name, text))
 
 
 def _no_expiry_count(stack: ExitStack) -> None:
     original = claim._expire
 
-    def _forgetful(kit: Any, unit: Unit, policy: Any) -> Any:
+    def _forgetful(kit: Any, unit: Unit, policy: Any, entry_ids: Any) -> Any:
         unit.count("UPDATE entries SET expiries = 0 WHERE expiries <> 0")
-        return original(kit, unit, policy)
+        return original(kit, unit, policy, entry_ids)
 
     stack.enter_context(patch.object(claim, "_expire", _forgetful))
 

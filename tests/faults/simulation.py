@@ -38,8 +38,8 @@ class KilledError(BaseException):
     """The process is gone: nothing after this line happens."""
 
 
-class ViolationError(AssertionError):
-    """Something that must never be."""
+class ViolationError(BaseException):
+    """Something that must never be; no loop goes on after it."""
 
 
 @dataclass(slots=True)

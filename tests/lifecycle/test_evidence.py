@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
 from backlog_worker.domain.entry import fold
-from backlog_worker.domain.errors import ConflictError, InvalidInputError, UsageError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, StoreError, UsageError
 from backlog_worker.domain.events import broken, chained, redacted
 from backlog_worker.domain.measures import measured
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused
@@ -210,7 +209,7 @@ def test_a_forged_redaction_is_found():
         forged = json.dumps({"set": {"title": {"$redacted": "0" * 64}}})
         unit.run("UPDATE events SET data = :data WHERE entry_id = :entry AND seq = 1", data=forged, entry=entry_id)
     assert next(audit.verify(table.kit)).invariant == "I8"
-    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+    with pytest.raises(StoreError, match="insert only"), table.kit.store.begin() as unit:
         unit.run("UPDATE events SET actor = 'eve' WHERE entry_id = :entry", entry=entry_id)
 
 
@@ -266,7 +265,7 @@ def test_an_operation_that_was_altered_is_found_by_its_seal():
     (filed,) = table.file({})
     table.run(3)
     evidence.legal_hold(table.kit, filed.entry_id, actor="ana", reason="a lawsuit", on=True)
-    with pytest.raises(sa.exc.DBAPIError, match="insert only"), table.kit.store.begin() as unit:
+    with pytest.raises(StoreError, match="insert only"), table.kit.store.begin() as unit:
         unit.run("UPDATE operations SET actor = 'eve'")
     table.clock.forward(3600)
     evidence.seal(table.kit)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backlog_worker.domain.errors import InvalidFileError
+from backlog_worker.domain.errors import FullError, InvalidFileError
 from backlog_worker.lifecycle import audit, operate, retire, watch
 from backlog_worker.store import JsonlStore, migrate
 from backlog_worker.testing import bench
@@ -206,7 +206,7 @@ def test_a_disk_that_is_full_is_an_error_to_the_caller_and_nothing_else(folder, 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", _full)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(FullError, match="No space"):
             table.file({"dedupe_key": "second"})
     kept = snapshot(table.kit.store)
     assert kept == snapshot(JsonlStore(folder)), "memory and files say the same"

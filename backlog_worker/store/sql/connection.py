@@ -10,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from backlog_worker.domain.errors import MissingExtraError, UnreachableError
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.errors import MissingExtraError
+from backlog_worker.store.sql import deadline, faults
 from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
 
 # A statement or a lock that hangs must end before half of the shortest sensible lease.
@@ -40,49 +40,43 @@ def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
 
 @contextmanager
 def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """Open one transaction; raises UnreachableError, with the address and the way out, where nobody answers."""
+    """Open one transaction; whatever the driver raises, at the commit too, leaves as one of our own errors."""
     with reached(engine) as connection:
         if engine.dialect.name == "sqlite":
             connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
-        try:
-            with connection.begin():
-                yield connection
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise unreachable(engine, error) from None
-            raise
+        with connection.begin():
+            yield connection
 
 
-def reached(engine: Engine) -> Connection:
-    """Connect; raises UnreachableError where nobody answers."""
+@contextmanager
+def reached(engine: Engine) -> Iterator[Connection]:
+    """Connect; whatever the driver raises leaves as one of our own errors, UnreachableError where nobody answers."""
+    wrong = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
-        return engine.connect()
-    except (OperationalError, InterfaceError) as error:
-        raise unreachable(engine, error) from None
-
-
-def unreachable(engine: Engine, error: Exception) -> UnreachableError:
-    """Say which database does not answer, and what to do."""
-    address = masked(engine.url.render_as_string(hide_password=True))
-    first = (str(getattr(error, "orig", error)).strip().splitlines() or ["no answer"])[0]
-    return UnreachableError(
-        f"the database {address} does not answer: {first}",
-        hint="start it, or correct BACKLOG_DATABASE_URL; workers wait and go on when it is back",
-    )
+        connection = engine.connect()
+    except wrong as error:
+        raise faults.own(engine, error, connecting=True) from None
+    try:
+        with connection:
+            yield connection
+    except wrong as error:
+        raise faults.own(engine, error) from None
 
 
 def _postgres(url: str) -> Engine:
     address = "postgresql+psycopg" + url[url.index("://") :]
     try:
-        return sa.create_engine(
+        engine = sa.create_engine(
             address,
             pool_size=5,
             max_overflow=15,
-            connect_args={"options": _OPTIONS, "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 20},
+            connect_args={"options": _OPTIONS, **deadline.SOCKET},
         )
     except ModuleNotFoundError:
         message = "PostgreSQL needs the driver psycopg"
         raise MissingExtraError(message, hint='python -m pip install "backlog-worker[postgres]"') from None
+    deadline.limited(engine)
+    return engine
 
 
 def _sqlite(url: str, clock: Clock) -> Engine:

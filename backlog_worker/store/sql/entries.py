@@ -5,6 +5,7 @@ it, and `flush` (called before the commit) writes one guarded UPDATE for all hel
 events. No row for a held entry means that somebody else was right: the whole transaction is refused.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -50,6 +51,7 @@ class Entries(BoundRows):
         self.held: dict[str, Held] = {}
         self.actor = "system"
         self.lease: float | None = None
+        self.began = time.monotonic()  # no lease that this transaction gives is older
 
     def hold(self, entry_ids: Iterable[str]) -> dict[str, Entry]:
         """Lock entries, in the order of their ids, and return them as they stand.

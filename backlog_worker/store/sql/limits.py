@@ -11,11 +11,14 @@ class Limits(Versions):
     """Verbs of leases and workers."""
 
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Take a named lease, or renew our own; locks its row, so of two transactions one waits and then gets no."""
+        """Take a named lease, or renew our own; locks its row, so of two transactions one waits and then gets no.
+
+        One that ends later than it can was given before the clock of the database was set back, and is over.
+        """
         text = (
             "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, :holder, {later})"
             " ON CONFLICT (env, name) DO UPDATE SET holder = excluded.holder, until = excluded.until"
-            " WHERE leases.until < {now} OR leases.holder = excluded.holder RETURNING name"
+            " WHERE leases.until < {now} OR leases.until > {later} OR leases.holder = excluded.holder RETURNING name"
         )
         return bool(self.run(text, env=self.env, name=name, holder=holder, lease=seconds))
 
@@ -35,6 +38,29 @@ class Limits(Versions):
             " WHERE leases.until < excluded.until RETURNING name"
         ).replace("{m}", moment)
         return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp()))
+
+    def move_slot(self, name: str, slot: datetime, before: datetime | None) -> bool:
+        """Move a schedule from the slot *before*, or from none, to another; of several beats exactly one does."""
+        moment = "to_timestamp(:slot)" if self.dialect.name == "postgresql" else ":slot"
+        same = (
+            "leases.until = to_timestamp(CAST(:before AS double precision))"
+            if self.dialect.name == "postgresql"
+            else "leases.until = :before"
+        )
+        text = (
+            f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {moment})"
+            f" ON CONFLICT (env, name) DO UPDATE SET until = excluded.until WHERE {same} RETURNING name"
+        )
+        was = before.timestamp() if before is not None else None
+        return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp(), before=was))
+
+    def hear(self, name: str) -> None:
+        """Record that somebody does what a schedule asked for."""
+        text = (
+            "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'worker', {now})"
+            " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
+        )
+        self.count(text, env=self.env, name=f"heard:{name}")
 
     def identity(self, new: str) -> str:
         """Return the id of this database; *new* becomes it where it has none yet.

@@ -38,13 +38,10 @@ _MOVED = (
 )
 _NEXT = "CASE WHEN rings < 0 THEN 1 ELSE rings + 1 END"  # below 0: the last bell was never sent
 BEGIN = (datetime.fromtimestamp(0, UTC), "")  # before every entry
-_EXPIRED = (
-    f"SELECT id FROM entries WHERE status IN ('ready', 'in_progress') AND {HERE} AND leased_until < {{now}}"
-    " ORDER BY leased_until LIMIT :most {skip_locked}"
-)
+_LAPSED = f"FROM entries WHERE status IN ('ready', 'in_progress') AND {HERE} AND leased_until < {{now}}"
+_EXPIRED = f"SELECT id {_LAPSED} ORDER BY leased_until LIMIT :most {{skip_locked}}"
 _OVERDUE = (
-    "SELECT id FROM entries WHERE due_date IS NOT NULL AND status IN ('queued', 'retrying')"
-    " AND env = :env AND due_date <= {now} ORDER BY due_date LIMIT :most {skip_locked}"
+    "FROM entries WHERE due_date IS NOT NULL AND status IN ('queued', 'retrying') AND env = :env AND due_date <= {now}"
 )
 
 
@@ -69,7 +66,7 @@ class Queue(Entries):
         """Return the oldest waiting entries of one group, best first: those *after* a place, *without* some keys."""
         ids = self.dialect.bind(without)
         values = {"env": env, "group": group, "id": after[1], "ids": ids, "most": most}
-        return [entry(row) for row in self.select("entries", self._at(_GROUP), at=after[0].timestamp(), **values)]
+        return [entry(row) for row in self.legible("entries", self._at(_GROUP), at=after[0].timestamp(), **values)]
 
     def better(self, env: str, group: str, before: tuple[datetime, str]) -> int:
         """Count who waits in a group and is older than a place in it."""
@@ -118,13 +115,24 @@ class Queue(Entries):
         )
         return {row[0]: row[1] for row in self.run(text, env=env)}
 
-    def expired(self, most: int) -> dict[str, Entry]:
-        """Lock entries whose lease ran out, oldest first; what somebody else has locked is left to them."""
-        return self.hold([row[0] for row in self.run(_EXPIRED, env=self.env, most=most)])
+    def expired_ids(self, most: int) -> list[str]:
+        """Return entries whose lease ran out, oldest first; what somebody else has locked is left to them."""
+        return [row[0] for row in self.run(_EXPIRED, env=self.env, most=most)]
 
-    def overdue(self, env: str, most: int) -> dict[str, Entry]:
-        """Lock entries whose due date passed before they ran."""
-        return self.hold([row[0] for row in self.run(_OVERDUE, env=env, most=most)])
+    def expired(self, entry_ids: Sequence[str]) -> dict[str, Entry]:
+        """Lock those of some entries whose lease ran out."""
+        text = f"SELECT id {_LAPSED} AND id {{ids}} {{skip_locked}}"
+        return self.hold([row[0] for row in self.run(text, env=self.env, ids=self.dialect.bind(entry_ids))])
+
+    def overdue_ids(self, env: str, most: int) -> list[str]:
+        """Return entries whose due date passed before they ran."""
+        text = f"SELECT id {_OVERDUE} ORDER BY due_date LIMIT :most {{skip_locked}}"
+        return [row[0] for row in self.run(text, env=env, most=most)]
+
+    def overdue(self, env: str, entry_ids: Sequence[str]) -> dict[str, Entry]:
+        """Lock those of some entries whose due date passed before they ran."""
+        text = f"SELECT id {_OVERDUE} AND id {{ids}} {{skip_locked}}"
+        return self.hold([row[0] for row in self.run(text, env=env, ids=self.dialect.bind(entry_ids))])
 
     def grace(self, seconds: float) -> None:
         """After an outage: give leases that are about to run out, or did, *seconds* more; nobody could renew."""

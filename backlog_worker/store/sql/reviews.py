@@ -122,14 +122,26 @@ class Reviews(Stages):
     def _before(self) -> str:
         return "{now} - " + ("make_interval(secs => :ago)" if self.dialect.name == "postgresql" else ":ago")
 
-    def late(self, env: str, remind_after: float, most: int) -> Sequence[Review]:
-        """Mark open reviews that are past due as reminded and return them; each again after *remind_after* seconds."""
+    def late_ids(self, env: str, remind_after: float, most: int) -> list[str]:
+        """Return open reviews that are past due and were not reminded of for *remind_after* seconds."""
+        text = f"SELECT id {_late(self.dialect.name)} ORDER BY due_at LIMIT :most {{skip_locked}}"
+        return [row[0] for row in self.run(text, env=env, after=remind_after, most=most)]
+
+    def late(self, env: str, remind_after: float, review_ids: Sequence[str]) -> Sequence[Review]:
+        """Mark those of some reviews that are past due as reminded and return them."""
         text = (
-            "UPDATE reviews SET reminded_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"
-            " AND answer IS NULL AND due_at < {now} AND (reminded_at IS NULL OR"
-            f" {_ago(self.dialect.name)} > :after) ORDER BY due_at LIMIT :most {{skip_locked}}) RETURNING {_LISTED}"
+            f"UPDATE reviews SET reminded_at = {{now}} WHERE env = :env AND id IN (SELECT id {_late(self.dialect.name)}"
+            f" AND id {{ids}} {{skip_locked}}) RETURNING {_LISTED}"
         )
-        return [_review(row) for row in self.select("reviews", text, env=env, after=remind_after, most=most)]
+        ids = self.dialect.bind(review_ids)
+        return [_review(row) for row in self.select("reviews", text, env=env, after=remind_after, ids=ids)]
+
+
+def _late(dialect: str) -> str:
+    return (
+        "FROM reviews WHERE env = :env AND answer IS NULL AND due_at < {now}"
+        f" AND (reminded_at IS NULL OR {_ago(dialect)} > :after)"
+    )
 
 
 def _ago(dialect: str) -> str:

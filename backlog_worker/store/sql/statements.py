@@ -5,9 +5,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, CursorResult
 
+from backlog_worker.domain.errors import StoreError
 from backlog_worker.store.sql.dialect import Dialect, decode, moment, packed
+from backlog_worker.telemetry import emit
 
 Row = dict[str, Any]
 # The wall of a statement that goes by ids, or by an index of its own: what belongs to another environment is not there.
@@ -39,14 +41,12 @@ class Statements:
 
     def run(self, text: str, **values: object) -> Sequence[Any]:
         """Run a statement and return its rows, if it gives any."""
-        self.statements += 1
-        result = self.connection.exec_driver_sql(self.dialect.sql(text), values)
+        result = self._sent(text, values)
         return result.all() if result.returns_rows else ()
 
     def count(self, text: str, **values: object) -> int:
         """Run a statement and return how many rows it changed."""
-        self.statements += 1
-        return self.connection.exec_driver_sql(self.dialect.sql(text), values).rowcount
+        return self._sent(text, values).rowcount
 
     def value(self, text: str, **values: object) -> Any:  # noqa: ANN401 - one value of any column
         """Run a statement and return the first value of its first row, or None."""
@@ -54,11 +54,22 @@ class Statements:
         return rows[0][0] if rows else None
 
     def select(self, table: str, text: str, **values: object) -> list[Row]:
-        """Run a statement over *table* and return decoded rows."""
-        self.statements += 1
-        result = self.connection.exec_driver_sql(self.dialect.sql(text), values)
+        """Run a statement over *table* and return decoded rows; raises StoreError for a row that cannot be read."""
+        result = self._sent(text, values)
         columns = tuple(result.keys())
-        return [decode(table, columns, row) for row in result.all()]
+        return [_read(table, columns, row) for row in result.all()]
+
+    def legible(self, table: str, text: str, **values: object) -> list[Row]:
+        """Run a statement over *table* and return the rows that can be read; one that cannot is said, and left out."""
+        result = self._sent(text, values)
+        columns = tuple(result.keys())
+        found = []
+        for row in result.all():
+            try:
+                found.append(_read(table, columns, row))
+            except StoreError as error:
+                emit("row_unreadable", table=table, error=str(error))
+        return found
 
     def insert(self, table: str, rows: Iterable[Mapping[str, Any]], tail: str = "") -> Sequence[Any]:
         """Insert rows that all have the same columns, in one statement; *tail* is the rest of it."""
@@ -78,6 +89,24 @@ class Statements:
             return ()
         text = _update(self.dialect, table, tuple(listed[0]), guard, "lease" in values)
         return self.run(text, rows=packed(listed), **values)
+
+    def _sent(self, text: str, values: Mapping[str, object]) -> CursorResult[Any]:
+        self.statements += 1
+        try:
+            return self.connection.exec_driver_sql(self.dialect.sql(text), values)
+        except (ValueError, OverflowError) as error:  # no database can hold the value: half a character, a huge number
+            message = f"the database cannot hold a value: {str(error)[:200]}"
+            raise StoreError(message) from None
+
+
+def _read(table: str, columns: tuple[str, ...], row: Sequence[Any]) -> Row:
+    """Decode a row; raises StoreError that names it."""
+    try:
+        return decode(table, columns, row)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        which = dict(zip(columns, row, strict=True)).get("id", "")
+        message = f"a row of {table} cannot be read ({columns[0]} {which or row[0]}): {str(error)[:200]}"
+        raise StoreError(message, hint="restore the row from a backup: nothing of ours writes that") from None
 
 
 @lru_cache(maxsize=256)

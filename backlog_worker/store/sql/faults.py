@@ -1,0 +1,113 @@
+"""What a driver says is wrong, in our own words: no error of a driver, or of SQLAlchemy, leaves the store.
+
+| ours | PostgreSQL | SQLite |
+|---|---|---|
+| FullError | 53100 | FULL, or an I/O error where the disk has no room |
+| BusyError | class 40, lock and statement time-outs, every connection in use here | BUSY, LOCKED, PROTOCOL |
+| UnreachableError | no connection, a lost one, too many, a standby | CANTOPEN, IOERR, READONLY |
+| StoreError | whatever remains: it is wrong each time | the same |
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from backlog_worker.domain.errors import BacklogError, BusyError, FullError, StoreError, UnreachableError
+from backlog_worker.domain.masking import masked
+
+ROOM_BYTES = 1024 * 1024
+_BUSY = frozenset({"55P03", "55006", "57014", "25P03", "25P04", "53200"})
+_AWAY = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", "25006", "58000", "58030", "3D000"})
+_BUSY_LITE = frozenset({5, 6, 15})  # SQLITE_BUSY, _LOCKED, _PROTOCOL
+_AWAY_LITE = frozenset({8, 10, 14})  # SQLITE_READONLY, _IOERR, _CANTOPEN
+_FULL_LITE = 13
+_ROTTEN_LITE = frozenset({11, 26})  # SQLITE_CORRUPT, _NOTADB
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|TABLE|JOIN)\s+\"?([a-z_]+)", re.IGNORECASE)
+
+
+def own(engine: Engine, error: Exception, *, connecting: bool = False) -> BacklogError:
+    """Make one of our errors of what the driver raised; *connecting* where no statement was sent yet."""
+    if isinstance(error, PoolTimeoutError):
+        return BusyError("every database connection of this process is in use", hint="it is tried again")
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    code = getattr(cause, "sqlite_errorcode", None)
+    if engine.dialect.name == "sqlite":
+        kind = _of_sqlite(engine, None if code is None else code & 0xFF)
+    else:
+        kind = _of_postgres(engine, cause)
+    if kind is StoreError and (lost or connecting):
+        kind = UnreachableError
+    return _worded(engine, kind, error, cause)
+
+
+def unreachable(engine: Engine, reason: str) -> UnreachableError:
+    """Say which database does not answer, and what to do."""
+    return UnreachableError(
+        f"the database {_address(engine)} does not answer: {reason}",
+        hint="start it, or correct BACKLOG_DATABASE_URL; workers wait and go on when it is back",
+    )
+
+
+def _of_postgres(engine: Engine, cause: BaseException) -> type[BacklogError]:
+    state = str(getattr(cause, "sqlstate", None) or "")
+    if state == "53100":
+        return FullError
+    if state.startswith("40") or state in _BUSY:
+        return BusyError
+    if state.startswith(("08", "28")) or state in _AWAY:
+        return UnreachableError
+    driver = engine.dialect.loaded_dbapi
+    # Without a state the server said nothing: the connection was refused, or ended under us.
+    silent = not state and isinstance(cause, driver.OperationalError | driver.InterfaceError)
+    return UnreachableError if silent else StoreError
+
+
+def _of_sqlite(engine: Engine, code: int | None) -> type[BacklogError]:
+    if code == _FULL_LITE or (code in _AWAY_LITE and not _room(engine)):
+        return FullError
+    if code in _BUSY_LITE:
+        return BusyError
+    return UnreachableError if code in _AWAY_LITE else StoreError
+
+
+def _room(engine: Engine) -> bool:
+    """Return whether the disk of an embedded database has room: SQLite says `disk I/O error` for some full disks."""
+    try:
+        return shutil.disk_usage(Path(engine.url.database or ".").absolute().parent).free >= ROOM_BYTES
+    except OSError:
+        return True
+
+
+def _worded(engine: Engine, kind: type[BacklogError], error: Exception, cause: BaseException) -> BacklogError:
+    reason = _first(cause)
+    if kind is UnreachableError:
+        return unreachable(engine, reason)
+    if kind is FullError:
+        hint = "make room; workers wait and go on when there is some"
+        return FullError(f"the disk of the database {_address(engine)} is full: {reason}", hint=hint)
+    if kind is BusyError:
+        hint = "it is tried again; where that does not help, look for who holds the lock"
+        return BusyError(f"the database is busy{_at(error)}: {reason}", hint=hint)
+    rotten = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _ROTTEN_LITE
+    hint = "restore the file from a backup" if rotten else ""
+    return StoreError(f"the database refused{_at(error) or ' a statement'}: {reason}", hint=hint)
+
+
+def _at(error: Exception) -> str:
+    """Return the words for the table of the statement that failed, where there was one."""
+    found = _TABLE.search(str(getattr(error, "statement", None) or ""))
+    return f" a statement over {found[1]}" if found else ""
+
+
+def _first(cause: BaseException) -> str:
+    words = cause.args[0] if isinstance(cause, SQLAlchemyError) and cause.args else cause
+    return masked((str(words).strip().splitlines() or ["no answer"])[0])
+
+
+def _address(engine: Engine) -> str:
+    return masked(engine.url.render_as_string(hide_password=True))
