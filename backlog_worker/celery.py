@@ -184,7 +184,7 @@ class SlotScheduler(Scheduler):
         looked = attempt("beat", self._steps)
         due, seconds = looked.value or ([], AWAY_SECONDS)
         for entry in due:
-            attempt("beat", partial(self.apply_async, entry), entry=entry.name)
+            attempt("beat", partial(self._send, entry), entry=entry.name)
         if time.monotonic() >= self._look:
             self._look = time.monotonic() + LOOK_SECONDS
             for entry in list(self.schedule.values()):
@@ -192,11 +192,16 @@ class SlotScheduler(Scheduler):
                     self._sent(entry)
         return seconds
 
-    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = False, **named: Any) -> Any:  # noqa: ANN401, ARG002 - Celery's signature
-        """Send one entry whose slot was taken; fails fast where the broker is away."""
-        options = {**(entry.options or {}), **named}
-        with self.app.producer_or_acquire(producer) as using:
-            return self.app.send_task(str(entry.task), entry.args, entry.kwargs, producer=using, retry=False, **options)
+    def _send(self, entry: ScheduleEntry) -> bool:
+        """Send one entry whose slot was taken; false, and fast, where the broker does not take it."""
+        try:
+            with self.app.producer_or_acquire() as producer:
+                named = {**(entry.options or {}), "producer": producer, "retry": False}
+                self.app.send_task(str(entry.task), entry.args, entry.kwargs, **named)
+        except (OperationalError, OSError) as error:
+            emit("bells_unsent", count=1, error=str(error)[:200])
+            return False
+        return True
 
     def _steps(self) -> tuple[list[ScheduleEntry], float]:
         """Take the steps of intervals that are due; returns them, and the seconds until the next one."""
@@ -224,7 +229,7 @@ class SlotScheduler(Scheduler):
         schedule = Schedule(env=SETTINGS.env, name=f"beat:{name}", slots=line, catch_up=_catch_up(name))
         taken = attempt("beat", partial(self._take, schedule), entry=name).value
         for _ in taken.due.run if taken is not None else ():
-            if attempt("beat", partial(self.apply_async, entry), entry=name).error is not None and taken is not None:
+            if not attempt("beat", partial(self._send, entry), entry=name).value and taken is not None:
                 attempt("beat", partial(self._leave, schedule.name, taken), entry=name)
                 return
 

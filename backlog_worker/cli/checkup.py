@@ -149,7 +149,7 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
     )
     for name, seconds in report.silent.items():
         repair = (
-            f"look at its log and restart it; one that is gone for good is forgotten {GONE_SECONDS / 3600:g} h later"
+            f"look at its log and restart it; one that is gone for good is not named after {GONE_SECONDS / 3600:g} h"
         )
         yield Finding(check="worker", found=f"{name} was not seen for {seconds:.0f} s", repair=repair, bad=True)
     late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
