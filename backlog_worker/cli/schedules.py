@@ -17,6 +17,9 @@ from backlog_worker.domain.errors import NotFoundError, UsageError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from backlog_worker.lifecycle.slots import Schedule
+
+COLUMNS = ("name", "schedule", "runs", "catch up", "last slot", "result", "last done", "late", "missed", "next")
 schedule = typer.Typer(help="The beat schedule.", no_args_is_help=True)
 _LINE = re.compile(r"^(\S+\s+\S+\s+\S+\s+\S+\s+\S+)\s+(.*)$")
 _NAMED = re.compile(r"--tool (\S+) --action (\S+)")
@@ -109,23 +112,15 @@ def list_schedule() -> None:
             "next": _next(job, now),
         }
         for job in registry()
-    ] + [
-        {
-            "name": each.pipeline,
-            "schedule": each.line,
-            "runs": f"pipeline {each.pipeline}",
-            "catch_up": each.catch_up,
-            "last_slot": taken.get(each.name),
-            "last_result": None,
-            "last_done": None,
-            "late": "",
-            "missed": missed.get(each.name),
-            "next": each.slots.next(now),
-        }
-        for each in pipelines
-    ]
-    names = ("name", "schedule", "runs", "catch up", "last slot", "result", "last done", "late", "missed", "next")
-    shown("backlog-worker/schedule", data, lambda: table("", names, [tuple(each.values()) for each in data]))
+    ] + [_of_pipeline(each, taken.get(each.name), missed.get(each.name), now) for each in pipelines]
+    shown("backlog-worker/schedule", data, lambda: table("", COLUMNS, [tuple(each.values()) for each in data]))
+
+
+def _of_pipeline(each: "Schedule", taken: "datetime | None", missed: str | None, now: "datetime") -> dict[str, object]:
+    """Return the line of a schedule of a pipeline: what it files is an entry, and no job that is done or late."""
+    known = {"name": each.pipeline, "schedule": each.line, "runs": f"pipeline {each.pipeline}"}
+    told = {"last_slot": taken, "last_result": None, "last_done": None, "late": "", "missed": missed}
+    return {**known, "catch_up": each.catch_up, **told, "next": each.slots.next(now)}
 
 
 @schedule.command("run")

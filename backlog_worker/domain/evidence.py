@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import inclusion, projection
-from backlog_worker.domain.entry import DEFAULTS, FOLDED, Change, Note, differing
+from backlog_worker.domain.entry import DEFAULTS, DERIVED, FOLDED, Change, Note, differing
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import REDACTED, Event, broken, compact, digest, upcast
 from backlog_worker.domain.inclusion import Included
@@ -122,7 +122,8 @@ def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterato
 def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
     if strange := sorted(set(value["entry"]) - set(FOLDED)):
         yield f"the entry has columns that nobody knows: {', '.join(strange)}"
-    row = {**DEFAULTS, **value["entry"]}  # a column that came later is not in a bundle of before
+    later = {name: each for name, each in DEFAULTS.items() if name not in DERIVED}
+    row = {**later, **value["entry"]}  # a column that came later is not in a bundle of before
     try:
         wrong = differing([event for event in events if event.change != Change.RETIRED], row)
     except BacklogError as error:

@@ -251,15 +251,13 @@ def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy
         if (each := _compiled(source, ("priority", "terms", index, "value"), term.value, findings, "number"))
     ]
     done = _compiled(source, ("doneBefore",), checked.done_before, findings, "bool") if checked.done_before else None
-    faults: list[Finding] = []
-    asked = partial(_of_dashboard, source, faults)
-    alerts = alert.compiled(source, checked.alerts, checked.priority.labels, asked, faults)
+    alerts, faults = _alerts(source, checked)
     findings += [] if stored else faults
     findings += _categories(source, checked)
     findings += known.role(source, ("deadLetter", "role"), checked.dead_letter.role, checked.roles)
     if findings:
         raise InvalidFileError(findings)
-    read = set().union(*(expression.read_fields(term.value.source) for term in terms)) if terms else set()
+    read: set[str] = set().union(*(expression.read_fields(term.value.source) for term in terms))
     policy = Policy(
         version=int(checked.version),
         hash=hashlib.sha256(body.encode()).hexdigest(),
@@ -316,6 +314,12 @@ def _categories(source: Document, checked: PolicyFile) -> Iterator[Finding]:
             hint = f"one of: {known}, or add it to `priority.labels`"
             text = f'the category "{name}" has the priority "{category.priority}", which does not exist here'
             yield source.finding(("categories", name, "priority"), "03", text, hint=hint)
+
+
+def _alerts(source: Document, checked: PolicyFile) -> tuple[list[Alert], list[Finding]]:
+    faults: list[Finding] = []
+    asked = partial(_of_dashboard, source, faults)
+    return alert.compiled(source, checked.alerts, checked.priority.labels, asked, faults), faults
 
 
 def _of_dashboard(

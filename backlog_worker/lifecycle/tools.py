@@ -211,11 +211,8 @@ def _recorded(
 
 def _listed(kit: Kit, _caller: Caller, given: ListParams, _dry: bool) -> list[dict[str, Any]]:
     found = lookup.listed(kit, parsed(given.q), after=given.after, most=given.limit)
-    return [{**shown(each.entry), **_retired(each.retired_at)} for each in found]
-
-
-def _retired(at: datetime | None) -> dict[str, str]:
-    return {"retired_at": at.isoformat()} if at else {}
+    gone = [{"retired_at": each.retired_at.isoformat()} if each.retired_at else {} for each in found]
+    return [{**shown(each.entry), **left} for each, left in zip(found, gone, strict=True)]
 
 
 def _got(kit: Kit, _caller: Caller, given: EntryParams, _dry: bool) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Retired(Search):
             waits = found.cleared and found.claimed and (found.claimed - found.cleared).total_seconds()
             row = {"tally": found.kept, "cleared_at": found.cleared, "waited": max(0.0, waits) if waits else waits}
             rows.append({**row, "entry_id__": entry_id})
-        self.update("retired", rows, "retired.entry_id = r.entry_id__")
+        self.update("retired", rows, "retired.entry_id = r.entry_id__ AND retired.env = :env", env=self.env)
 
     def retired(self, entry_id: str) -> Row | None:
         """Return what is left of one retired entry, by its id or the beginning of it where that names just one."""
