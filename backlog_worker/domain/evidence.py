@@ -122,6 +122,8 @@ def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterato
 def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
     if strange := sorted(set(value["entry"]) - set(FOLDED)):
         yield f"the entry has columns that nobody knows: {', '.join(strange)}"
+    if value["schema"] == SCHEMA and (missing := sorted(DERIVED - set(value["entry"]))):
+        yield f"the entry does not say: {', '.join(missing)}"
     later = {name: each for name, each in DEFAULTS.items() if name not in DERIVED}
     row = {**later, **value["entry"]}  # a column that came later is not in a bundle of before
     try:

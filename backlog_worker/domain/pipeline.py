@@ -159,9 +159,8 @@ def load(
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
     if findings:
-        raise InvalidFileError(
-            sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
-        )
+        found = sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
+        raise InvalidFileError(found)
     ancestors = {each.id: _unmasked(placed, mask) for each, mask in zip(placed, masks, strict=True)}
     return Pipeline(
         name=checked.name,
@@ -193,9 +192,8 @@ def _linted(
         findings += lint.of_job(each, known)
         findings += lint.of_roles(each, people) if people is not None else ()
     order, masks, unnamed = _ordered(placed, findings)
-    if order:
-        for each, mask in zip(placed, masks, strict=True):
-            findings += lint.of_texts(each, _unmasked(placed, mask))
+    for each, mask in zip(placed, masks, strict=bool(order)):  # jobs in a circle have neither
+        findings += lint.of_texts(each, _unmasked(placed, mask))
     return order, masks, unnamed
 
 

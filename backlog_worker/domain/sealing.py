@@ -33,6 +33,7 @@ SEALED: Mapping[str, Sealed] = {
     "retired": Sealed(key=("entry_id",), loose=frozenset({"legal_hold"})),
     "decisions": Sealed(leaves=True),
     "definitions": Sealed(key=("env", "kind", "hash"), loose=frozenset({"live"}), anew=True),
+    "enactments": Sealed(key=("env", "kind", "name", "at")),
     "digests": Sealed(key=("env", "kind", "period"), anew=True),
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from backlog_worker.domain import projection
 from backlog_worker.domain.binding import BOUND, complete
 from backlog_worker.domain.entry import FOLDED, Change, Status, differing, entry_of, fold
-from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.errors import BacklogError, StoreError
 from backlog_worker.domain.events import Event, broken
 from backlog_worker.domain.evidence import artifacts_of
 from backlog_worker.domain.measures import Measures, Tally, life, measured
@@ -84,7 +84,7 @@ def told(kit: Kit, *, rows_too: bool = False) -> Iterator[Told]:
             page = unit.page(kit.env, after, PAGE)
             try:
                 found = _read(unit, page, rows_too=rows_too)
-            except ValueError:  # somebody wrote what no row of ours holds
+            except (ValueError, StoreError):  # somebody wrote what no row of ours holds
                 found = [each for entry_id in page for each in _readable(unit, entry_id, rows_too=rows_too)]
         if not page:
             return
@@ -113,7 +113,7 @@ def _readable(unit: Unit, entry_id: str, *, rows_too: bool) -> list[Told]:
     """Read one entry; one that cannot be read says so."""
     try:
         return _read(unit, [entry_id], rows_too=rows_too)
-    except ValueError as error:
+    except (ValueError, StoreError) as error:
         return [Told(entry_id=entry_id, events=(), row=None, left=None, unreadable=str(error))]
 
 
@@ -239,11 +239,18 @@ def _left(each: Told, left: Mapping[str, Any]) -> Iterator[Violation]:
     if _end(each.events) != (left["seq"], left["hash"], Change.RETIRED):
         yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
     wrong = retired_differing(each.events, left)
-    if left["tally"] is not None and left["tally"] != life(each.events, each.events[-1].at).kept:
+    if left["tally"] is not None and left["tally"] != _tally(each.events):
         wrong = [*wrong, "tally"]
     if wrong:
         text = f"its history does not give what is left of it: {', '.join(wrong)}"
         yield Violation(invariant="I7", subject=each.entry_id, text=text)
+
+
+def _tally(events: Sequence[Event]) -> Mapping[str, Any] | None:
+    try:
+        return life(events, events[-1].at).kept
+    except BacklogError:
+        return None
 
 
 def _end(events: Sequence[Event]) -> tuple[int, str, str]:

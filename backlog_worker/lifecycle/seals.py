@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from backlog_worker.domain.errors import StoreError
 from backlog_worker.domain.merkle import is_tree, seal_hash
 from backlog_worker.domain.seal import FLAT, TREE, seal_fault
 from backlog_worker.lifecycle import Kit
@@ -55,7 +56,7 @@ def _rows(unit: Unit, seal: Mapping[str, Any]) -> Iterator[Violation]:
         return
     try:
         found = unit.unsealed_rows(dict(seal))
-    except ValueError as error:  # somebody wrote what no row of ours holds
+    except (ValueError, StoreError) as error:  # somebody wrote what no row of ours holds
         yield Violation(invariant="I8", subject=seal["id"], text=f"a row under this seal cannot be read: {error}")
         return
     for table, wrong in found.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from backlog_worker.domain.errors import StoreError
 from backlog_worker.domain.events import digest
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.audit import Proved
@@ -25,7 +26,7 @@ def verify(kit: Kit, proved: Proved | None = None) -> Iterator[Violation]:
     """
     try:
         yield from _verify(kit, proved or Proved())
-    except ValueError as error:  # somebody wrote what no row of ours holds
+    except (ValueError, StoreError) as error:  # somebody wrote what no row of ours holds
         yield Violation(invariant="I8", subject=kit.env, text=f"a row that belongs to no entry cannot be read: {error}")
 
 

@@ -61,7 +61,7 @@ class Fleet:
             if self.table.clock.now >= at:
                 self.busy.remove((at, each))
                 taken, bells = claim.stage._record(
-                    self.table.kit, [claim.stage.Ended(taken=each, result=Done(output={}))]
+                    self.table.kit, [claim.stage.Ended(taken=each, result=Done(output={}), tried=each.tried)]
                 )
                 assert not taken
                 self.ring(bells)

@@ -92,7 +92,9 @@ def test_a2_every_scope_with_every_mode(scope, mode, usage):
 @pytest.mark.parametrize("scope", list(Scope))
 def test_a2_a_tick_never_ends_with_an_error_whatever_the_scope(scope):
     table = made(scope, "pause", usd=0.1)
-    table.executor.results["a"] = [spends(Usage(model="m", usd=5.0), Faulted(kind=FailureKind.EXECUTION, reason="x"))]
+    table.executor.results["a"] = [
+        spends(Usage(model="m", usd=5.0), Faulted(kind=FailureKind.INFRASTRUCTURE, reason="x"))
+    ]
     first = filed(table)
     table.run(12)
     held = {Scope.RUN: "completed", Scope.ENTRY: "queued"}
@@ -104,7 +106,9 @@ def test_a2_a_tick_never_ends_with_an_error_whatever_the_scope(scope):
 
 def test_a2_an_entry_over_its_own_cap_is_read_once_in_minutes_and_woken_by_a_new_policy():
     table = made("entry", "pause", usd=0.1)
-    table.executor.results["a"] = [spends(Usage(model="m", usd=5.0), Faulted(kind=FailureKind.EXECUTION, reason="x"))]
+    table.executor.results["a"] = [
+        spends(Usage(model="m", usd=5.0), Faulted(kind=FailureKind.INFRASTRUCTURE, reason="x"))
+    ]
     first = filed(table)
     table.run(12)
     assert entry(table, first).wake_at is not None

@@ -149,7 +149,7 @@ def test_a3_a_policy_that_begins_to_ignore_due_dates_wakes_what_slept():
 
 def test_a3_a_retry_that_falls_behind_the_due_date_is_escalated():
     table = bench(pipelines=[ONE])
-    table.executor.results["a"] = [Faulted(kind=FailureKind.EXECUTION, reason="boom")] * 5
+    table.executor.results["a"] = [Faulted(kind=FailureKind.INFRASTRUCTURE, reason="away")] * 5
     (filed,) = table.file(due(5))
     table.tick()
     table.ring()

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import pytest
 
 from backlog_worker import lifecycle
+from backlog_worker.domain.bell import Bell, Step, claim_bell, stage_bell
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.roles import everything
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import Kit, access, audit, claim, dispatch, evidence, operate, retire, stage, tools
+from backlog_worker.lifecycle import Kit, access, audit, claim, dispatch, evidence, inbox, operate, retire, stage, tools
 from backlog_worker.lifecycle.definitions import reload
 from backlog_worker.lifecycle.follow import Cursor
+from backlog_worker.lifecycle.waiting import LIVE_MAX, Census
 from backlog_worker.store.sql.dialect import METADATA, kind_of
 from backlog_worker.testing import POLICY, bench
 
@@ -138,7 +140,7 @@ def forward(table, seconds):
     """Let time pass; a real database is aged instead, where that is possible."""
     table.clock.forward(seconds)
     if table.kit.store.dialect.name == "postgresql":
-        fixed = {"events", "redactions", "operations", "seals", "seal_heads"}
+        fixed = {"events", "redactions", "operations", "seals", "seal_heads", "enactments"}
         with table.kit.store.begin() as unit:
             for name, columns in METADATA.tables.items():
                 moments = [each.name for each in columns.c if kind_of(name, each.name) == "moment"]
@@ -199,10 +201,21 @@ def given(kit, world):
         "channel": ["test"],
         "pipeline": ["solo"],
         "given": [{}],
+        "wanted": [parsed("is:live,retired")],
+        "action": ["entry.edit"],
+        "subject": ids,
+        "detail": [{}],
+        "bells": [
+            [claim_bell(tuple(ids), 1), stage_bell(runs[0], "draft", 1), Bell(step=Step.HUMAN_REVIEW, ids=(ids[0],))]
+        ],
+        "found": [Census(at=now, reasons={"KEY_LIMIT": LIVE_MAX + 1}, next=0, stalled=0, samples={})],
+        "ending": [""],
+        "inbox.decide given": [inbox.DecideParams(id=review.id, answer=Answer.DISCARD, reason="x")],
         "kind": [FailureKind.TIMEOUT],
         "moment": [now],
         "on": [True, False],
         "apply": [True],
+        "dry_run": [False],
         "repair": [True],
         "retention_days": [1],
         "most": [100],

@@ -177,7 +177,7 @@ def test_b6_each_gate_that_asks_is_answered_by_name_before_anything_goes_on(way)
 def test_b6_a_given_output_outlives_the_worker_that_took_it(way, monkeypatch):
     from backlog_worker.lifecycle import perform, stage
 
-    dead, real = [], perform.perform
+    dead, real = [], perform.done
 
     def _dies(kit, taken):
         if (taken.approval or {}).get("given") and not dead:
@@ -191,7 +191,7 @@ def test_b6_a_given_output_outlives_the_worker_that_took_it(way, monkeypatch):
         with suppress(SystemExit):  # the worker is gone; the next one hears the bells
             answer(self, bell)
 
-    monkeypatch.setattr(stage, "perform", _dies)
+    monkeypatch.setattr(stage, "done", _dies)
     monkeypatch.setattr(Bench, "answer", _survived)
     table, entry_id = WAYS[way](OUTPUTS["passes"])
     table.run(6)

@@ -211,11 +211,15 @@ def test_b5_pauses_are_no_failures(kinds, completed):
         "by_status": {},
         "by_priority": {},
         "bars": {},
+        "retired": {},
         "eligible": 1,
+        "done_before": 0,
+        "covered": 0,
+        "nothing_to_do": 0,
+        "completed": 0,
         "escalated_ever": 0,
         "waits": {},
         "reviews_open": 0,
-        "doubled": 0,
     }
     runs = sum(kinds.values()) + completed
     found = measured(Counts(**usual, runs=runs, ended=ended, failures=kinds))

@@ -13,7 +13,6 @@ NAMED = re.compile(
 WALLED = re.compile(r":env\b|\benv\b\s*(?:=|:)\s*self\.env|\"env\": (?:self\.)?env|\bHERE\b|_E\.env")
 HELD = "goes by ids of entries that were held, or found, in this environment before"
 RUN = "goes by ids of runs that were begun, or found, in this environment before"
-RUNG = "goes by ids of bells that this environment made"
 ROW = "writes rows that carry their environment"
 BY_ID = {
     # entries and what belongs to one
@@ -24,7 +23,7 @@ BY_ID = {
     "reviews_of": HELD, "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD, "spent_by_job": HELD,
     "artifacts_of": HELD, "bound_rows": HELD, "inputs_of": HELD, "restore_rows": HELD, "depend": HELD, "redact": HELD,
     "redact_rows": HELD, "restore": HELD, "retire": HELD, "forget_histories": HELD, "approved_at": HELD, "fall": HELD,
-    "last_runs": HELD, "failures": HELD, "try_anew": HELD, "unheard": RUNG, "reviews_unheard": RUNG,
+    "last_runs": HELD, "failures": HELD, "try_anew": HELD,
     "answer": "goes by the id of a review that `review` found",
     # runs
     "heartbeat": RUN, "still_held": RUN, "take": RUN, "next": RUN, "checkpoint": RUN, "untake": RUN, "hand_over": RUN,

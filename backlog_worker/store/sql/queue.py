@@ -225,10 +225,14 @@ class Queue(Entries):
 
     def unheard(self, entry_ids: Sequence[str], stages: Sequence[tuple[str, str]]) -> None:
         """Note that bells for ready entries and pending stages (run, job) were never sent."""
-        text = "UPDATE entries SET rings = -1 WHERE id {ids} AND status = 'ready'"
-        self.count(text, ids=self.dialect.bind(entry_ids))
+        text = f"UPDATE entries SET rings = -1 WHERE id {{ids}} AND status = 'ready' AND {HERE}"
+        self.count(text, ids=self.dialect.bind(entry_ids), env=self.env)
         rows = [{"run_id__": run, "job_id__": job, "rings": -1} for run, job in dict.fromkeys(stages)]
-        self.update("stages", rows, "stages.run_id = r.run_id__ AND stages.job_id = r.job_id__ AND status = 'pending'")
+        guard = (
+            "stages.run_id = r.run_id__ AND stages.job_id = r.job_id__ AND status = 'pending'"
+            f" AND EXISTS (SELECT 1 FROM runs WHERE runs.id = stages.run_id AND runs.{HERE})"
+        )
+        self.update("stages", rows, guard, env=self.env)
 
     def at_work(self) -> list[tuple[str, str, str]]:
         """Return the (worker, run, pipeline) of every stage that is being done."""

@@ -116,8 +116,8 @@ class Reviews(Stages):
 
     def reviews_unheard(self, entry_ids: Sequence[str]) -> None:
         """Note that bells for dead letters were never sent."""
-        text = "UPDATE reviews SET rung_at = NULL WHERE entry_id {ids} AND answer IS NULL"
-        self.count(text, ids=self.dialect.bind(entry_ids))
+        text = f"UPDATE reviews SET rung_at = NULL WHERE entry_id {{ids}} AND answer IS NULL AND {HERE}"
+        self.count(text, ids=self.dialect.bind(entry_ids), env=self.env)
 
     def _before(self) -> str:
         return "{now} - " + ("make_interval(secs => :ago)" if self.dialect.name == "postgresql" else ":ago")
