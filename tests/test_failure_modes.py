@@ -13,11 +13,6 @@ ROWS = [
     for line in PAGE.splitlines()
     if line.startswith("|") and not line.startswith(("| mode", "|--"))
 ]
-# The tests of the same release that stand in other files, by the letter and number of what they hold.
-ELSEWHERE = (
-    *("test_a1_*", "test_a2_*", "test_a3_*", "test_a4_*", "test_a5_*", "test_a6_*"),
-    *("test_b1_*", "test_b3_*", "test_b4_*", "test_b5_*", "test_c1_*", "test_c2_*", "test_c4_*", "test_d_*"),
-)
 
 
 def functions(path):
@@ -37,7 +32,7 @@ def test_e_every_test_that_the_page_names_exists(name):
         assert function in functions(ROOT / path)
         return
     found = [each for file in (ROOT / "tests").rglob("test_*.py") for each in functions(file)]
-    assert name in ELSEWHERE or any(fnmatchcase(each, name) for each in found)
+    assert any(fnmatchcase(each, name) for each in found)
 
 
 @pytest.mark.parametrize("part", ["Trackers", "Broker", "Database", "Workers", "Schedules", "Webhooks", "Agents", "Definitions", "People", "Disk", "Environments", "Evidence"])  # fmt: skip

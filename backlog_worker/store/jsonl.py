@@ -8,6 +8,7 @@ counts. `compact` writes the files anew, and a redo note makes the two renames o
 
 import json
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -287,7 +288,8 @@ class JsonlStore(Store):
         """Write both files aside, note that, rename them; a crash at any point leaves the old pair or the new one."""
         with super().connected() as opened:
             raw = opened.connection.cursor()
-            header = {"format": FORMAT, "revision": _revision(opened), "generation": max(self._generation, 0) + 1}
+            # Drawn, not counted: files that were put aside and begun anew are never taken for the old ones.
+            header = {"format": FORMAT, "revision": _revision(opened), "generation": 1 + secrets.randbits(48)}
             events = self._aside(EVENTS, (rendering.line_of(row) for row in rendering.rows(raw, "events")))
             lines = [rendering.line_of(header)]
             for table in _TABLES:

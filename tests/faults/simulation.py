@@ -282,9 +282,12 @@ class World:
             label = "ai-ok" if self.eligible else "nobody"
             body = self.table.texts.texts[0].body.split("\n")
             body[2] = f"  - {{ id: ELIG-LABEL, check: \"'{label}' in entry.labels\" }}"
-            body[-2] = f"deadLetter: {{ owner: team-{self.chance.randrange(10**9)} }}"
+            owner = f"deadLetter: {{ owner: team-{self.chance.randrange(10**9)} }}"
+            body = [owner if line.startswith("deadLetter:") else line for line in body]
             self.table.texts.texts[0] = DefinitionFile(kind="policy", file="policy.yml", body="\n".join(body))
             self.table.tick()
+            if self.table.kit.book.findings:
+                raise ViolationError(str(self.table.kit.book.findings))
 
     def run(self, steps: int = 60) -> "World":
         for _ in range(steps):

@@ -242,3 +242,17 @@ def filer(folder, first, last):
         [sys.executable, "-c", FILER, f"jsonl://{folder}", str(first), str(last)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("before", [1, 5])
+@pytest.mark.parametrize("afterwards", [1, 5])
+def test_a4_files_that_were_put_aside_are_never_taken_for_those_begun_anew(folder, tmp_path, before, afterwards):
+    writer, follower = bench(url=f"jsonl://{folder}"), bench(url=f"jsonl://{folder}")
+    writer.file(*({"dedupe_key": f"old{n}"} for n in range(before)))
+    snapshot(follower.kit.store)
+    with writer.kit.store.exclusively():
+        writer.kit.store.move_to(tmp_path / "aside")
+    again = bench(url=f"jsonl://{folder}")
+    again.file(*({"dedupe_key": f"new{n}"} for n in range(afterwards)))
+    assert snapshot(follower.kit.store) == snapshot(again.kit.store) == snapshot(JsonlStore(folder))
+    assert len(snapshot(follower.kit.store)["entries"]) == afterwards
