@@ -279,12 +279,19 @@ def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
     written = unit.file(rows, {each.entry.id: each.input for each in made})
     unit.append([event for each in made if each.entry.id in written for event in events[each.entry.id]])
     linked = [(each.entry.id, other) for each in made if each.entry.id in written for other in each.depends_on]
-    for entry_id, other in linked:
-        if not other.startswith("bl_"):
-            message = f"{entry_id} depends on {other!r}, which is not in the backlog; file it first"
-            raise ConflictError(message)
+    _known(unit, linked)
     unit.depend(linked)
     return written
+
+
+def _known(unit: Unit, linked: Sequence[tuple[str, str]]) -> None:
+    """Make sure that what entries depend on is there, or was: nobody waits for what never comes."""
+    wanted = sorted({other for _, other in linked})
+    there = {*unit.rows(wanted), *unit.retired_rows(wanted)} if wanted else set()
+    for entry_id, other in linked:
+        if other not in there:
+            message = f"{entry_id} depends on {other!r}, which is not in the backlog; file it first"
+            raise ConflictError(message)
 
 
 def _first_events(unit: Unit, made: _Made) -> list[Event]:

@@ -7,6 +7,7 @@ from backlog_worker.domain.entry import Note
 from backlog_worker.domain.writeback import markdown
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.alerts import NOTIFY
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -27,7 +28,7 @@ def send(kit: Kit) -> int:
             wishes = unit.take_wishes(LEASE, BATCH)
         if not wishes:
             return delivered
-        ended = [(wish, *_write(kit, wish)) for wish in wishes]
+        ended = [(wish, *_told(kit, wish)) for wish in wishes]
         with kit.store.begin(actor="send") as unit:
             unit.hold([wish["entry_id"] for wish, _, _ in ended if wish["entry_id"]])  # entries are locked first
             for wish, remote, error in ended:
@@ -37,6 +38,12 @@ def send(kit: Kit) -> int:
                     said = {"target": wish["target"], "sha256": wish["sha256"], "remote_id": remote}
                     unit.note(wish["entry_id"], Note.SENT, said)
         delivered += sum(not error for _, _, error in ended)
+
+
+def _told(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
+    """Deliver one wish; whatever is wrong with it is its own failure, and costs its neighbours nothing."""
+    tried = attempt("send", lambda: _write(kit, wish), entry=wish["entry_id"])
+    return tried.value or ("", f"{type(tried.error).__name__}: {tried.error}"[:400])
 
 
 def _write(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
