@@ -158,7 +158,7 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
     with kit.store.read() as unit:
         asked = unit.late_by(f"alerts:{kit.env}")
     unasked = moving and (asked is None or asked > ASKED_SECONDS)
-    words = "never" if asked is None else f"{asked:.0f} s after their lease"
+    words = "never" if asked is None else f"{asked:.0f} s late" if asked > 0 else f"again in {-asked:.0f} s"
     repair = "backlog-worker tool run --tool alert_tool --action evaluate; is beat running?" if unasked else ""
     yield Finding(check="alerts asked", found=words, repair=repair, bad=unasked)
     yield from _waiting(report)
