@@ -18,15 +18,15 @@ from backlog_worker.cli import samples, supervisor
 from backlog_worker.cli.definitions import schema_of
 from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
 from backlog_worker.cli.screen import status_panel
-from backlog_worker.domain.errors import ConflictError, RefusedError, UnreachableError
+from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import broker, files
 from backlog_worker.lifecycle import Kit, audit, intake, watch
-from backlog_worker.lifecycle.loops import attempt
+from backlog_worker.lifecycle.loops import attempt, insist
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.settings import Settings
-from backlog_worker.store import migrate
+from backlog_worker.store import Store, migrate
 
 FILES = Path(__file__).parent / "files"
 AGENTS = ("architect", "backend", "documentation", "fixer", "frontend", "reviewer", "tester")
@@ -40,6 +40,7 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 WRITTEN = ("policy.yml", "pipelines/spec.yml", "tools/collect.py", "tools/publish.py")
 AWAY_SECONDS = 2.0
+DATABASE_SECONDS = 60.0  # how long a start waits for a database that is not there yet
 MOVING = ("queued", "ready", "in_progress", "retrying")
 
 
@@ -119,10 +120,8 @@ def _running(
         message = f"another `up` or `demo` runs in {given.folder} for {given.env}"
         raise ConflictError(message, hint="stop it, or work in another folder with --dir") from None
     try:
-        store = wiring.store_of(given)
-        migrate.upgrade(store)
+        kit = _reached(partial(_kit, given, wiring.store_of(given)))
         talk(f"  database  {masked(given.database)}")
-        kit = wiring.kit_of(given, worker="up", store=store)
         env = {"BACKLOG_DIR": str(given.folder), "BACKLOG_ENV": given.env}
         machine = supervisor.Supervisor(given.folder.parent, given.own / "logs", env)
         _broker(given)
@@ -137,6 +136,28 @@ def _running(
             machine.stop()
     finally:
         lock.release()
+
+
+def _kit(given: Settings, store: Store) -> Kit:
+    migrate.upgrade(store)
+    return wiring.kit_of(given, worker="up", store=store)
+
+
+def _reached(step: Callable[[], Kit]) -> Kit:
+    """Wait for a database that starts after us, and say so; raises its error after DATABASE_SECONDS."""
+    until, said = time.monotonic() + DATABASE_SECONDS, False
+
+    def _once() -> Kit:
+        nonlocal said
+        try:
+            return step()
+        except (UnreachableError, BusyError) as error:
+            if not said:
+                talk(f"  database  waited for, up to {DATABASE_SECONDS:.0f} s: {error}")
+            said = True
+            raise
+
+    return insist(_once, given_up=lambda: time.monotonic() > until)
 
 
 def _where(name: str, workers: int) -> str:

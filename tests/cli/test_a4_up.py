@@ -118,6 +118,32 @@ def test_a4_a_backlog_that_cannot_be_read_ends_no_up(error, monkeypatch, capsys)
     assert said.count("goes on when that is over") == 1, "said once"
 
 
+@pytest.mark.parametrize("error", ERRORS[:3], ids=lambda each: type(each).__name__)
+def test_a4_a_start_waits_for_a_database_that_starts_after_it(error, monkeypatch, capsys):
+    made, failing = bench().kit, [error] * 2
+
+    def _kit():
+        if failing:
+            raise failing.pop()
+        return made
+
+    assert machine._reached(_kit) is made
+    assert capsys.readouterr().err.count("waited for, up to 60 s") == 1, "said once"
+    failing += [error] * 2
+    monkeypatch.setattr(machine, "DATABASE_SECONDS", -1.0)
+    with pytest.raises(type(error)):
+        machine._reached(_kit)
+
+
+@pytest.mark.parametrize("error", ERRORS[3:], ids=lambda each: type(each).__name__)
+def test_a4_a_start_does_not_wait_for_what_no_waiting_mends(error):
+    def _kit():
+        raise error
+
+    with pytest.raises(type(error)):
+        machine._reached(_kit)
+
+
 def test_a4_a_service_whose_readiness_cannot_be_asked_is_waited_for(tmp_path):
     made = supervised(tmp_path, "sleep", "60")
     answers = [UnreachableError("restarts"), BusyError("locked")]

@@ -34,10 +34,10 @@ name: spec
 version: 1
 retryRuns: 20
 jobs:
-  - { id: a, run: "sleep 0.1" }
-  - { id: b, dependsOn: a, run: "sleep 0.1" }
-  - { id: c, dependsOn: a, run: "sleep 0.1" }
-  - { id: d, dependsOn: [b, c], run: "sleep 0.1" }
+  - { id: a, run: "sleep 0.4" }
+  - { id: b, dependsOn: a, run: "sleep 0.4" }
+  - { id: c, dependsOn: a, run: "sleep 0.4" }
+  - { id: d, dependsOn: [b, c], run: "sleep 0.4" }
 """
 QUICK = """\
 name: quick
