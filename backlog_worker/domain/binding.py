@@ -56,7 +56,6 @@ BOUND: Mapping[str, Bound] = {
     ),
     "links": Bound(key=("kind", "to_id"), owner="from_id", by_digest=_NOTHING),
 }
-Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 def told(events: Iterable[Event]) -> dict[str, dict[str, Mapping[str, Any]]]:

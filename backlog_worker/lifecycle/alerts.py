@@ -7,7 +7,6 @@ from typing import Any
 from backlog_worker.domain import alert
 from backlog_worker.domain.alert import MEASURES, Alert
 from backlog_worker.domain.errors import NotFoundError
-from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.dashboard import dashboard
@@ -166,4 +165,4 @@ def _told(kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, n
     body = {"kind": kind, "env": kit.env, "alert": row["id"], "rule": row["rule"], "words": words}
     for name in names:
         wish = {"id": kit.new_id("wb"), "target": f"{NOTIFY}{name}", "topic": f"{row['id']}:{kind}", "entry_id": ""}
-        unit.put({**wish, "run_id": None, "seq": 1, "body": body, "sha256": digest(body), "put_at": unit.now()})
+        unit.put({**wish, "run_id": None, "seq": 1, "body": body, "put_at": unit.now()})

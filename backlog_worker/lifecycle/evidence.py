@@ -15,23 +15,7 @@ from backlog_worker.domain.evidence import Checked
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.definitions import parsed
-from backlog_worker.lifecycle.seals import LONG_AGO, seal, sealed, verify_seals
 from backlog_worker.store import PIPELINE, POLICY, Unit
-
-__all__ = [
-    "LONG_AGO",
-    "checked",
-    "export",
-    "legal_hold",
-    "pinned",
-    "redact",
-    "seal",
-    "sealed",
-    "told_rows",
-    "verify",
-    "verify_seals",
-    "whole",
-]
 
 # What people and models wrote; ids, times, statuses, digests and verdicts stay readable.
 TEXTS = (

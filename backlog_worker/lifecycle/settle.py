@@ -87,8 +87,7 @@ def record(
     )
     run = _run_facts(ending, facts, unit.now())
     value = writeback.record(held.entry, run, ending.pipeline, ending.stages, end)
-    body_digest = digest(value)
-    unit.note(ending.entry.id, Note.RECORDED, {"sha256": body_digest, "record": value})
+    unit.note(ending.entry.id, Note.RECORDED, {"sha256": digest(value), "record": value})
     unit.put(
         {
             "id": kit.new_id("wb"),
@@ -98,7 +97,6 @@ def record(
             "run_id": ending.run["id"] if ending.run else None,
             "seq": held.seq,
             "body": value,
-            "sha256": body_digest,
             "put_at": unit.now(),
         }
     )

@@ -20,7 +20,6 @@ from backlog_worker.lifecycle import (
     alerts,
     audit,
     digests,
-    evidence,
     generate,
     inbox,
     intake,
@@ -29,6 +28,7 @@ from backlog_worker.lifecycle import (
     operate,
     operation,
     retire,
+    seals,
     unowned,
     watch,
 )
@@ -258,8 +258,8 @@ def _sealed(kit: Kit, _caller: Caller, _given: Params, dry: bool) -> dict[str, A
     if dry:
         with kit.store.read() as unit:
             last = unit.last_seal()
-        return {"last": evidence.sealed(last) if last else None, "dry_run": True}
-    value = evidence.seal(kit)
+        return {"last": seals.sealed(last) if last else None, "dry_run": True}
+    value = seals.seal(kit)
     if value:
         kit.reports.write("seals", str(value["at"])[:19].replace(":", ""), value)
     return value
@@ -270,7 +270,7 @@ def _checked_rows(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict
 
 
 def _verified(kit: Kit, _caller: Caller, _given: Params, _dry: bool) -> dict[str, Any]:
-    return _broken([*watch.verify(kit), *audit.verify(kit), *unowned.verify(kit), *evidence.verify_seals(kit)])
+    return _broken([*watch.verify(kit), *audit.verify(kit), *unowned.verify(kit), *seals.verify_seals(kit)])
 
 
 def _broken(found: Sequence[Violation]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Report:
     next: int
     alerts: Mapping[str, str]
     silent: Mapping[str, float]
+    shown: Mapping[str, Any]  # the dashboard that the rules were asked over
     journal: Waiting | None = None  # what a journal holds that is not merged yet
 
 
@@ -62,6 +63,7 @@ def report(kit: Kit) -> Report:
             next=int(shown["next"]),
             alerts=alerts.holding(shown, rules),
             silent=silent(unit, within),
+            shown=shown,
             journal=journal.waiting(kit),
         )
 

@@ -11,7 +11,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from backlog_worker.domain.errors import BusyError, UnreachableError
 from backlog_worker.domain.measures import Measures
 from backlog_worker.lifecycle import Kit, journal, watch
-from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.store import AutoStore
 
@@ -90,7 +89,8 @@ class _Collector:
         yield _one("backlog_journaled_entries", {(): float(journal.held(self.kit) or 0)})
 
     def _from_database(self) -> Iterator[Metric]:
-        report, shown = watch.report(self.kit), dashboard(self.kit, measures=False)
+        report = watch.report(self.kit)
+        shown = report.shown
         with self.kit.store.read() as unit:
             fired = [row["rule"] for row in unit.open_alerts(self.kit.env).values() if row["fired_at"] is not None]
         counts, measures = report.counts, report.measures

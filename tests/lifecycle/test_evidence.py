@@ -16,7 +16,7 @@ from backlog_worker.domain.measures import measured
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.writeback import SCHEMA, markdown, newest
-from backlog_worker.lifecycle import audit, evidence, operate, retire, review, send, writebacks
+from backlog_worker.lifecycle import audit, evidence, operate, retire, review, seals, send, writebacks
 from backlog_worker.store import seal_hash
 from backlog_worker.store.sql.dialect import METADATA
 from backlog_worker.testing import bench
@@ -181,7 +181,7 @@ def dump(table):
 def test_redaction_takes_texts_out_of_everything_and_leaves_the_chain_and_the_seals_whole():
     table, entry_id = secretive()
     table.clock.forward(3600)
-    sealed = evidence.seal(table.kit)
+    sealed = seals.seal(table.kit)
     assert sealed["events"] > 5
     assert TEXT in dump(table)
     with pytest.raises(UsageError, match="reason"):
@@ -190,7 +190,7 @@ def test_redaction_takes_texts_out_of_everything_and_leaves_the_chain_and_the_se
     send.send(table.kit)
     assert TEXT not in dump(table)
     assert list(audit.verify(table.kit)) == []
-    assert list(evidence.verify_seals(table.kit, sealed)) == []
+    assert list(seals.verify_seals(table.kit, sealed)) == []
     bundle = json.loads(json.dumps(evidence.export(table.kit, entry_id)))
     assert evidence.verify(bundle) == []
     assert TEXT not in json.dumps(bundle)
@@ -232,18 +232,18 @@ def test_a_seal_that_is_kept_elsewhere_finds_what_a_chain_alone_does_not():
     (one, two) = (each.entry_id for each in table.file({}, {}))
     table.run(3)
     table.clock.forward(3600)
-    kept = evidence.seal(table.kit)
-    assert list(evidence.verify_seals(table.kit, kept)) == []
+    kept = seals.seal(table.kit)
+    assert list(seals.verify_seals(table.kit, kept)) == []
     table.file({})
     table.clock.forward(3600)
-    second = evidence.seal(table.kit)
+    second = seals.seal(table.kit)
     assert second["prev"] == kept["hash"]
     with table.kit.store.begin() as unit:
         for name in ("events_no_delete", "seals_no_delete", "seals_no_update", "seal_heads_no_update"):
             unit.run(f"DROP TRIGGER {name}")
         unit.run("DELETE FROM events WHERE entry_id = :entry AND seq > 2", entry=one)
         unit.run("UPDATE entries SET status = 'queued', seq = 2 WHERE id = :entry", entry=one)
-    assert {each.subject for each in evidence.verify_seals(table.kit)} == {one}
+    assert {each.subject for each in seals.verify_seals(table.kit)} == {one}
     with table.kit.store.begin() as unit:
         unit.run(
             "UPDATE seal_heads SET seq = 2, hash = (SELECT hash FROM events v WHERE v.entry_id = :entry AND seq = 2)"
@@ -255,7 +255,7 @@ def test_a_seal_that_is_kept_elsewhere_finds_what_a_chain_alone_does_not():
         unit.run(
             "UPDATE seals SET root = :root, hash = :hash WHERE id = :id", root=root, hash=seal_hash(row), id=kept["id"]
         )
-    texts = [each.text for each in evidence.verify_seals(table.kit, kept)]
+    texts = [each.text for each in seals.verify_seals(table.kit, kept)]
     assert any("kept elsewhere" in text for text in texts), "the forger cannot reach the seal that others hold"
     assert two
 
@@ -268,11 +268,11 @@ def test_an_operation_that_was_altered_is_found_by_its_seal():
     with pytest.raises(StoreError, match="insert only"), table.kit.store.begin() as unit:
         unit.run("UPDATE operations SET actor = 'eve'")
     table.clock.forward(3600)
-    evidence.seal(table.kit)
+    seals.seal(table.kit)
     with table.kit.store.begin() as unit:
         unit.run("DROP TRIGGER operations_no_update")
         unit.run("UPDATE operations SET actor = 'eve'")
-    assert [each.subject for each in evidence.verify_seals(table.kit)] == ["operations"]
+    assert [each.subject for each in seals.verify_seals(table.kit)] == ["operations"]
 
 
 def test_rows_that_somebody_changed_or_removed_are_rebuilt_from_their_histories():

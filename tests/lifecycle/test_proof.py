@@ -395,7 +395,7 @@ def test_c1_postgresql_gives_the_same_proof(postgres_url):
     assert counted.unbound == {}
     assert counted.rows > 50
     with kit.store.begin() as unit:
-        unit.seal("seal_1", evidence.LONG_AGO, unit.now() + timedelta(seconds=60), "")
+        unit.seal("seal_1", seals.LONG_AGO, unit.now() + timedelta(seconds=60), "")
         seal = seals.sealed(unit.last_seal())
     assert list(seals.verify_seals(kit, seal)) == []
     for entry_id in (story.main, story.fork, story.dead, story.redacted, story.old, story.second):

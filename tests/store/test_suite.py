@@ -14,7 +14,7 @@ from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.domain.priority import scored
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import audit, claim, dispatch, evidence, operate, retire, review, watch
+from backlog_worker.lifecycle import audit, claim, dispatch, evidence, operate, retire, review, seals, watch
 from backlog_worker.lifecycle.walk import Queue
 from backlog_worker.store import migrate, opened
 from backlog_worker.testing import POLICY, bench
@@ -337,9 +337,9 @@ def test_a_text_is_redacted_only_on_record_and_the_chain_stays_whole(table):
 def test_seals_hold_and_what_was_sealed_and_altered_is_found(table):
     entry_id = ended(table)
     with table.kit.store.begin() as unit:
-        first = unit.seal("seal_1", evidence.LONG_AGO, unit.now() + timedelta(seconds=60), "")
+        first = unit.seal("seal_1", seals.LONG_AGO, unit.now() + timedelta(seconds=60), "")
     assert first["entries"] == 1
-    assert list(evidence.verify_seals(table.kit, evidence.sealed(first))) == []
+    assert list(seals.verify_seals(table.kit, seals.sealed(first))) == []
     with table.kit.store.begin() as unit:
         if unit.dialect.name == "postgresql":
             unit.run("ALTER TABLE events DISABLE TRIGGER events_insert_only")

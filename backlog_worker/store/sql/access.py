@@ -157,15 +157,15 @@ class Access(Seals):
         counted them would press on itself.
         """
         self.plan_freely()
-        since = f"{{now}} - {self._seconds_of(':seconds')}"
         text = (
             f"SELECT e.service, sum(CASE WHEN {_OPEN} THEN 1 ELSE 0 END) AS open,"
             f" sum(CASE WHEN {_OPEN} AND e.due_date < {{now}} THEN 1 ELSE 0 END) AS overdue,"
             " sum(CASE WHEN e.status = 'escalated' THEN 1 ELSE 0 END) AS escalated,"
             " sum(CASE WHEN e.status = 'retrying' THEN 1 ELSE 0 END) AS retrying,"
-            f" sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.claimed_at > {since})) AS runs,"
+            f" sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.claimed_at > {self.past()})) AS runs,"
             " sum((SELECT count(*) FROM runs r WHERE r.entry_id = e.id AND r.ended_by IN ('retried', 'escalated',"
-            f" 'failed', 'expired') AND coalesce(r.kind, '') NOT IN ({_PAUSES}) AND r.claimed_at > {since})) AS failed,"
+            f" 'failed', 'expired') AND coalesce(r.kind, '') NOT IN ({_PAUSES})"
+            f" AND r.claimed_at > {self.past()})) AS failed,"
             f" min(CASE WHEN {_OPEN} THEN e.created_at END) AS oldest"
             " FROM entries e WHERE e.env = :env AND e.service <> '' AND coalesce(e.provenance ->> 'channel', '') <>"
             " 'digest' GROUP BY e.service ORDER BY e.service"

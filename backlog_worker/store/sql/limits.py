@@ -31,25 +31,19 @@ class Limits(Versions):
 
     def take_slot(self, name: str, slot: datetime) -> bool:
         """Take one slot of a schedule; of several beats exactly one gets it."""
-        moment = "to_timestamp(:slot)" if self.dialect.name == "postgresql" else ":slot"
         text = (
-            "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {m})"
+            f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {self._moment('slot')})"
             " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
             " WHERE leases.until < excluded.until RETURNING name"
-        ).replace("{m}", moment)
+        )
         return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp()))
 
     def move_slot(self, name: str, slot: datetime, before: datetime | None) -> bool:
         """Move a schedule from the slot *before*, or from none, to another; of several beats exactly one does."""
-        moment = "to_timestamp(:slot)" if self.dialect.name == "postgresql" else ":slot"
-        same = (
-            "leases.until = to_timestamp(CAST(:before AS double precision))"
-            if self.dialect.name == "postgresql"
-            else "leases.until = :before"
-        )
         text = (
-            f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {moment})"
-            f" ON CONFLICT (env, name) DO UPDATE SET until = excluded.until WHERE {same} RETURNING name"
+            f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {self._moment('slot')})"
+            " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
+            f" WHERE leases.until = {self._moment('before')} RETURNING name"
         )
         was = before.timestamp() if before is not None else None
         return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp(), before=was))
@@ -83,9 +77,10 @@ class Limits(Versions):
 
     def leave_slot(self, name: str, slot: datetime, before: datetime) -> bool:
         """Give a slot back whose work could not be begun, unless a later one was taken meanwhile."""
-        post = self.dialect.name == "postgresql"
-        mine, old = ("to_timestamp(:slot)", "to_timestamp(:before)") if post else (":slot", ":before")
-        text = f"UPDATE leases SET until = {old} WHERE env = :env AND name = :name AND until = {mine}"
+        text = (
+            f"UPDATE leases SET until = {self._moment('before')}"
+            f" WHERE env = :env AND name = :name AND until = {self._moment('slot')}"
+        )
         return bool(self.count(text, env=self.env, name=name, slot=slot.timestamp(), before=before.timestamp()))
 
     def forget_slots(self, names: Sequence[str]) -> int:

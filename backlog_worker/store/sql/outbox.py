@@ -47,7 +47,7 @@ class Outbox(Reviews):
         )
         rung = (
             "coalesce(rung_at >= coalesce(retry_at, rung_at) AND rung_at >= coalesce(leased_until, rung_at)"
-            f" AND rung_at > {self._before()}, false)"
+            f" AND rung_at > {self.past('ago')}, false)"
         )
         values = {"env": self.env, "ago": lost_after}
         heard = int(self.value(f"SELECT count(*) FROM outbox WHERE {due} AND {rung}", **values))

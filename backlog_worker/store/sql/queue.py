@@ -146,7 +146,7 @@ class Queue(Entries):
 
     def keep_ready(self, env: str, seconds: float) -> None:
         """Renew ready entries whose lease is half over: their bells wait for a slot."""
-        half = "{now} + " + ("make_interval(secs => :half)" if self.dialect.name == "postgresql" else ":half")
+        half = "{now} + " + self._seconds_of(":half")
         text = (
             "UPDATE entries SET leased_until = {later} WHERE env = :env AND status = 'ready' AND leased_until < " + half
         )
@@ -261,7 +261,7 @@ class Queue(Entries):
         return [(row[0], row[1], row[2] + 1, row[3]) for row in rows]
 
     def _at(self, text: str) -> str:
-        return text.replace(":at", "to_timestamp(:at)") if self.dialect.name == "postgresql" else text
+        return text.replace(":at", self._moment("at"))
 
 
 def _backoff(dialect: str, prefix: str) -> str:

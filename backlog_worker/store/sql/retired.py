@@ -248,10 +248,6 @@ class Retired(Search):
         ]
         self.insert("entry_inputs", kept, "ON CONFLICT DO NOTHING")
 
-    def past(self) -> str:
-        """Return the moment :seconds before now, in SQL."""
-        return f"{{now}} - {self._seconds_of(':seconds')}"
-
     def _bulk(self, kind: str, where: str) -> str:
         held = (
             " AND run_id NOT IN (SELECT r.id FROM runs r JOIN entries e ON e.id = r.entry_id WHERE e.legal_hold <> '')"
@@ -260,9 +256,3 @@ class Retired(Search):
 
     def _bulk_values(self, text: str, env: str, seconds: float) -> dict[str, object]:
         return {"seconds": seconds} | ({"env": env} if ":env" in text else {})
-
-    def _moment(self, name: str) -> str:
-        return f"to_timestamp(:{name})" if self.dialect.name == "postgresql" else f":{name}"
-
-    def _seconds_of(self, value: str) -> str:
-        return f"make_interval(secs => {value})" if self.dialect.name == "postgresql" else value

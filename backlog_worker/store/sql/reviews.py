@@ -80,11 +80,6 @@ class Reviews(Stages):
         value = self.value(text, entry=entry_id, kind=kind)
         return None if value is None else moment(value)
 
-    def reviews_of(self, entry_id: str) -> list[Review]:
-        """Return every review of an entry, oldest first."""
-        text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry ORDER BY opened_at, id"
-        return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
-
     def open_reviews(self, entry_id: str) -> list[Review]:
         """Return the open reviews of an entry, oldest first."""
         text = f"SELECT {_LISTED} FROM reviews WHERE entry_id = :entry AND answer IS NULL ORDER BY opened_at, id"
@@ -109,7 +104,7 @@ class Reviews(Stages):
         text = (
             "UPDATE reviews SET rung_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"
             " AND kind = 'dead_letter' AND answer IS NULL AND assigned_at IS NULL"
-            f" AND (rung_at IS NULL OR rung_at < {self._before()}) ORDER BY opened_at LIMIT :most {{skip_locked}})"
+            f" AND (rung_at IS NULL OR rung_at < {self.past('ago')}) ORDER BY opened_at LIMIT :most {{skip_locked}})"
             " RETURNING entry_id"
         )
         return [row[0] for row in self.run(text, env=env, ago=lost_after, most=most)]
@@ -118,9 +113,6 @@ class Reviews(Stages):
         """Note that bells for dead letters were never sent."""
         text = f"UPDATE reviews SET rung_at = NULL WHERE entry_id {{ids}} AND answer IS NULL AND {HERE}"
         self.count(text, ids=self.dialect.bind(entry_ids), env=self.env)
-
-    def _before(self) -> str:
-        return "{now} - " + ("make_interval(secs => :ago)" if self.dialect.name == "postgresql" else ":ago")
 
     def late_ids(self, env: str, remind_after: float, most: int) -> list[str]:
         """Return open reviews that are past due and were not reminded of for *remind_after* seconds."""

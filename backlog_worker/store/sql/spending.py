@@ -56,11 +56,10 @@ class Spending(Limits):
     def costs(self, env: str, by: str, days: float) -> list[dict[str, Any]]:
         """Return what was spent in the last days, by one of pipeline, team, agent, model, job, entry or run."""
         column = by if by in _BY else "pipeline"
-        since = "{now} - " + ("make_interval(secs => :seconds)" if self.dialect.name == "postgresql" else ":seconds")
         text = (
             f"SELECT {column}, count(*), coalesce(sum({_USD}), 0), count(*) - count({_USD}),"
             " sum(input_tokens), sum(output_tokens), sum(saved_usd) FROM spending"
-            f" WHERE env = :env AND at >= {since} GROUP BY {column} ORDER BY 3 DESC, 1"
+            f" WHERE env = :env AND at >= {self.past()} GROUP BY {column} ORDER BY 3 DESC, 1"
         )
         names = ("name", "calls", "usd", "unknown", "input_tokens", "output_tokens", "saved_usd")
         rows = self.run(text, env=env, seconds=days * 86_400)

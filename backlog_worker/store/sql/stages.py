@@ -195,20 +195,18 @@ class Stages(Queue):
 
     def losing(self, older: float, most: int) -> dict[str, str]:
         """Return runs, with their entries, of which a worker died with a stage while another one keeps the run."""
-        ago = "make_interval(secs => :older)" if self.dialect.name == "postgresql" else ":older"
         text = (
             "SELECT s.run_id, s.entry_id FROM stages s JOIN entries e ON e.id = s.entry_id AND e.run_id = s.run_id"
-            f" WHERE s.status = 'running' AND s.leased_until < {{now}} - {ago} AND e.status = 'in_progress'"
+            f" WHERE s.status = 'running' AND s.leased_until < {self.past('older')} AND e.status = 'in_progress'"
             f" AND e.leased_until >= {{now}} AND e.{HERE} LIMIT :most"
         )
         return {row[0]: row[1] for row in self.run(text, older=older, most=most, env=self.env)}
 
     def lost(self, run_ids: Sequence[str], older: float) -> list[Row]:
         """Take back stages of held runs whose worker died: run, entry, job, worker, take, expiries of each."""
-        ago = "make_interval(secs => :older)" if self.dialect.name == "postgresql" else ":older"
         text = (
             "UPDATE stages SET status = 'pending', expiries = expiries + 1, leased_until = NULL, rung_at = {now},"
-            f" rings = 0 WHERE run_id {{ids}} AND status = 'running' AND leased_until < {{now}} - {ago}"
+            f" rings = 0 WHERE run_id {{ids}} AND status = 'running' AND leased_until < {self.past('older')}"
         )
         return self.write_bound("stages", text, ids=self.dialect.bind(run_ids), older=older)
 

@@ -90,6 +90,18 @@ class Statements:
         text = _update(self.dialect, table, tuple(listed[0]), guard, "lease" in values)
         return self.run(text, rows=packed(listed), **values)
 
+    def past(self, seconds: str = "seconds") -> str:
+        """Return, in SQL, the moment that lies a parameter of that name, in seconds, before now."""
+        return f"{{now}} - {self._seconds_of(f':{seconds}')}"
+
+    def _moment(self, name: str) -> str:
+        """Return, in SQL, the moment that a parameter of that name holds as seconds since 1970."""
+        return f"to_timestamp(:{name})" if self.dialect.name == "postgresql" else f":{name}"
+
+    def _seconds_of(self, value: str) -> str:
+        """Return, in SQL, a number of seconds as what can be added to a moment."""
+        return f"make_interval(secs => {value})" if self.dialect.name == "postgresql" else value
+
     def _sent(self, text: str, values: Mapping[str, object]) -> CursorResult[Any]:
         self.statements += 1
         try:

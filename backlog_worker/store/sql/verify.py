@@ -117,14 +117,13 @@ class Verify(Finding):
         *grace* is two sweeps in seconds, *limits* the caps of the live policy.
         """
         self.plan_freely()
-        past = "{now} - " + ("make_interval(secs => :grace)" if self.dialect.name == "postgresql" else ":grace")
         found = []
         for name, (text, query) in {**INVARIANTS, **_capped(limits or {})}.items():
             values: dict[str, object] = {"grace": grace} if "{grace}" in query else {}
             if ":cap" in query:
                 values["cap"] = (limits or {})[name]
             ours = query if ":env" in query else _OURS.replace("{query}", query)
-            rows = self.run(ours.replace("{grace}", past) + " LIMIT 20", env=self.env, **values)
+            rows = self.run(ours.replace("{grace}", self.past("grace")) + " LIMIT 20", env=self.env, **values)
             found += [Violation(invariant=name, subject=str(row[0]), text=text) for row in rows]
         return found
 

@@ -85,8 +85,7 @@ class Versions(Outbox):
         """Return the last decision, or the last one up to a moment."""
         text = "SELECT id, at, policy, digest, counts FROM decisions WHERE env = :env ORDER BY at DESC LIMIT 1"
         if before is not None:
-            moment = "to_timestamp(:before)" if self.dialect.name == "postgresql" else ":before"
-            text = text.replace("ORDER BY", f"AND at <= {moment} ORDER BY")
+            text = text.replace("ORDER BY", f"AND at <= {self._moment('before')} ORDER BY")
             rows = self.select("decisions", text, env=env, before=before.timestamp())
         else:
             rows = self.select("decisions", text, env=env)
@@ -94,8 +93,7 @@ class Versions(Outbox):
 
     def receipts_of(self, entry_id: str, most: int = 20, *, before: datetime | None = None) -> list[dict[str, Any]]:
         """Return what the last decisions said about one entry, newest first; with *before*, up to that moment."""
-        moment = "to_timestamp(:before)" if self.dialect.name == "postgresql" else ":before"
-        edge = f" AND d.at <= {moment}" if before else ""
+        edge = f" AND d.at <= {self._moment('before')}" if before else ""
         values = {"before": before.timestamp()} if before else {}
         text = (
             "SELECT r.position, r.score, r.terms, r.waits, d.at, d.policy FROM receipts r"
