@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.masking import masked
 
 PREFIX = "BACKLOG_"
 ENV = r"^[a-z][a-z0-9_-]{0,31}$"  # a name of folders and queues: no dot, no slash
@@ -22,6 +24,20 @@ SOCKET_BYTES_MAX = 100  # a unix socket's path ends at 107 bytes
 FREE = ("BACKLOG_TEST_", "BACKLOG_NOTIFY_")
 # What jobs find in their environment; a command line that a job starts must not trip over it.
 FOR_JOBS = frozenset({"CONTEXT", "OUTPUT", "PROMPT", "WORKSPACE", "ENTRY_ID", "RUN_ID"})
+
+
+# The schemes of databases that are served, with the backend that each means where none is named.
+_SERVED = {
+    "postgres": "auto",
+    "postgresql": "auto",
+    "postgresql+psycopg": "auto",
+    "sqlite": "sqlite",
+    "jsonl": "jsonl",
+    "memory": "memory",
+}
+_DATABASE_NAMES = ("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN")
+_DATABASES = "postgresql://user@host/name, or sqlite:////absolute/path.db; unset: SQLite in the project's folder"
+_BROKERS = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "valkey+unix", "amqp", "amqps", "memory")
 
 
 class Settings(BaseSettings):
@@ -33,9 +49,9 @@ class Settings(BaseSettings):
     env: str = Field(default="prod", pattern=ENV, description="The backlog to work on.")
     database_url: str = Field(
         default="",
-        validation_alias=AliasChoices("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN", "database_url"),
+        validation_alias=AliasChoices("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN", "POSTGRES_DSN", "database_url"),
         description="postgresql://... or sqlite:///path; unset: SQLite in the project's state folder."
-        " BACKLOG_POSTGRES_DSN is the same under the name of older runbooks.",
+        " BACKLOG_POSTGRES_DSN and POSTGRES_DSN are the same under the names of older runbooks.",
     )
     backend: Literal["", "auto", "postgres", "sqlite", "jsonl", "memory"] = Field(
         default="", description="Where the backlog is kept; unset: auto with a PostgreSQL address, else sqlite."
@@ -80,23 +96,31 @@ class Settings(BaseSettings):
     @property
     def keeps(self) -> str:
         """Return the backend: auto, postgres, sqlite, jsonl or memory."""
-        return self.backend or ("auto" if self.database_url.startswith("postgres") else "sqlite")
+        return self.backend or _SERVED.get(_scheme(self.database_url), "sqlite")
 
     @property
     def database(self) -> str:
-        """Return the address of the database; raises InvalidInputError where backend and address do not fit."""
+        """Return the address of the database; raises InvalidInputError for one that is not served or does not fit."""
         embedded = {
             "sqlite": f"sqlite:///{self.folder / 'state' / 'backlog.db'}",
             "jsonl": f"jsonl://{self.folder / 'state' / 'backlog'}",
             "memory": "memory://",
         }
-        wants_postgres = self.keeps in {"auto", "postgres"}
-        if wants_postgres and not self.database_url.startswith("postgres"):
+        wanted = "postgresql" if self.keeps in {"auto", "postgres"} else self.keeps
+        if not self.database_url and wanted in embedded:
+            return embedded[wanted]
+        if not self.database_url:
             message = f"BACKLOG_BACKEND={self.keeps} needs a PostgreSQL address, BACKLOG_DATABASE_URL has none"
             raise InvalidInputError(message, hint="BACKLOG_DATABASE_URL=postgresql://user@host/name")
-        if wants_postgres or (self.keeps == "sqlite" and self.database_url.startswith("sqlite")):
-            return self.database_url
-        return embedded[self.keeps]
+        scheme = _scheme(self.database_url)
+        if scheme not in _SERVED:
+            message = f"BACKLOG_DATABASE_URL begins with {scheme!r}, which is not a database that we can use"
+            raise InvalidInputError(message, hint=_DATABASES)
+        if {"auto": "postgresql"}.get(_SERVED[scheme], scheme.partition("+")[0]) != wanted:
+            message = f"BACKLOG_BACKEND={self.keeps} does not fit BACKLOG_DATABASE_URL={masked(self.database_url)}"
+            raise InvalidInputError(message, hint="set only one of them, or the two alike")
+        rest = self.database_url[len(scheme) :]
+        return f"{'postgresql' if scheme == 'postgres' else scheme}{rest}"
 
     @property
     def journal(self) -> Path:
@@ -117,6 +141,9 @@ class Settings(BaseSettings):
     def broker(self) -> str:
         """Return the address of the broker in kombu's words."""
         url = self.broker_url or f"redis+socket://{self.socket}"
+        if _scheme(url) not in _BROKERS:
+            message = f"BACKLOG_BROKER_URL begins with {_scheme(url)!r}, which is not a broker that we can use"
+            raise InvalidInputError(message, hint=f"one of {', '.join(f'{each}://' for each in _BROKERS)}")
         for theirs, ours in (
             ("valkey+unix://", "redis+socket://"),
             ("valkeys://", "rediss://"),
@@ -160,8 +187,24 @@ def load() -> Settings:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             message = f"{name} is not a setting"
             raise InvalidInputError(message, hint=hint)
+    _agreeing({name: os.environ[name] for name in _DATABASE_NAMES if os.environ.get(name)})
     try:
-        return Settings()
+        made = Settings()
     except ValidationError as error:
         wrong = "; ".join(f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
         raise InvalidInputError(wrong) from None
+    if made.backend in {"sqlite", "jsonl", "memory"} and not any(map(os.environ.get, _DATABASE_NAMES)):
+        made = made.model_copy(update={"database_url": ""})  # POSTGRES_DSN may be meant for other programs
+    made.database, made.broker  # noqa: B018 - an address that is not served stops the start
+    return made
+
+
+def _agreeing(given: Mapping[str, str]) -> None:
+    """Refuse two names of the database that say different things."""
+    if len(set(given.values())) > 1:
+        message = f"{' and '.join(given)} name different databases"
+        raise InvalidInputError(message, hint="unset one of them; they are two names of the same setting")
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0].lower()
