@@ -46,7 +46,7 @@ _stopping = threading.Event()
 @lru_cache(maxsize=1)
 def kit() -> Kit:
     """Return the kit of this process, built at its first task, after the fork."""
-    return replace(kit_of(SETTINGS), ring=_ring)
+    return replace(kit_of(SETTINGS, fleet=True), ring=_ring)
 
 
 class Received(Request):

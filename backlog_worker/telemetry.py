@@ -34,7 +34,12 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "review_late": (logging.WARNING, "a review is past its due time"),
     "definition_applied": (logging.INFO, "a definition is in force now"),
     "definition_invalid": (logging.ERROR, "a definition is wrong; the last good one stays in force"),
-    "definition_stale": (logging.WARNING, "a file is older than what is in force; give it a new version"),
+    "definition_stale": (logging.WARNING, "a file is not what is in force, and stays so until somebody applies it"),
+    "definitions_elsewhere": (
+        logging.WARNING,
+        "the fleet follows another folder; the files of this one are not put in force",
+    ),
+    "pipeline_retired": (logging.WARNING, "a pipeline is out of force; its entries wait"),
     "bells_unsent": (logging.WARNING, "the broker does not answer; the sweep will ring again"),
     "bell_refused": (
         logging.ERROR,

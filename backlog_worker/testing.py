@@ -85,6 +85,15 @@ class Texts:
         """Return whether any was assigned since."""
         return list(self.texts) != list(self.seen)
 
+    def complete(self) -> bool:
+        """Return that there are no others."""
+        return True
+
+    @property
+    def place(self) -> str:
+        """Return where they are kept."""
+        return "texts"
+
 
 @dataclass(slots=True)
 class Bench:

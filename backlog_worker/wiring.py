@@ -37,8 +37,9 @@ from backlog_worker.integrations.notify import Notifier
 from backlog_worker.integrations.project import Project
 from backlog_worker.integrations.reports import FolderReports
 from backlog_worker.integrations.secrets import Secrets
-from backlog_worker.lifecycle import Kit, intake, tools
-from backlog_worker.lifecycle.definitions import Book, reload
+from backlog_worker.lifecycle import Kit, enact, tools
+from backlog_worker.lifecycle.book import Book
+from backlog_worker.lifecycle.definitions import reload
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.settings import Settings
@@ -95,8 +96,7 @@ def memory_kit(
 
     A worker with four slots is seen in it for ever; commands of gates run in *root*.
     """
-    store = stores.opened(url, clock=clock)
-    migrate.upgrade(store)
+    store = _migrated(url, clock)
 
     def _of(env: str) -> Kit:
         opened = store if env == store.env else store.of(env)
@@ -121,10 +121,17 @@ def memory_kit(
             pause=lambda _seconds: None,
             seen_within=timedelta(days=3650),
             elsewhere=_of,
+            fleet=True,
             cadences=cadences,
         )
 
     return _alive(_of(store.env))
+
+
+def _migrated(url: str, clock: Callable[[], float]) -> Store:
+    store = stores.opened(url, clock=clock)
+    migrate.upgrade(store)
+    return store
 
 
 def _alive(kit: Kit) -> Kit:
@@ -215,16 +222,23 @@ def _speaks() -> bool:
     return acp.here()
 
 
-def kit_of(settings: Settings | None = None, *, worker: str = "", store: Store | None = None) -> Kit:
-    """Build the kit of one process; the schema must fit, and the definitions of the project are read."""
+def kit_of(
+    settings: Settings | None = None, *, worker: str = "", store: Store | None = None, fleet: bool = False
+) -> Kit:
+    """Build the kit of one process; the schema must fit.
+
+    Of the *fleet* the files of the project come into force now, and with every tick of it. Any other process writes
+    nothing here, and reads the files only where nothing is in force yet.
+    """
     given = settings or environment.load()
     opened = store or store_of(given)
     away = _away(opened) if store is None else False
     using = "journal" if away else "postgres" if opened.dialect.name == "postgresql" else given.keeps
     emit("store_opened", backend=given.keeps, using=using, address=masked(given.database))
-    kit = _built(given, opened, worker or f"{given.host}:{os.getpid()}")
-    if not away and reload(kit.store, kit.book, kit.definitions, author="file", first=True):
-        intake.clear_all(kit, "a definition came into force")
+    kit = replace(_built(given, opened, worker or f"{given.host}:{os.getpid()}"), fleet=fleet)
+    if not away:
+        enact.follow(kit, first=True)
+        enact.offer(kit)
     return kit
 
 

@@ -1,5 +1,6 @@
 """What `doctor` looks at: each finding names the value and the command that repairs it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,7 +9,9 @@ from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import masked
 from backlog_worker.integrations import broker
-from backlog_worker.lifecycle import Kit, journal, watch
+from backlog_worker.integrations.project import Project
+from backlog_worker.lifecycle import Kit, journal, standing, watch
+from backlog_worker.lifecycle.book import STORED, Book
 from backlog_worker.lifecycle.watch import GONE_SECONDS, Report
 from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
@@ -41,11 +44,18 @@ def findings() -> list[Finding]:
 
 
 def _files(given: Settings) -> Iterator[Finding]:
-    policy = given.folder / "policy.yml"
-    if not policy.exists():
+    """Look at every file of the project, with the database away or not: one that is wrong hides no other."""
+    if not os.path.lexists(given.folder / "policy.yml"):
         yield Finding(check="files", found=f"no policy in {given.folder}", repair="backlog-worker init", bad=True)
-    else:
-        yield Finding(check="files", found=str(given.folder))
+        return
+    book = Book(env=given.env)
+    book.look(Project(given.folder, given.env))
+    right = f"{given.folder}: {len(book.files)} files are right"
+    yield Finding(check="files", found=right)
+    for each in (finding for error in book.findings.values() for finding in error.findings):
+        kind = "policy" if each.code.startswith("BW3") else "pipeline"
+        found = f"{each.file}:{each.line}:{each.column}: {each.code} {each.text}"
+        yield Finding(check="definition", found=found, repair=f"backlog-worker {kind} validate", bad=True)
 
 
 def _broker(given: Settings) -> Iterator[Finding]:
@@ -134,10 +144,12 @@ def _proof(kit: Kit, given: Settings) -> Iterator[Finding]:
 def _backlog(kit: Kit) -> Iterator[Finding]:
     report = watch.report(kit)
     yield Finding(check="policy", found=report.policy)
-    for text in report.findings:
-        yield Finding(
-            check="definition", found=text.splitlines()[0], repair="backlog-worker pipeline validate", bad=True
-        )
+    for text in standing.standing(kit).differs:
+        found, _, repair = text.partition("; ")
+        yield Finding(check="in force", found=found, repair=repair, bad=True)
+    for error in (each for file, each in kit.book.findings.items() if file.endswith(STORED)):
+        text = f"{error.findings[0].file}: {error.findings[0].text}"
+        yield Finding(check="definition", found=text, repair="put a newer version in force", bad=True)
     moving = any(report.counts.by_status.get(status) for status in ("queued", "ready", "in_progress", "retrying"))
     idle = not report.slots and moving
     found = f"{len(report.workers)} seen, {report.slots} slots for stages"

@@ -11,10 +11,11 @@ from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, 
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from backlog_worker.domain.errors import Finding
+    from backlog_worker.lifecycle.reading import Read
     from backlog_worker.store import Unit
 
 SCHEMAS = Path(__file__).parent / "files" / "schemas"
@@ -76,7 +77,7 @@ def _show_past(at: str, sha256: str) -> None:
 
 def _then(unit: "Unit", env: str, moment: "datetime") -> "tuple[dict[str, Any], str]":
     """Return the policy that was in force at a moment and from when to when; raises NotFoundError."""
-    from backlog_worker.lifecycle.definitions import in_force
+    from backlog_worker.lifecycle.book import in_force
 
     enacted = in_force(unit, env, moment)
     if enacted is None:
@@ -120,29 +121,25 @@ def policy_history() -> None:
 
 @policy.command("test")
 def run_examples(files: Files = None) -> None:
-    """Run the examples of the policy, and say which entry runs first."""
-    from datetime import UTC, datetime
-
+    """Run the examples of the policy, and say which entry runs first; they run at every load too."""
+    from backlog_worker.domain import examples
     from backlog_worker.domain import policy as policies
-    from backlog_worker.domain.priority import example_orders
 
     failed = 0
     for path in paths("policy", files):
-        found = policies.load(text_of(path), file=str(path))
-        now = datetime.now(UTC)
-        for name, order, ranked in example_orders(found, now):
-            given = [each.entry.id for each in ranked]
-            failed += given != order
-            say(f"{'ok    ' if given == order else 'FAILED'}  {name}")
-            for each in ranked:
+        for order in examples.orders(policies.load(text_of(path), file=str(path)), file=str(path)):
+            failed += not order.holds
+            say(f"{'ok    ' if order.holds else 'FAILED'}  {order.name}")
+            for each in order.given:
                 terms = " + ".join(f"{term} {points:g}" for term, points in each.terms.items())
                 say(
                     f"          {each.entry.id}  {each.score:g} = {terms}"
                     if each.score is not None
-                    else f"          {each.error}"
+                    else f"          {each.entry.id}  {each.error}"
                 )
-            if given != order:
-                say(f"          wanted {', '.join(order)}; the policy gives {', '.join(given)}")
+            if not order.holds:
+                given = ", ".join(each.entry.id for each in order.given)
+                say(f"          wanted {', '.join(order.wanted)}; the policy gives {given}")
     if failed:
         raise SystemExit(1)
 
@@ -226,36 +223,62 @@ def explain_code(code: str) -> None:
 
 def validate(kind: str, files: list[Path] | None) -> None:
     """Check files of one kind and end with status 7 where any is wrong; every mistake of every file is shown."""
-    from backlog_worker.integrations.project import contracts
-    from backlog_worker.lifecycle.definitions import parsed
+    from backlog_worker.integrations.project import definition_at
+    from backlog_worker.lifecycle.reading import read
 
+    people = _people(kind)
     findings: list[Finding] = []
+    good: list[Read] = []
     for path in paths(kind, files):
-        try:
-            found = parsed(kind, text_of(path), str(path), contracts(path), _people(kind))
-            talk(*(str(each) for each in getattr(found, "warnings", ())))
-            talk(f"{path}: {kind} {getattr(found, 'name', '')} {found.version} is valid ({found.hash[:12]})")
-        except InvalidFileError as error:
-            findings += error.findings
+        found = read(definition_at(kind, path), people)
+        if isinstance(found, InvalidFileError):
+            findings += found.findings
+            continue
+        good.append(found)
+        talk(*(str(each) for each in getattr(found.found, "warnings", ())))
+        talk(f"{path}: {kind} {found.name} {found.found.version} is valid ({found.found.hash[:12]})")
+    findings += _named_twice(good)
     if findings:
         if not _as_json(findings):
             talk(*(f"{finding}\n" for finding in findings), f"{len(findings)} mistakes")
         raise SystemExit(FINDINGS)
-    following("backlog-worker up, which reads it at once")
+    talk(*_not_in_force(good))
+    following("backlog-worker up, whose workers follow these files")
+
+
+def _named_twice(good: "Sequence[Read]") -> "Iterator[Finding]":
+    from backlog_worker.lifecycle.reading import named_twice
+
+    yield from (each for error in named_twice(good).values() for each in error.findings)
+
+
+def _not_in_force(good: "Sequence[Read]") -> list[str]:
+    """Say which of these files are not what is in force, where there is a backlog to ask."""
+    from backlog_worker import settings
+    from backlog_worker.domain.errors import BacklogError
+    from backlog_worker.lifecycle.standing import compared
+
+    database = settings.load().database
+    if database.startswith("sqlite:///") and not Path(database.removeprefix("sqlite:///")).exists():
+        return []
+    try:
+        return compared(kit()[0], good)
+    except BacklogError as error:
+        return [f"whether these are in force is not known: {str(error).splitlines()[0]}"]
 
 
 def _people(kind: str) -> "Collection[str] | None":
     """Return the roles of the project's policy; None where there is none to ask."""
     from backlog_worker import settings
-    from backlog_worker.domain import policy as policies
+    from backlog_worker.domain.policy import Policy
+    from backlog_worker.integrations.project import definition_at
+    from backlog_worker.lifecycle.reading import Read, read
 
     path = settings.load().folder / "policy.yml"
     if kind != "pipeline" or not path.exists():
         return None
-    try:
-        return policies.load(text_of(path), file=str(path)).people
-    except InvalidFileError:
-        return None
+    found = read(definition_at("policy", path), None)
+    return found.found.people if isinstance(found, Read) and isinstance(found.found, Policy) else None
 
 
 def _as_json(findings: "list[Finding]") -> bool:
@@ -281,12 +304,14 @@ def paths(kind: str, files: list[Path] | None) -> list[Path]:
 
 
 def text_of(path: Path) -> str:
-    """Read a file as text; raises NotFoundError or UsageError that names it."""
+    """Read a file as text, without waiting for what is no file; raises NotFoundError or UsageError that names it."""
+    from backlog_worker.integrations import project
+
     try:
-        return path.read_text(encoding="utf-8")
+        return project.text_of(path)
     except FileNotFoundError:
         message = f"there is no file {path}"
         raise NotFoundError(message) from None
     except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read: {error}"
+        message = f"{path}: {project.fault(error)}"
         raise UsageError(message) from None

@@ -140,7 +140,7 @@ def _running(
 
 def _kit(given: Settings, store: Store) -> Kit:
     migrate.upgrade(store)
-    return wiring.kit_of(given, worker="up", store=store)
+    return wiring.kit_of(given, worker="up", store=store, fleet=True)
 
 
 def _reached(step: Callable[[], Kit]) -> Kit:

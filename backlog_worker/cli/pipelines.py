@@ -28,12 +28,20 @@ def register(app: typer.Typer) -> None:
 
 @pipeline.command("list")
 def list_pipelines() -> None:
-    """List the pipelines that are in force."""
+    """List the pipelines that are in force, and those that are retired."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = with_kit.book.pipelines(unit)
-    rows = [(p.name, p.version, p.hash[:12], len(p.jobs), _triggers(p), p.description) for p in found.values()]
-    data = [{"name": p.name, "version": p.version, "sha256": p.hash} for p in found.values()]
+        live, retired = with_kit.book.names(unit), unit.retirements(with_kit.env, "pipeline")
+    gone = {name: at for name, at in sorted(retired.items()) if name not in live}
+    rows: list[tuple[object, ...]] = [
+        (p.name, p.version, p.hash[:12], len(p.jobs), _triggers(p), p.description) for p in found.values()
+    ]
+    rows += [(name, "", "", "", "retired", f"since {plain(at)}") for name, at in gone.items()]
+    data: list[dict[str, Any]] = [
+        {"name": p.name, "version": p.version, "sha256": p.hash, "retired": None} for p in found.values()
+    ]
+    data += [{"name": name, "version": None, "sha256": None, "retired": at} for name, at in gone.items()]
     columns = ("name", "version", "hash", "jobs", "started by", "description")
     shown("backlog-worker/pipelines", data, lambda: table("", columns, rows))
 

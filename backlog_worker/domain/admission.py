@@ -82,6 +82,7 @@ class Load:
     estimates: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     holders: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    live: frozenset[str] | None = None  # the pipelines in force; None: every one
 
     def plus(self, entry: Entry, policy: Policy) -> "Load":
         """Count one more."""
@@ -111,6 +112,9 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
     waits: list[Waiting] = []
     if scored.score is None:
         waits.append(Waiting(code=Wait.SCORE_ERROR, text=scored.error))
+    if load.live is not None and entry.pipeline not in load.live:
+        text = f'the pipeline "{entry.pipeline}" is retired'
+        waits.append(Waiting(code=Wait.PIPELINE_RETIRED, text=text, shared=Shared(pipeline=entry.pipeline)))
     if overdue(entry, policy, now):
         text = f"its due date {entry.due_date:%Y-%m-%d %H:%MZ} passed before it ran"
         waits.append(Waiting(code=Wait.DEADLINE_PASSED, text=text))

@@ -60,6 +60,10 @@ CODES: dict[str, tuple[str, str]] = {
     "17": ("An agent does not exist.", "Write its file `agents/NAME.md`."),
     "18": ("A role that nobody has.", "Name its people in `roles` of the policy, or take one that is there."),
     "20": ("A file cannot be read.", "Correct its rights or its encoding, or take it away."),
+    "21": (
+        "A test of the policy fails, so the policy is not used.",
+        "Correct the terms, or the test; `backlog-worker policy test` shows the scores.",
+    ),
     "19": ("The file stops the loader in a way that nobody foresaw.", "Undo its last change, and report it."),
     "29": (
         "A job runs although somebody refused an approval before it.",

@@ -172,7 +172,7 @@ def bars(
     found: list[tuple[Bar, str]] = []
     pipeline = pipelines(columns["pipeline"])
     if pipeline is None:
-        found.append((Bar.DEFINITION_MISSING, f'the pipeline "{columns["pipeline"]}" is not known here'))
+        found.append((Bar.DEFINITION_MISSING, f'the pipeline "{columns["pipeline"]}" is not in force here'))
     elif input_value is not None and (why := violation(pipeline.accepts, input_value)):
         found.append((Bar.INPUT_INVALID, f"input {why}"))
     if no := [rule for rule, said in policy.eligibility(rule_values(columns)).items() if not said]:

@@ -115,7 +115,7 @@ ALERTS: tuple[dict[str, Any], ...] = (
     _rule(
         "definition-invalid",
         "dashboard.definitions_invalid > threshold",
-        "A policy or pipeline file cannot be read; its last good version is in force.",
+        "A policy or pipeline file is wrong, or a test of the policy fails; the last good version is in force.",
         "`backlog-worker policy validate`, `backlog-worker pipeline validate`.",
     ),
     _rule(

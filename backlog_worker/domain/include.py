@@ -91,8 +91,8 @@ def _opened(
         return None
     try:
         text = reader(name)
-    except (KeyError, OSError):
-        findings.append(place.source.finding(at, "11", f'the file "{name}" cannot be read'))
+    except (KeyError, OSError) as error:
+        findings.append(place.source.finding(at, "11", f'the file "{name}" {absent(error)}'))
         return None
     try:
         source = document.read(str(text), file=name, group=place.source.group)
@@ -108,6 +108,11 @@ def _opened(
     prefix = place.prefix + (f"{wanted.prefix}-" if wanted.prefix else "")
     folder = name.rpartition("/")[0]
     return _Place(source, checked, prefix, {**checked.parameters, **wanted.parameters}, (*place.trail, name), folder)
+
+
+def absent(error: KeyError | OSError) -> str:
+    """Say why a file that was named is not there."""
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else "does not exist"
 
 
 def _joined(folder: str, name: str) -> str:

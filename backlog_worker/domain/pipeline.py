@@ -336,9 +336,9 @@ def _agent(
         return None
     try:
         text = str(reader(f"agents/{name}.md"))
-    except (KeyError, OSError):
-        hint = f"write .backlog-worker/agents/{name}.md"
-        findings.append(placed.finding(path, "17", f'there is no agent "{name}"', hint=hint))
+    except (KeyError, OSError) as error:
+        hint = f"write .backlog-worker/agents/{name}.md" if isinstance(error, KeyError) else ""
+        findings.append(placed.finding(path, "17", f'the agent "{name}" {include.absent(error)}', hint=hint))
         return None
     try:
         found = agents.load(text, name=name, file=f"agents/{name}.md")
@@ -369,8 +369,8 @@ def _checked(wanted: Contract, reader: _Reader) -> Mapping[str, Any]:
     if isinstance(wanted, str):
         try:
             schema = reader(wanted)
-        except (KeyError, OSError):
-            message = f'the schema "{wanted}" cannot be read'
+        except (KeyError, OSError) as error:
+            message = f'the schema "{wanted}" {include.absent(error)}'
             raise ValueError(message) from None
     else:
         schema = wanted

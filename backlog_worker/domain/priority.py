@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +17,7 @@ from backlog_worker.domain import expression
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.events import compact
 from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.policy import ExampleFile, Policy
+from backlog_worker.domain.policy import Policy
 
 DAY = 86400.0
 Place = tuple[float, datetime, str]
@@ -80,11 +80,6 @@ def rank(entries: Sequence[Entry], policy: Policy, now: datetime) -> list[Scored
     return sorted((scored(policy, entry, now) for entry in entries), key=lambda each: each.place)
 
 
-def example_orders(policy: Policy, now: datetime) -> list[tuple[str, list[str], list[Scored]]]:
-    """Rank the examples of a policy: (name, the order it wants, what it gives)."""
-    return [(each.name, list(each.order), rank(_examples(each, now), policy, now)) for each in policy.tests]
-
-
 @lru_cache(maxsize=10_000)
 def _values(group: str, reads: tuple[str, ...]) -> Mapping[str, Any]:
     """Return what the terms may read of a rank group; raises ExpressionError where the group holds other fields."""
@@ -94,16 +89,6 @@ def _values(group: str, reads: tuple[str, ...]) -> Mapping[str, Any]:
         message = f"the rank group {group} does not hold {', '.join(missing)}"
         raise ExpressionError(message)
     return {f"entry.{name}": expression.plain(known[name]) for name in reads}
-
-
-def _examples(example: ExampleFile, now: datetime) -> list[Entry]:
-    entries = []
-    for name, given in example.entries.items():
-        values = dict(given)
-        created_at = now - timedelta(days=float(values.pop("age_days", 0)))
-        common = {"env": "test", "title": name, "dedupe_key": name, "pipeline": "spec", "created_at": created_at}
-        entries.append(Entry(**{"id": name, **common, **values}))
-    return entries
 
 
 def _plain(value: object) -> object:

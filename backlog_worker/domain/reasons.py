@@ -18,6 +18,7 @@ class Wait(StrEnum):
     """A reason that keeps a queued entry back for this tick only; in the order in which they are named."""
 
     SCORE_ERROR = "SCORE_ERROR"
+    PIPELINE_RETIRED = "PIPELINE_RETIRED"
     DEADLINE_PASSED = "DEADLINE_PASSED"
     OUTSIDE_WINDOW = "OUTSIDE_WINDOW"
     BACKING_OFF = "BACKING_OFF"
@@ -45,7 +46,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
         "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`.",
     ),
     Bar.DEFINITION_MISSING: (
-        "The pipeline that the entry names is not known here, or its pinned version is gone.",
+        "The pipeline that the entry names is not in force here, or its pinned version is gone.",
         "Add its file under .backlog-worker/pipelines/, or `entry edit ID --pipeline NAME --reason TEXT`.",
     ),
     Bar.NOT_ELIGIBLE: (
@@ -64,6 +65,10 @@ REMEDIES: dict[str, tuple[str, str]] = {
     Wait.SCORE_ERROR: (
         "A term of the priority formula failed, for instance on an unknown priority label.",
         "Correct the priority of the entry, or add the label to `priority.labels` of the policy.",
+    ),
+    Wait.PIPELINE_RETIRED: (
+        "Its pipeline was taken out of force, by a person or because its file is gone.",
+        "`backlog-worker pipeline apply NAME --reason TEXT` brings it back; or move or cancel the entry.",
     ),
     Wait.OUTSIDE_WINDOW: (
         "It is not the time: `not_before` is in the future, or a run window is closed.",

@@ -30,6 +30,15 @@ class Definitions(Protocol):
         """Return whether anything changed since the last call of `files`, without reading it."""
         ...
 
+    def complete(self) -> bool:
+        """Return whether what is not among `files` is gone, and not merely out of sight."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """Return where they are kept, in words that tell one project from another."""
+        ...
+
 
 class Artifacts(Protocol):
     """Where lasting products are kept, by digest."""

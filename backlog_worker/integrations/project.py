@@ -4,9 +4,10 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from backlog_worker.integrations import DefinitionFile
@@ -38,14 +39,24 @@ class Project:
         """Return where artifacts, write-backs and workspaces of this environment lie, and of no other."""
         return self.state / "env" / self.env
 
+    @property
+    def place(self) -> str:
+        """Return the folder whose files these are."""
+        return str(self.folder)
+
     def files(self) -> Sequence[DefinitionFile]:
         """Return the policy and every pipeline; one that cannot be read says why, and the others are read."""
         self._seen = self._stamps()
-        return [_file(kind, path) for kind, path in self._paths()]
+        named = Contracts(self.folder / "pipelines")
+        return [_file(kind, path, named if kind == "pipeline" else NO_CONTRACTS) for kind, path in self._paths()]
 
     def changed(self) -> bool:
         """Return whether a file came, went, or was written since `files`."""
         return self._stamps() != self._seen
+
+    def complete(self) -> bool:
+        """Return whether the folder of the pipelines is there: one that is not mounted yet holds no fewer pipelines."""
+        return (self.folder / "pipelines").is_dir()
 
     def _paths(self) -> list[tuple[str, Path]]:
         policy, folder = self.folder / "policy.yml", self.folder / "pipelines"
@@ -76,42 +87,85 @@ def _beneath(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return [Path(place) / name for place, _, names in os.walk(folder) for name in names if name.endswith(endings)]
 
 
-def _file(kind: str, path: Path) -> DefinitionFile:
+def contracts(path: Path) -> Mapping[str, Any]:
+    """Return what the pipeline at *path* may name."""
+    return Contracts(path.parent)
+
+
+def definition_at(kind: str, path: Path) -> DefinitionFile:
+    """Read one definition, whatever its name; one that cannot be read says why."""
+    return _file(kind, path, contracts(path) if kind == "pipeline" else NO_CONTRACTS)
+
+
+def _file(kind: str, path: Path, named: Mapping[str, Any]) -> DefinitionFile:
     try:
-        body = _text(path)
-        return DefinitionFile(kind=kind, file=str(path), body=body, contracts=contracts(path))
-    except UnicodeDecodeError as error:
-        fault = f"the text is not UTF-8: {error.reason} at byte {error.start}"
-    except OSError as error:
-        fault = f"the file cannot be read: {error.strerror or error}"
-    return DefinitionFile(kind=kind, file=str(path), body="", fault=fault)
+        return DefinitionFile(kind=kind, file=str(path), body=text_of(path), contracts=named)
+    except (OSError, UnicodeDecodeError) as error:
+        return DefinitionFile(kind=kind, file=str(path), body="", fault=fault(error))
 
 
-def _text(path: Path) -> str:
-    """Read a regular file, and no more of it than any definition may have; whatever else has that name may block."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    with path.open(encoding="utf-8") as file:
-        return file.read(SIZE_MAX)
+def fault(error: OSError | UnicodeDecodeError) -> str:
+    """Say why a file cannot be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"the text is not UTF-8: {error.reason} at byte {error.start}"
+    return f"the file cannot be read: {error.strerror or error}"
 
 
-def contracts(path: Path) -> dict[str, Any]:
-    """Read what a pipeline may name, by the paths under which it names them: schemas, files to include, agents.
+def text_of(path: Path) -> str:
+    """Read a regular file of at most SIZE_MAX bytes; whatever else has that name is not waited for.
 
-    Paths start at the pipeline's folder; agents lie in `agents/` beside it. What cannot be read is left out, and is
-    then refused by name.
+    Links are followed, for mounted configurations consist of them. Raises OSError or UnicodeDecodeError.
     """
-    found: dict[str, Any] = {}
-    folder = path.parent.parent / "agents"
-    agents = [each for each in _beneath(folder, (".md",)) if each.parent == folder]
-    for each in sorted({*_beneath(path.parent, (".json", ".yml")), *agents} - {path}):
-        name = f"agents/{each.name}" if each in agents else each.relative_to(path.parent).as_posix()
-        try:
-            text = _text(each)
-            found[name] = json.loads(text, parse_constant=_no_number) if each.suffix == ".json" else text
-        except (OSError, ValueError, RecursionError):
-            continue
-    return found
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer opens at once
+    with os.fdopen(handle, "rb") as file:
+        known = os.fstat(handle)
+        if stat.S_ISDIR(known.st_mode):
+            raise OSError(errno.EISDIR, "it is a folder", str(path))
+        if not stat.S_ISREG(known.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        content = file.read(SIZE_MAX + 1)
+    if len(content) > SIZE_MAX:
+        raise OSError(errno.EFBIG, f"it is larger than {SIZE_MAX // 1024 // 1024} MiB", str(path))
+    return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+
+
+class Contracts(Mapping[str, Any]):
+    """What the pipelines of a folder may name, by the paths under which they do: schemas, files to include, agents.
+
+    Paths start at the folder of the pipelines; agents lie in `agents/` beside it. A file is read when it is named, and
+    once. What cannot be read raises OSError that says why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        beside = folder.parent / "agents"
+        agents = {f"agents/{each.name}": each for each in _beneath(beside, (".md",)) if each.parent == beside}
+        own = {each.relative_to(folder).as_posix(): each for each in _beneath(folder, (".json", ".yml"))}
+        self._paths = {**own, **agents}
+        self._read: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a schema or a text
+        """Return a schema as a value, and any other file as a text; raises KeyError or OSError."""
+        if name not in self._read:
+            path = self._paths[name]
+            try:
+                text = text_of(path)
+                self._read[name] = json.loads(text, parse_constant=_no_number) if path.suffix == ".json" else text
+            except UnicodeDecodeError as error:
+                raise OSError(errno.EINVAL, fault(error), str(path)) from None
+            except (ValueError, RecursionError) as error:
+                raise OSError(errno.EINVAL, f"it is no JSON: {str(error)[:150]}", str(path)) from None
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the paths."""
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        """Return how many files there are."""
+        return len(self._paths)
+
+
+NO_CONTRACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def _no_number(word: str) -> float:

@@ -9,7 +9,7 @@ from backlog_worker.domain.cadence import Cadence
 from backlog_worker.executors import Executor, Report
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.integrations import Answer, Artifacts, Definitions, Reports, Teller, Tracker, unknown
-from backlog_worker.lifecycle.definitions import Book
+from backlog_worker.lifecycle.book import Book
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.store import Store
 
@@ -42,4 +42,5 @@ class Kit:
     ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # whoever drops bells relies on the sweep
     seen_within: timedelta = timedelta(seconds=45)
     cadences: Callable[[], Sequence[Cadence]] = field(default=tuple, repr=False)  # the governed jobs of the clock
+    fleet: bool = False  # a worker, or what starts one: the files of its folder come into force
     broker: Callable[[], Answer] = field(default=unknown, repr=False)  # asks the broker whether it answers

@@ -14,7 +14,7 @@ from backlog_worker.domain.entry import FINAL, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.pipeline import Pipeline, violation
-from backlog_worker.lifecycle import Kit, dispatch, intake, journal, operate, operation, settle
+from backlog_worker.lifecycle import Kit, dispatch, enact, intake, journal, operate, operation, settle
 from backlog_worker.lifecycle.given import GIVEN, Given, pending
 from backlog_worker.store import Unit
 
@@ -45,8 +45,7 @@ def start(
 
     def _filed(unit: Unit) -> tuple[str, Entry | None]:
         if kit.book.pipeline(unit, pipeline) is None:
-            message = f"no pipeline {pipeline} is in force"
-            raise NotFoundError(message, hint="backlog-worker pipeline list")
+            raise enact.missing(kit, unit, pipeline)
         now = unit.now().isoformat()
         record = {
             "title": title or f"{pipeline} by {actor}",

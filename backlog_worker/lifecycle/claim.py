@@ -13,7 +13,7 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar, Wait
 from backlog_worker.domain.review import ReviewKind
-from backlog_worker.lifecycle import Kit, answer, intake, settle, stage, stood
+from backlog_worker.lifecycle import Kit, answer, contract, intake, settle, stage, stood
 from backlog_worker.lifecycle.duties import duty
 from backlog_worker.lifecycle.held import Start, Taken
 from backlog_worker.lifecycle.loops import attempt, insist
@@ -163,18 +163,21 @@ def _unstarted(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
 def _fit(
     kit: Kit, unit: Unit, policy: Policy, ready: Sequence[Entry]
 ) -> list[tuple[Entry, Pipeline, Mapping[str, bool]]]:
-    """Judge ready entries by the policy in force and find their pinned pipelines; what bars them blocks them."""
+    """Judge ready entries by what is in force and find their pinned pipelines; what bars them blocks them."""
     fit: list[tuple[Entry, Pipeline, Mapping[str, bool]]] = []
+    live, broken = kit.book.names(unit), contract.broken(kit, unit, ready)
     for entry in ready:
         said = policy.eligibility(drafts.rule_values({name: getattr(entry, name) for name in FOLDED}))
-        pinned = entry.pipeline_hash
-        pipeline = kit.book.pinned(unit, pinned) if pinned else kit.book.pipeline(unit, entry.pipeline)
-        bars = [Bar.NOT_ELIGIBLE.value] * (not all(said.values())) + [Bar.DEFINITION_MISSING.value] * (pipeline is None)
+        pinned, retired = entry.pipeline_hash, entry.pipeline not in live
+        found = kit.book.pinned(unit, pinned) if pinned else kit.book.pipeline(unit, entry.pipeline)
+        pipeline = None if retired else found
+        bars = [Bar.NOT_ELIGIBLE.value] * (not all(said.values()))
+        bars += [Bar.DEFINITION_MISSING.value] * (pipeline is None) + [Bar.INPUT_INVALID.value] * (entry.id in broken)
         if pipeline is None or bars:
-            no = (
-                ", ".join(rule for rule, yes in said.items() if not yes)
-                or f"pipeline {pinned or entry.pipeline} is gone"
+            gone = (
+                f"pipeline {entry.pipeline} is retired" if retired else f"pipeline {pinned or entry.pipeline} is gone"
             )
+            no = ", ".join(rule for rule, yes in said.items() if not yes) or broken.get(entry.id) or gone
             unit.move(entry.id, Change.BLOCKED, f"refused at the claim: {no}", {"eligibility": said}, bars=bars)
             emit("claim_refused", entry=entry.id, bars=bars)
         else:

@@ -9,7 +9,7 @@ from backlog_worker.domain import cadence
 from backlog_worker.domain.alert import MEASURES
 from backlog_worker.domain.entry import Status
 from backlog_worker.domain.measures import measured
-from backlog_worker.lifecycle import Kit, waiting
+from backlog_worker.lifecycle import Kit, standing, waiting
 from backlog_worker.lifecycle.waiting import FAULTS, STALLED_SECONDS
 from backlog_worker.store import AutoStore, Unit
 
@@ -58,7 +58,7 @@ def dashboard(kit: Kit, *, measures: bool = True, fresh: bool = False) -> dict[s
         shown["jobs_missed"] = len(shown["details"]["jobs_missed"])
     if fresh:
         waiting.keep(kit, waits)
-    return shown
+    return shown | {"definitions_invalid": standing.invalid(kit)}
 
 
 def _measures(kit: Kit, unit: Unit) -> dict[str, float]:
@@ -90,7 +90,6 @@ def _health(kit: Kit, unit: Unit) -> dict[str, Any]:
         "writebacks_due": unit.wishes_due(),
         "writebacks_given_up": unit.wishes_given_up(),
         "writebacks_late_seconds": round(unit.wishes_late(), 1),
-        "definitions_invalid": len(kit.book.findings),
         "invariants_broken": max((int(row["detail"].get("broken", 0)) for row in checked), default=0),
         "journaled": isinstance(kit.store, AutoStore) and kit.store.journaled(),
     }

@@ -1,6 +1,7 @@
 """One tick: walk the queue, mark the chosen ready, keep the receipts; the bells are rung after the commit."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -8,12 +9,11 @@ from backlog_worker.domain import lane
 from backlog_worker.domain.admission import Group, Load, Waiting
 from backlog_worker.domain.bell import Bell, claim_bell
 from backlog_worker.domain.decision import Decision, Receipt
-from backlog_worker.domain.entry import FINAL, Change, Entry
+from backlog_worker.domain.entry import FINAL, WAITING, Change, Entry
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.policy import Policy
-from backlog_worker.domain.reasons import Wait
-from backlog_worker.lifecycle import Kit, intake, operate
-from backlog_worker.lifecycle.definitions import reload
+from backlog_worker.domain.reasons import Bar, Wait
+from backlog_worker.lifecycle import Kit, contract, enact, operate
 from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.lifecycle.ringing import READY_FOR
 from backlog_worker.lifecycle.walk import Walked, load_of, walk
@@ -25,6 +25,7 @@ RECEIPTS = 3  # receipts that a tick keeps for each entry that may go: room for 
 LOOKED_AT_AGAIN = timedelta(minutes=5)  # what waits for people, or for a cap of its own to be raised
 REGROUPED = 5000  # entries a tick that get new rank groups after a policy began to read other fields
 DECISIONS_KEPT = 2000
+ROUNDS = 10  # walks of one tick where contracts changed; the next tick goes on
 
 
 def tick(kit: Kit) -> list[Bell]:
@@ -32,7 +33,7 @@ def tick(kit: Kit) -> list[Bell]:
 
     One tick works at a time, whoever calls: its lease is taken in its own transaction.
     """
-    attempt("definitions", lambda: _reload(kit))
+    attempt("definitions", lambda: enact.follow(kit))
     with kit.store.begin(actor="dispatch") as unit:
         unit.lease = READY_FOR.total_seconds()
         if not unit.take_lease(f"dispatch:{kit.env}", kit.new_id("tick"), TICK_SECONDS):
@@ -44,7 +45,7 @@ def tick(kit: Kit) -> list[Bell]:
         unit.wake(kit.env)
         load = load_of(kit, unit, policy)
         regroup(kit.env, unit, policy, load.groups)
-        seen = walk(kit, unit, policy, load, receipts=policy.dispatch.top * RECEIPTS)
+        seen = _walked(kit, unit, policy, load)
         decision = Decision(policy=policy.stamp, at=unit.now(), receipts=seen.receipts)
         chosen = _mark(unit, decision, load)
         _rest(unit, decision)
@@ -57,12 +58,20 @@ def tick(kit: Kit) -> list[Bell]:
     return bells(chosen, light, policy)
 
 
-def _reload(kit: Kit) -> None:
-    """Put changed files in force; where that fails, what was in force stays, and the tick goes on with it."""
-    if reload(kit.store, kit.book, kit.definitions, author="file") or kit.book.uncleared:
-        kit.book.uncleared = True
-        intake.clear_all(kit, "a definition came into force")
-        kit.book.uncleared = False
+def _walked(kit: Kit, unit: Unit, policy: Policy, load: Load) -> Walked:
+    """Walk the queue; of the chosen, what breaks a contract that changed meanwhile is blocked, and others are found."""
+    for left in reversed(range(ROUNDS)):
+        seen = walk(kit, unit, policy, load, receipts=policy.dispatch.top * RECEIPTS)
+        chosen = [receipt.scored.entry for receipt in seen.receipts if not receipt.waits]
+        broken = contract.broken(kit, unit, chosen)
+        for entry_id, entry in (unit.hold(broken) if broken else {}).items():
+            if entry.status in WAITING:
+                unit.move(entry_id, Change.BLOCKED, broken[entry_id], bars=[Bar.INPUT_INVALID.value])
+        if not broken or not left:
+            break
+        unit.flush()
+    kept = tuple(receipt for receipt in seen.receipts if receipt.scored.entry.id not in broken)
+    return replace(seen, receipts=kept)
 
 
 def regroup(env: str, unit: Unit, policy: Policy, groups: Mapping[str, Group]) -> None:

@@ -14,7 +14,7 @@ from backlog_worker.domain.events import Event, digest, redacted, worded
 from backlog_worker.domain.evidence import Checked
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.lifecycle import Kit, operation
-from backlog_worker.lifecycle.definitions import parsed
+from backlog_worker.lifecycle.reading import parsed
 from backlog_worker.store import PIPELINE, POLICY, Unit
 
 # What people and models wrote; ids, times, statuses, digests and verdicts stay readable.

@@ -9,8 +9,8 @@ from backlog_worker.domain.decision import Receipt
 from backlog_worker.domain.entry import FINAL, WAITING, Change, Entry, Status, entry_of, fold
 from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.priority import Scored, scored
-from backlog_worker.domain.reasons import REMEDIES, Standing, Wait
-from backlog_worker.lifecycle import Kit, operation
+from backlog_worker.domain.reasons import REMEDIES, Bar, Standing, Wait
+from backlog_worker.lifecycle import Kit, contract, operation
 from backlog_worker.lifecycle.position import position as placed
 from backlog_worker.lifecycle.walk import load_of, walk
 from backlog_worker.store import Unit
@@ -50,12 +50,13 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
         entry = operation.found(unit, entry_id)
         policy, now = kit.book.policy(unit), unit.now()
         receipts = tuple(unit.receipts_of(entry.id))
-        receipt, position = None, None
+        receipt, position, broken = None, None, ""
         if entry.status in WAITING:
             load = load_of(kit, unit, policy)
             receipt = walk(kit, unit, policy, load, receipts=0, watched=entry, most=EXPLAINED_MOST).watched
             if receipt and entry.wake_at is None:
                 position = placed(unit, kit.env, policy, load.groups, receipt.scored)
+            broken = contract.broken(kit, unit, [entry]).get(entry.id, "")
         eligibility = policy.eligibility(drafts.rule_values(_columns(entry)))
     return Explained(
         entry=entry,
@@ -63,7 +64,7 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
         policy=policy.stamp,
         scored=receipt.scored if receipt else scored(policy, entry, now),
         position=position,
-        reasons=_reasons(entry, receipt, now),
+        reasons=(*[(Bar.INPUT_INVALID.value, broken)] * bool(broken), *_reasons(entry, receipt, now)),
         eligibility=eligibility,
         receipts=receipts,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import scored
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit
+from backlog_worker.lifecycle import Kit, definitions, operation
 from backlog_worker.store import AutoStore, Unit
 
 T = TypeVar("T")
@@ -154,15 +155,17 @@ def _done_before(entry: Entry, policy: Policy, columns: Mapping[str, Any]) -> bo
 
 
 def clear_all(kit: Kit, reason: str) -> int:
-    """Ask again everything that only definitions bar, page by page; called when a definition came into force."""
+    """Ask again, page by page, all that only definitions and contracts bar, when a definition came into force."""
     after, cleared = "", 0
     while True:
         with kit.store.begin(actor="policy") as unit:
-            page = unit.barred(kit.env, ASKED_AGAIN, after, BATCH)
+            page = unit.barred(kit.env, (*ASKED_AGAIN, Bar.INPUT_INVALID), after, BATCH)
             if not page.ids and page.last == after:
                 return cleared
-            held = unit.hold(page.ids)
-            cleared += len(clear(kit, unit, list(held.values()), reason))
+            held = list(unit.hold(page.ids).values())
+            invalid = [entry for entry in held if Bar.INPUT_INVALID in entry.bars]
+            inputs = unit.inputs(invalid) if invalid else {}
+            cleared += len(clear(kit, unit, held, reason, inputs=inputs))
             after = page.last
 
 
@@ -182,6 +185,7 @@ def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = Fa
     if dry_run:
         with kit.store.read() as unit:
             return act(unit)
+    definitions.found(kit.store, kit.book, author=actor, record=partial(operation.record, kit))
     try:
         with kit.store.intake(actor=actor) as unit:
             return act(unit)

@@ -10,10 +10,10 @@ from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.slots import Slots
 from backlog_worker.integrations import webhooks
-from backlog_worker.lifecycle import Kit, intake, slots
+from backlog_worker.lifecycle import Kit, enact, intake, slots
 from backlog_worker.lifecycle.intake import Filed
 from backlog_worker.lifecycle.slots import Schedule
-from backlog_worker.store import Unit
+from backlog_worker.store import PIPELINE, Unit
 from backlog_worker.telemetry import emit
 
 PREFIX = "schedule:"  # of the rows that say how far the schedules of pipelines were looked at
@@ -50,6 +50,8 @@ def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> li
     """
 
     def _read(unit: Unit) -> tuple[Pipeline | None, datetime]:
+        if unit.retired_by(kit.env, PIPELINE, name):
+            raise enact.missing(kit, unit, name)
         return kit.book.pipeline(unit, name), unit.now()
 
     pipeline, now = intake.within(kit, "trigger:webhook", _read)  # a journal knows the definitions too

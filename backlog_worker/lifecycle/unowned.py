@@ -4,7 +4,7 @@ The seals bind them; before the next seal they must at least be what the operati
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from backlog_worker.domain.errors import StoreError
@@ -34,6 +34,7 @@ def _verify(kit: Kit, counted: Proved) -> Iterator[Violation]:
     with kit.store.read() as unit:
         unit.snapshot()
         tokens, left, wishes = unit.tokens(kit.env), unit.all_retired(kit.env), unit.wishes("", most=MOST)
+        retired = unit.retirements(kit.env, PIPELINE)
         definitions = [row for kind in (POLICY, PIPELINE) for row in unit.definitions(kit.env, kind)]
         names = ("token.create", "token.revoke", "audit.hold", "audit.release")
         acts = {name: unit.acts(kit.env, action=name, result="done", most=MOST)[::-1] for name in names}
@@ -51,7 +52,7 @@ def _verify(kit: Kit, counted: Proved) -> Iterator[Violation]:
     for row in tokens:
         yield from _named("token", row["id"], _token(row, acts["token.create"], acts["token.revoke"]))
     for row in definitions:
-        yield from _named(row["kind"], f"{row['name']} {row['hash'][:12]}", _definition(row, definitions))
+        yield from _named(row["kind"], f"{row['name']} {row['hash'][:12]}", _definition(row, definitions, retired))
     holds = sorted([*acts["audit.hold"], *acts["audit.release"]], key=lambda act: act["at"])
     for row in left:
         yield from _named("retired entry", row["entry_id"], _hold(row, holds))
@@ -81,11 +82,14 @@ def _token(row: Mapping[str, Any], made: Acts, revoked: Acts) -> list[str]:
     return found if same else [*found, "revoked_at"]
 
 
-def _definition(row: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[str]:
+def _definition(
+    row: Mapping[str, Any], others: Sequence[Mapping[str, Any]], retired: Mapping[str, datetime]
+) -> list[str]:
     read = pinned(row)
     wrong = [name for name in ("hash", "name", "version", "contracts") if read.get(name) != row[name]]
     newest = max(each["at"] for each in others if (each["kind"], each["name"]) == (row["kind"], row["name"]))
-    return wrong + (["live"] if bool(row["live"]) != (row["at"] == newest) else [])
+    gone = row["kind"] == PIPELINE and row["name"] in retired and retired[row["name"]] >= newest
+    return wrong + (["live"] if bool(row["live"]) != (row["at"] == newest and not gone) else [])
 
 
 def _hold(row: Mapping[str, Any], holds: Acts) -> list[str]:

@@ -54,6 +54,7 @@ def load_of(kit: Kit, unit: Unit, policy: Policy) -> Load:
         estimates=money.estimates(unit, kit.env, policy, pipelines),
         groups=groups,
         holders=unit.group_keys(kit.env) if groups else {},
+        live=kit.book.names(unit),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from backlog_worker.domain.measures import Counts, Measures, measured
 from backlog_worker.domain.policy import Policy
-from backlog_worker.lifecycle import Kit, alerts, journal
+from backlog_worker.lifecycle import Kit, alerts, journal, standing
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.journal import Waiting
 from backlog_worker.store import Unit, Violation
@@ -42,6 +42,7 @@ def report(kit: Kit) -> Report:
     """Read the numbers of one environment, why its entries wait, and which alert rules hold, told or not."""
     with kit.store.read() as unit:
         rules = kit.book.policy(unit).alerts
+    stands = standing.standing(kit)
     shown = dashboard(kit, measures=alerts.measured(rules))
     with kit.store.read() as unit:
         counts = unit.counts(kit.env)
@@ -57,7 +58,7 @@ def report(kit: Kit) -> Report:
             slots=unit.slots("stages", within),
             writebacks_due=unit.wishes_due(),
             last_tick=unit.late_by(f"dispatch:{kit.env}"),
-            findings=tuple(str(error) for error in kit.book.findings.values()),
+            findings=stands.words,
             waiting={code: number for code, number in shown["waiting"].items() if number},
             waiting_at=str(shown["waiting_at"]),
             next=int(shown["next"]),

@@ -14,7 +14,7 @@ from itertools import islice
 import psycopg
 
 from backlog_worker.domain.entry import Change
-from backlog_worker.lifecycle import dispatch, intake
+from backlog_worker.lifecycle import definitions, dispatch, intake
 from backlog_worker.lifecycle.walk import Queue
 from backlog_worker.testing import POLICY, bench, draft
 from tests.benchmarks.servers import Servers
@@ -202,7 +202,7 @@ def _reweigh(made, size: int) -> None:
         + f"priority: {{ labels: {{ high: {size % 97 + 1}, medium: 2, low: 1 }} }}\n"
     )
     made.texts.texts[0] = DefinitionFile(kind="policy", file="policy.yml", body=body)
-    dispatch.reload(made.kit.store, made.kit.book, made.texts, author="bench")
+    definitions.reload(made.kit.store, made.kit.book, made.texts, author="bench")
 
 
 def _tick(made) -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backlog_worker.domain import examples
 from backlog_worker.domain import policy as policies
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import InvalidFileError
-from backlog_worker.domain.priority import example_orders, rank, scored
+from backlog_worker.domain.priority import rank, scored
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 TEXT = """\
@@ -66,8 +67,9 @@ def test_ties_go_to_the_older_and_then_by_id():
 
 
 def test_examples_of_a_policy_are_run():
-    ((_, wanted, given_order),) = example_orders(POLICY, NOW)
-    assert [each.entry.id for each in given_order] == wanted
+    (found,) = examples.orders(POLICY, file="policy.yml")
+    assert tuple(each.entry.id for each in found.given) == found.wanted
+    assert found.holds
 
 
 @given(st.sampled_from(["high", "medium", "low", "?"]), st.floats(0, 5000), st.floats(0, 5000))

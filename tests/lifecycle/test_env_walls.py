@@ -226,6 +226,9 @@ def given(kit, world):
         "body": [b"{}"],
         "headers": [{}],
         "name": [*tools.JOBS, "always", "wide"],
+        "files": [[]],
+        "follows": [False],
+        "enact.withdraw name": ["unheard"],
     }
 
 

@@ -13,7 +13,7 @@ from backlog_worker.domain.events import upcast
 from backlog_worker.domain.search import matches, parsed
 from backlog_worker.integrations.files import drafted
 from backlog_worker.lifecycle import dispatch, evidence, explain, lookup, operate, operation, retire, tools
-from backlog_worker.lifecycle.definitions import in_force
+from backlog_worker.lifecycle.book import in_force
 from backlog_worker.store import migrate
 from backlog_worker.testing import POLICY, bench
 

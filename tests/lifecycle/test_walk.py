@@ -14,7 +14,7 @@ from backlog_worker.domain.decision import Snapshot, decide
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted
 from backlog_worker.domain.search import parsed
 from backlog_worker.integrations import DefinitionFile
-from backlog_worker.lifecycle import dispatch, explain, money
+from backlog_worker.lifecycle import definitions, dispatch, explain, money
 from backlog_worker.lifecycle import walk as walks
 from backlog_worker.lifecycle.walk import load_of
 from backlog_worker.testing import POLICY, bench
@@ -298,7 +298,7 @@ def test_a1_a_definition_that_reads_other_fields_changes_no_answer(change):
     place = 2 if change == "key" else 0
     kind = "pipeline" if change == "key" else "policy"
     table.texts.texts[place] = DefinitionFile(kind=kind, file=table.texts.texts[place].file, body=body)
-    dispatch.reload(table.kit.store, table.kit.book, table.texts, author="file")
+    definitions.reload(table.kit.store, table.kit.book, table.texts, author="file")
     same(table)
     same(table)
 

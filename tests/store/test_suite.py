@@ -14,7 +14,18 @@ from backlog_worker.domain.outcome import FailureKind, Refused
 from backlog_worker.domain.priority import scored
 from backlog_worker.domain.review import Answer, Decided
 from backlog_worker.domain.search import parsed
-from backlog_worker.lifecycle import audit, claim, dispatch, evidence, operate, retire, review, seals, watch
+from backlog_worker.lifecycle import (
+    audit,
+    claim,
+    definitions,
+    dispatch,
+    evidence,
+    operate,
+    retire,
+    review,
+    seals,
+    watch,
+)
 from backlog_worker.lifecycle.walk import Queue
 from backlog_worker.store import migrate, opened
 from backlog_worker.testing import POLICY, bench
@@ -224,7 +235,7 @@ def test_the_top_of_the_queue_equals_a_plain_sort(entries, most, teams):
     if teams:
         terms = 'priority:\n  terms:\n    - { id: team, value: "entry.team == \'web\' ? 2.0 : 0.0" }\n    - { id: age, value: "math.floor(entry.age_days / 7.0)", cap: 5 }\n'
         made.texts.texts[0] = type(made.texts.texts[0])(kind="policy", file="p", body=POLICY + terms)
-        dispatch.reload(made.kit.store, made.kit.book, made.texts, author="file")
+        definitions.reload(made.kit.store, made.kit.book, made.texts, author="file")
     for _ in range(2):
         made.clock.forward(86_400 * 6)
         with made.kit.store.begin() as unit:

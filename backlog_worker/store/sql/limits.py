@@ -115,7 +115,6 @@ class Limits(Versions):
 
     def slots(self, queue: str, within: float) -> int:
         """Count the slots of workers that consume *queue* and were seen within so many seconds."""
-        rows: Sequence[dict[str, Any]] = self.workers()
-        now = self.now()
+        rows, now = self.workers(), self.now()
         alive = [row for row in rows if (now - row["seen_at"]).total_seconds() <= within]
         return sum(row["slots"] for row in alive if queue in row["queues"])

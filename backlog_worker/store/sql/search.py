@@ -128,6 +128,14 @@ class Search(Logs):
         ids = [row["id"] for row in rows if set(row["bars"]) <= set(bars)]
         return Page(ids=ids, last=rows[-1]["id"] if rows else after)
 
+    def waiting_for(self, env: str, pipeline: str) -> int:
+        """Count the entries that wait in the queue for a pipeline."""
+        text = (
+            "SELECT count(*) FROM entries WHERE env = :env AND pipeline = :pipeline"
+            " AND status IN ('queued', 'ready', 'retrying')"
+        )
+        return int(self.value(text, env=env, pipeline=pipeline))
+
     def taken_in(self) -> tuple[int, datetime | None]:
         """Return how many entries there are, and when the first of them was filed; for a journal, which is small."""
         text = (

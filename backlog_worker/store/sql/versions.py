@@ -62,6 +62,24 @@ class Versions(Outbox):
         again = "ON CONFLICT (env, kind, name, at) DO NOTHING"
         self.insert("enactments", [{**named, "env": env, "at": self.now()}], again)
 
+    def retire_definition(self, env: str, kind: str, name: str, author: str) -> None:
+        """Take a definition out of force; an enactment without a hash says so, and every version stays readable."""
+        text = "UPDATE definitions SET live = :off WHERE env = :env AND kind = :kind AND name = :name AND live"
+        self.count(text, env=env, kind=kind, name=name, off=False)
+        self._hashes.clear()
+        row = {"env": env, "kind": kind, "name": name, "hash": "", "author": author, "at": self.now()}
+        self.insert("enactments", [row], "ON CONFLICT (env, kind, name, at) DO NOTHING")
+
+    def retired_by(self, env: str, kind: str, name: str) -> str:
+        """Return who took the definition of a name out of force, where that was the last thing that happened to it."""
+        found = self.enactments(env, kind, name)
+        return str(found[-1]["author"]) if found and not found[-1]["hash"] else ""
+
+    def retirements(self, env: str, kind: str) -> dict[str, datetime]:
+        """Return when definitions were last taken out of force, by name, whether they came back or not."""
+        text = "SELECT name, at FROM enactments WHERE env = :env AND kind = :kind AND hash = '' ORDER BY at"
+        return {row["name"]: row["at"] for row in self.select("enactments", text, env=env, kind=kind)}
+
     def enactments(self, env: str, kind: str, name: str) -> list[dict[str, Any]]:
         """Return when which definition of a name came into force, oldest first; it began when that was recorded."""
         text = (

@@ -1,0 +1,163 @@
+"""The book of definitions: what is in force, parsed once per content hash, and what the files of the project hold.
+
+Nothing here writes: `definitions` and `enact` put files in force.
+"""
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from backlog_worker.domain.errors import ConflictError, InvalidFileError
+from backlog_worker.domain.pipeline import Pipeline
+from backlog_worker.domain.policy import Policy
+from backlog_worker.integrations import Definitions
+from backlog_worker.lifecycle.reading import Read, checked, named_twice, policy_of, read
+from backlog_worker.store import PIPELINE, POLICY, Unit
+from backlog_worker.telemetry import emit
+
+KEPT = 200
+STORED = " of the database"
+
+
+@dataclass(slots=True)
+class Book:
+    """What a process knows of the definitions of one environment; the store says which are in force.
+
+    Where nothing is in force yet, *offered* is read in its place: the files of the project, before its first entry.
+    """
+
+    env: str
+    _parsed: "OrderedDict[str, Policy | Pipeline]" = field(default_factory=OrderedDict)
+    findings: dict[str, InvalidFileError] = field(default_factory=dict)
+    files: tuple[Read, ...] = ()  # what is right of the files, as this process read them last
+    offered: Mapping[str, Policy | Pipeline] = field(default_factory=dict)
+    looked: bool = False  # this process has read the files
+    unread: bool = True  # it has not seen to them yet, as the fleet does
+    behind: bool = False  # it has, but could not write what it saw
+    uncleared: bool = False  # something came into force, and who waited for it was not looked at yet
+    _bad: set[str] = field(default_factory=set)
+    done: dict[str, str] = field(default_factory=dict)  # the hash that was seen to, by file
+    seen: frozenset[str] = frozenset()  # which definitions had a file when the files were last seen to
+    lived: dict[str, str] = field(default_factory=dict)  # and what was in force then
+
+    def policy(self, unit: Unit) -> Policy:
+        """Return the policy in force; raises ConflictError where there is none.
+
+        Of one that this release cannot read, the last one that it can stays in force.
+        """
+        row = self._live(unit, POLICY, POLICY)
+        if not isinstance(row, Policy):
+            for error in (each for each in self.findings.values() if each.findings[0].code.startswith("BW3")):
+                raise error
+            message = f"no policy is in force in environment {self.env}"
+            raise ConflictError(message, hint="backlog-worker init, then backlog-worker up")
+        return row
+
+    def pipeline(self, unit: Unit, name: str) -> Pipeline | None:
+        """Return the pipeline of that name that is in force, if there is one."""
+        found = self._live(unit, PIPELINE, name)
+        return found if isinstance(found, Pipeline) else None
+
+    def pipelines(self, unit: Unit) -> dict[str, Pipeline]:
+        """Return every pipeline that is in force, by name."""
+        hashes = unit.live_hashes(self.env)
+        if not hashes:
+            return {each.name: each for each in self.offered.values() if isinstance(each, Pipeline)}
+        names = [key.partition("/")[2] for key in hashes if key.startswith(f"{PIPELINE}/")]
+        found = {name: self._good(unit, PIPELINE, name, hashes[f"{PIPELINE}/{name}"]) for name in names}
+        return {name: each for name, each in found.items() if isinstance(each, Pipeline)}
+
+    def names(self, unit: Unit) -> frozenset[str]:
+        """Return the names of the pipelines in force, also of one that this release cannot read."""
+        hashes = unit.live_hashes(self.env) or self.offered
+        return frozenset(key.partition("/")[2] for key in hashes if key.startswith(f"{PIPELINE}/"))
+
+    def pinned(self, unit: Unit, digest_of: str) -> Pipeline | None:
+        """Return the pipeline with that hash, in force or not; None where its version is gone or cannot be read."""
+        found = self._known(unit, PIPELINE, digest_of)
+        return found if isinstance(found, Pipeline) else None
+
+    def policy_by_hash(self, unit: Unit, digest_of: str) -> Policy:
+        """Return a policy by its hash; where it is gone, the one in force."""
+        found = self._known(unit, POLICY, digest_of)
+        return found if isinstance(found, Policy) else self.policy(unit)
+
+    def policy_at(self, unit: Unit, moment: datetime) -> Policy | None:
+        """Return the policy that was in force at a moment; None where that is not on record."""
+        enacted = in_force(unit, self.env, moment)
+        found = self._known(unit, POLICY, str(enacted["hash"])) if enacted else None
+        return found if isinstance(found, Policy) else None
+
+    def _live(self, unit: Unit, kind: str, name: str) -> Policy | Pipeline | None:
+        hashes = unit.live_hashes(self.env)
+        found = hashes.get(f"{kind}/{name}")
+        if found:
+            return self._good(unit, kind, name, found)
+        return None if hashes else self.offered.get(f"{kind}/{name}")
+
+    def _good(self, unit: Unit, kind: str, name: str, digest_of: str) -> Policy | Pipeline | None:
+        """Return a definition in force, or the last one of its name that can be read."""
+        found = self._known(unit, kind, digest_of)
+        if found is not None:
+            return found
+        older = (row["hash"] for row in unit.definitions(self.env, kind) if row["name"] == name)
+        return next((each for each in (self._known(unit, kind, digest) for digest in older) if each), None)
+
+    def _known(self, unit: Unit, kind: str, digest_of: str) -> Policy | Pipeline | None:
+        if digest_of not in self._parsed:
+            row = unit.definition(self.env, kind, digest_of) if digest_of not in self._bad else None
+            found = row and checked(kind, row["body"], row["name"], row["contracts"], stored=True)
+            if not row or not found:
+                return None
+            if isinstance(found, InvalidFileError):
+                self._bad.add(digest_of)
+                self._refuse(f"{kind} {row['name']} {digest_of[:12]}{STORED}", found)
+                return None
+            self._parsed[digest_of] = found
+            while len(self._parsed) > KEPT:
+                self._parsed.popitem(last=False)
+        return self._parsed[digest_of]
+
+    def _refuse(self, file: str, error: InvalidFileError) -> None:
+        self.findings[file] = error
+        emit("definition_invalid", file=file, findings=[str(finding) for finding in error.findings])
+
+    def look(self, definitions: Definitions, people: Collection[str] = ()) -> None:
+        """Read the files of the project and check each by itself; *people* are the roles in force.
+
+        Nothing is written and the database is not asked. What is wrong is kept in `findings`, by file.
+        """
+        given = definitions.files()
+        own = [each for each in map(policy_of, given) if isinstance(each, Policy)]
+        known = own[0].people if own else people
+        good: list[Read] = []
+        there = {each.file for each in given}
+        for gone in [file for file in self.findings if file not in there and not file.endswith(STORED)]:
+            del self.findings[gone]
+        for each in given:
+            found = read(each, known)
+            if isinstance(found, InvalidFileError):
+                self._refuse(each.file, found)
+                continue
+            self.findings.pop(each.file, None)
+            good.append(found)
+        twice = named_twice(good)
+        for file, error in twice.items():
+            self._refuse(file, error)
+        self.files = tuple(each for each in good if each.file.file not in twice)
+        self.looked = True
+
+
+def in_force(unit: Unit, env: str, moment: datetime) -> dict[str, Any] | None:
+    """Return the enactment of the policy that was in force at a moment, with `until` where another followed.
+
+    None where nothing is recorded of then: before the first policy, or before enactments were recorded.
+    """
+    found = unit.enactments(env, POLICY, POLICY)
+    passed = [each for each in found if each["at"] <= moment]
+    if not passed:
+        return None
+    later = [each["at"] for each in found if each["at"] > moment and each["hash"] != passed[-1]["hash"]]
+    return {**passed[-1], "until": later[0] if later else None}

@@ -1,0 +1,25 @@
+"""Whether an entry still fits the contract of the pipeline that it will run: asked again until it is claimed."""
+
+from collections.abc import Sequence
+
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.pipeline import violation
+from backlog_worker.lifecycle import Kit
+from backlog_worker.store import Unit
+
+
+def broken(kit: Kit, unit: Unit, entries: Sequence[Entry]) -> dict[str, str]:
+    """Return how the inputs of entries break `accepts` of the pipeline in force, by entry.
+
+    One whose run goes on is pinned to the version that accepted it.
+    """
+    free = [entry for entry in entries if not entry.pipeline_hash]
+    found = {entry.id: pipeline for entry in free if (pipeline := kit.book.pipeline(unit, entry.pipeline))}
+    asked = [entry for entry in free if entry.id in found and found[entry.id].accepts is not None]
+    inputs = unit.inputs(asked) if asked else {}
+    said = {entry.id: violation(found[entry.id].accepts, inputs.get(entry.id, {})) for entry in asked}
+    return {
+        entry_id: f"input {why} (pipeline {found[entry_id].name} {found[entry_id].version})"
+        for entry_id, why in said.items()
+        if why
+    }
