@@ -10,7 +10,7 @@ from pydantic import Field
 from backlog_worker.domain import document
 from backlog_worker.domain.document import Model
 from backlog_worker.domain.duration import Duration
-from backlog_worker.domain.errors import InvalidFileError
+from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.events import digest
 
 GROUP = "5"
@@ -74,6 +74,7 @@ class Agent:
     env: Mapping[str, str]
     prompt: str
     hash: str
+    warnings: tuple[Finding, ...] = ()
 
 
 def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
@@ -101,6 +102,7 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
         env=checked.env,
         prompt=prompt.strip(),
         hash=digest([name, text]),
+        warnings=tuple(source.lengths(checked)),
     )
 
 

@@ -15,6 +15,7 @@ from ruamel.yaml.events import AliasEvent, CollectionStartEvent, DocumentStartEv
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
+from backlog_worker.domain import duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
 
 SIZE_MAX = 256 * 1024
@@ -69,6 +70,7 @@ CODES: dict[str, tuple[str, str]] = {
         "A job runs although somebody refused an approval before it.",
         "Read the status of the approved job in `when`.",
     ),
+    "34": ("A length of time is a bare number, which is milliseconds.", "Write its unit: `30s`, `45m`, `2h`, `7d`."),
     "31": ("`{{ }}` inside a command.", "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead."),
 }
 
@@ -91,7 +93,9 @@ class Document:
     value: Any
     places: Mapping[Path, tuple[int, int]] = field(repr=False)
 
-    def finding(self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0) -> Finding:
+    def finding(
+        self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0, level: str = "error"
+    ) -> Finding:
         """Make a finding at the value under *path*, or at the nearest one above it."""
         while path and path not in self.places:
             path = path[:-1]
@@ -106,6 +110,7 @@ class Document:
             column=column + shift,
             source=source[:200],
             hint=hint or CODES[number][1],
+            level=level,
         )
 
     def checked(self, model: type[M]) -> M:
@@ -114,6 +119,15 @@ class Document:
             return model.model_validate(self.value)
         except ValidationError as error:
             raise InvalidFileError(list(self._findings(error, model))) from None
+
+    def lengths(self, checked: BaseModel, at: Path = ()) -> Iterator[Finding]:
+        """Warn of lengths of time under *at* that are bare numbers and look like seconds."""
+        value: Any = self.value
+        for step in at:
+            value = value[step]
+        for path, number in duration.bare(checked, value):
+            text = f"{'.'.join(map(str, path))}: {number} is {number} milliseconds"
+            yield self.finding((*at, *path), "34", text, hint=f"write {number}s, or {number}ms", level="warning")
 
     def _findings(self, error: ValidationError, model: type[BaseModel]) -> Iterator[Finding]:
         for each in error.errors(include_url=False, include_context=False):

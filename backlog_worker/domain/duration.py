@@ -1,13 +1,15 @@
 """Lengths of time as people write them in files: integers are milliseconds, strings are `30s`, `45m`, `2h`, `7d`."""
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MOST_SECONDS = 1e9
+DOUBTFUL = 10_000  # a number of milliseconds below this one is more often meant as seconds
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
@@ -34,10 +36,35 @@ def spoken(length: timedelta) -> str:
     return " ".join(shown[:2]) or "0 s"
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parsed),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}]}
-    ),
-]
+def bare(model: BaseModel, value: Any) -> Iterator[tuple[tuple[str | int, ...], int]]:  # noqa: ANN401 - free YAML
+    """Find lengths that are written as small numbers in *value*, which was checked as *model*: (path, number).
+
+    They are milliseconds; whoever writes 30 or 3600 means seconds more often.
+    """
+    for name, field in type(model).model_fields.items():
+        key = field.alias or name
+        if isinstance(value, dict) and key in value:
+            yield from ((((key, *path)), number) for path, number in _bare(getattr(model, name), value[key]))
+
+
+def _bare(found: Any, value: Any) -> Iterator[tuple[tuple[str | int, ...], int]]:  # noqa: ANN401 - free YAML
+    if isinstance(found, timedelta):
+        if isinstance(value, int) and 0 < value < DOUBTFUL:
+            yield (), value
+    elif isinstance(found, BaseModel):
+        yield from bare(found, value)
+    elif isinstance(found, list | tuple) and isinstance(value, list):
+        for index, (each, written) in enumerate(zip(found, value, strict=False)):
+            yield from (((index, *path), number) for path, number in _bare(each, written))
+
+
+def _longer(length: timedelta) -> timedelta:
+    if not length:
+        message = "a length of 0 is none; leave the key out, or write one such as 30s"
+        raise ValueError(message)
+    return length
+
+
+_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)$"}]}
+DurationOrZero = Annotated[timedelta, BeforeValidator(parsed), WithJsonSchema(_SCHEMA)]
+Duration = Annotated[timedelta, BeforeValidator(parsed), AfterValidator(_longer), WithJsonSchema(_SCHEMA)]

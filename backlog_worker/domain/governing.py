@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from backlog_worker.domain.budget import Mode, Scope
 from backlog_worker.domain.document import Model
-from backlog_worker.domain.duration import Duration
+from backlog_worker.domain.duration import Duration, DurationOrZero
 
 ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 PART = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -79,7 +79,7 @@ class AlertFile(Model):
     id: ID
     when: str = ""
     threshold: float = 0.0
-    for_: Duration = Field(default=timedelta(0), alias="for")
+    for_: DurationOrZero = Field(default=timedelta(0), alias="for")
     notify: list[PART] = ["oncall"]
     enabled: bool = True
 

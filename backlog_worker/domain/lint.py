@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from backlog_worker.domain import condition, document, expression, template
+from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.document import Document, Path
 from backlog_worker.domain.errors import Finding
 from backlog_worker.domain.expression import ExpressionError
@@ -108,6 +109,26 @@ def warnings(
         if _WAY_BACK.search(each.file.id) and each.file.undoes is None and (found.asks_all or found.reads):
             text = f'"{each.id}" does not say what it takes back, so a resumed run would not do that again'
             yield _warning(each, ("id",), "33", text, hint="write `undoes: JOB`")
+
+
+class Made(Protocol):
+    """A job with the agents that drive it."""
+
+    placed: Placed
+    agent: Agent | None
+    fallback: Agent | None
+
+
+def lengths(source: Document, checked: PipelineFile, jobs: Sequence[Made]) -> Iterator[Finding]:
+    """Warn of bare numbers as lengths of time: in a pipeline, in the files that it includes, and in its agents."""
+    yield from source.lengths(checked)
+    agents: dict[str, Agent] = {}
+    for each in jobs:
+        if each.placed.source is not source:
+            yield from each.placed.source.lengths(each.placed.file, each.placed.path)
+        agents |= {agent.name: agent for agent in (each.agent, each.fallback) if agent}
+    for agent in agents.values():
+        yield from agent.warnings
 
 
 def _unnamed(placed: Placed, jobs: Sequence[str]) -> Finding:

@@ -179,7 +179,7 @@ def load(
         index={each.id: at for at, each in enumerate(placed)},
         order=order,
         masks=masks,
-        warnings=tuple(lint.warnings(placed, ancestors, unnamed)),
+        warnings=(*lint.warnings(placed, ancestors, unnamed), *lint.lengths(source, checked, made)),
     )
 
 

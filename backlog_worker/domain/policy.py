@@ -14,7 +14,7 @@ from backlog_worker.domain import alert, document, expression, known
 from backlog_worker.domain.alert import Alert
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.document import Document, Model
-from backlog_worker.domain.duration import Duration
+from backlog_worker.domain.duration import Duration, DurationOrZero
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.expression import Expression, ExpressionError
 from backlog_worker.domain.governing import (
@@ -109,9 +109,9 @@ class ClaimsFile(Model):
     timeout: Duration = timedelta(minutes=2)
     heartbeat: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1, le=100)
-    retry_delay: Duration = timedelta(seconds=30)
+    retry_delay: DurationOrZero = timedelta(seconds=30)
     retry_delay_max: Duration = timedelta(hours=1)
-    quota_max: Duration = Field(default=timedelta(hours=24), gt=timedelta(0))
+    quota_max: Duration = timedelta(hours=24)
 
     def delay(self, faults: int, jitter: float) -> timedelta:
         """Full jitter over an exponential bound; *jitter* is uniform in [0, 1).
@@ -211,6 +211,7 @@ class Policy:
     retention: RetentionFile
     alerts: tuple[Alert, ...]
     people: Mapping[str, Sequence[str]]
+    warnings: tuple[Finding, ...]
 
     @property
     def grouped(self) -> tuple[str, ...]:
@@ -271,6 +272,7 @@ def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy
         **_sections(checked),
         alerts=tuple(alerts),
         people={name: tuple(each) for name, each in checked.roles.items()},
+        warnings=tuple(source.lengths(checked)),
     )
     if findings := list(_falling(source, policy)):
         raise InvalidFileError(findings)
