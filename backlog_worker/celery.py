@@ -17,6 +17,7 @@ from backlog_worker import settings as environment
 from backlog_worker.domain import trigger
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.slots import Slots
 from backlog_worker.lifecycle import slots
 from backlog_worker.lifecycle.loops import attempt
@@ -159,7 +160,7 @@ def ring(bells: Sequence[Bell]) -> list[Bell]:
                 )
                 left.pop(0)
     except (OperationalError, OSError) as error:
-        emit("bells_unsent", count=len(left), error=str(error)[:200])
+        emit("bells_unsent", count=len(left), error=cut(str(error), 200))
     return left
 
 
@@ -199,7 +200,7 @@ class SlotScheduler(Scheduler):
                 named = {**(entry.options or {}), "producer": producer, "retry": False}
                 self.app.send_task(str(entry.task), entry.args, entry.kwargs, **named)
         except (OperationalError, OSError) as error:
-            emit("bells_unsent", count=1, error=str(error)[:200])
+            emit("bells_unsent", count=1, error=cut(str(error), 200))
             return False
         return True
 

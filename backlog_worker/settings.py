@@ -14,7 +14,9 @@ from platformdirs import user_runtime_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from backlog_worker.domain import masking
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.masking import masked
 
 PREFIX = "BACKLOG_"
@@ -195,6 +197,7 @@ def load() -> Settings:
         raise InvalidInputError(wrong) from None
     if made.backend in {"sqlite", "jsonl", "memory"} and not any(map(os.environ.get, _DATABASE_NAMES)):
         made = made.model_copy(update={"database_url": ""})  # POSTGRES_DSN may be meant for other programs
+    _keep_secrets(made)
     made.database, made.broker  # noqa: B018 - an address that is not served stops the start
     return made
 
@@ -208,3 +211,16 @@ def _agreeing(given: Mapping[str, str]) -> None:
 
 def _scheme(url: str) -> str:
     return url.partition(":")[0].lower()
+
+
+def _keep_secrets(given: Settings) -> None:
+    """Let nothing print the secrets of these settings, nor those of the addresses in the environment."""
+    for name, secret in (("TOKEN", given.token), ("TOKEN_PEPPER", given.token_pepper)):
+        value = secret.get_secret_value()
+        if value and len(value.strip()) < SHORTEST:
+            message = f"{PREFIX}{name} has less than {SHORTEST} characters and could not be masked"
+            raise InvalidInputError(message, hint="make it longer")
+        masking.keep([value])
+    told = (name for name in os.environ if name.startswith(f"{PREFIX}NOTIFY_") or name.lower().endswith("_proxy"))
+    for address in (given.database_url, given.broker_url, given.openai_url, *(os.environ[name] for name in told)):
+        masking.keep_address(address)

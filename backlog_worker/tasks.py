@@ -14,6 +14,7 @@ from backlog_worker import telemetry
 from backlog_worker.celery import HERE, MARK, SETTINGS, TASKS, app, fingerprint, ring
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError, BusyError, UnreachableError
+from backlog_worker.domain.masking import cut
 from backlog_worker.executors import process, workspace
 from backlog_worker.lifecycle import (
     Kit,
@@ -273,4 +274,4 @@ def _gone(sender: object, **_: Any) -> None:
 @signals.task_rejected.connect
 def _rejected(message: object = None, exc: object = None, **_: Any) -> None:
     """Say that Celery refused a message; no entry changed, and the sweep rings again."""
-    emit("message_rejected", error=str(exc)[:200], headers=str(getattr(message, "headers", ""))[:300])
+    emit("message_rejected", error=cut(str(exc), 200), headers=cut(str(getattr(message, "headers", "")), 300))

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import structlog
 
-from backlog_worker.domain.masking import masked_value
+from backlog_worker.domain.masking import masked, masked_value
 
 # event -> level and words; a line carries its fields beside them. Hot paths are at debug.
 EVENTS: Mapping[str, tuple[int, str]] = {
@@ -70,6 +70,14 @@ EVENTS: Mapping[str, tuple[int, str]] = {
 }
 
 
+class Masked(logging.Formatter):
+    """Formats lines of libraries, tracebacks included, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, masked."""
+        return masked(super().format(record))
+
+
 def configure(*, level: str = "INFO", as_json: bool | None = None) -> None:
     """Log to standard error: JSON where nobody looks, text at a terminal."""
     pretty = sys.stderr.isatty() if as_json is None else not as_json
@@ -89,7 +97,9 @@ def configure(*, level: str = "INFO", as_json: bool | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     words = "%(asctime)s %(levelname)s %(name)s %(message)s"
-    logging.basicConfig(level=level, stream=sys.stderr, format=words, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Masked(words))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     if level != "DEBUG":  # a line per task, and per message of the clock, is what nobody reads
         for name in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -100,6 +110,6 @@ def emit(event: str, **fields: object) -> None:
     level, words = EVENTS[event]
     logger = structlog.get_logger()
     if logger.is_enabled_for(level):
-        masked = {name: masked_value(value) for name, value in fields.items()}
+        clean = {name: masked_value(value) for name, value in fields.items()}
         with suppress(OSError, ValueError):  # a full disk or a closed stream: what nobody can read must stop nobody
-            logger.log(level, words, code=event, **masked)
+            logger.log(level, words, code=event, **clean)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backlog_worker import settings, telemetry, wiring
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.governing import ALERTS
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.integrations import broker
 from backlog_worker.integrations.project import Project
 from backlog_worker.lifecycle import Kit, journal, standing, watch
@@ -84,7 +84,7 @@ def _database(given: Settings) -> Iterator[Finding]:
         store = wiring.store_of(given)
         revision = migrate.revision(store)
     except BacklogError as error:
-        text = f"{masked(given.database)}: {str(error).splitlines()[0][:160]}"
+        text = f"{masked(given.database)}: {cut(str(error).splitlines()[0], 160)}"
         yield Finding(check="database", found=text, repair=error.hint or "correct BACKLOG_DATABASE_URL", bad=True)
         return
     newest = migrate.head()

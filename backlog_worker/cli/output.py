@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from backlog_worker.domain import errors
+from backlog_worker.domain.masking import masked, masked_value
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,14 +68,14 @@ def console(*, error: bool = False) -> "Console":
 def say(*lines: str) -> None:
     """Print lines of data, as they are."""
     for line in lines:
-        console().print(line, soft_wrap=True)
+        console().print(masked(line), soft_wrap=True)
 
 
 def talk(*lines: str) -> None:
     """Print lines for people, on standard error; nothing with --quiet."""
     if not OPTIONS.quiet:
         for line in lines:
-            console(error=True).print(line, soft_wrap=True)
+            console(error=True).print(masked(line), soft_wrap=True)
 
 
 def following(text: str) -> None:
@@ -84,7 +85,8 @@ def following(text: str) -> None:
 
 def as_json(schema: str, data: object) -> None:
     """Print data under its schema's name and version."""
-    sys.stdout.write(json.dumps({"schema": f"{schema}@1", "data": data}, default=_jsonable, ensure_ascii=False) + "\n")
+    value = json.loads(json.dumps(data, default=_jsonable))
+    sys.stdout.write(json.dumps({"schema": f"{schema}@1", "data": masked_value(value)}, ensure_ascii=False) + "\n")
 
 
 def shown(schema: str, data: object, human: Callable[[], None]) -> None:
@@ -121,7 +123,7 @@ def plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(each) for each in value) or "-"
     shown_as = {"\n": " ", "\t": " "}
-    return "".join(shown_as.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in str(value))
+    return "".join(shown_as.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in masked(str(value)))
 
 
 def fail(error: errors.BacklogError) -> NoReturn:
@@ -130,9 +132,9 @@ def fail(error: errors.BacklogError) -> NoReturn:
     if OPTIONS.as_json:
         as_json("error", {"error": str(error), "hint": error.hint})
     else:
-        console(error=True).print(f"{prefix}{error}", soft_wrap=True)
+        console(error=True).print(masked(f"{prefix}{error}"), soft_wrap=True)
         if error.hint:
-            console(error=True).print(f"help: {error.hint}", soft_wrap=True)
+            console(error=True).print(masked(f"help: {error.hint}"), soft_wrap=True)
     raise SystemExit(exit_code(error))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 
 from backlog_worker.domain import errors
+from backlog_worker.domain.masking import cut
 from backlog_worker.settings import Settings
 
 SECONDS = 60.0
@@ -35,7 +36,7 @@ def execute(given: Settings, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - 
     try:
         value = answer.json()
     except ValueError:
-        value = {"detail": answer.text[:300]}
+        value = {"detail": cut(answer.text, 300)}
     if answer.is_success:
         return value
     problem = value if isinstance(value, dict) else {}

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backlog_worker.domain.language import RetryFile
-from backlog_worker.domain.masking import masked_value
+from backlog_worker.domain.masking import cut, masked_value
 from backlog_worker.domain.outcome import Faulted, Refused
 
 HOLD = timedelta(seconds=5)  # the longest pause in which a worker keeps its slot
@@ -61,7 +61,7 @@ class Tried:
 def line(result: Faulted | Refused, log_tail: str, **more: object) -> dict[str, Any]:
     """Return the line of a failed attempt: how it ended and why, what it returned, the end of its log, and *more*."""
     how = type(result).__name__.lower()
-    said: dict[str, Any] = {"result": how, "kind": result.kind.value, "reason": result.reason[:400], **more}
+    said: dict[str, Any] = {"result": how, "kind": result.kind.value, "reason": cut(result.reason, 400), **more}
     if result.data is not None:
         said["data"] = masked_value(result.data)
     return {**said, "log_tail": log_tail} if log_tail else said

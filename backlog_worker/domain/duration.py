@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MOST_SECONDS = 1e9
 DOUBTFUL = 10_000  # a number of milliseconds below this one is more often meant as seconds
-_TEXT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_TEXT = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parsed(value: object) -> timedelta:

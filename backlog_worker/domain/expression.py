@@ -30,7 +30,8 @@ _TYPES = {
 }
 _ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _NAME = re.compile(r"\bentry\.([a-z_]+)")
-LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+# One that does not end goes on to the end of the text, so that nothing is read twice.
+LITERAL = re.compile(r"'(?:[^'\\]|\\.)*+\\?(?:'|\Z)|\"(?:[^\"\\]|\\.)*+\\?(?:\"|\Z)")
 
 
 class ExpressionError(InvalidInputError):

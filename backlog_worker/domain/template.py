@@ -16,7 +16,7 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.expression import ExpressionError
 
 ROOTS = ("context", "entry", "env", "input", "inputs", "jobs", "params", "run", "secrets")
-_HOLE = re.compile(r"\$\{\{(?P<cel>.*?)\}\}|\{\{(?P<word>[^{}]*?)\}\}", re.DOTALL)
+_HOLE = re.compile(r"\$\{\{(?P<cel>(?:(?!\$\{\{).)*?)\}\}|\{\{(?P<word>[^{}]*?)\}\}", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _HEAD = re.compile(r"[A-Za-z_][\w-]*")
 _SECRET = re.compile(r"secrets\.([A-Za-z_][A-Za-z0-9_]*)$")

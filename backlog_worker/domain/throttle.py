@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from backlog_worker.domain.duration import spoken
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Throttled
 
 DEFAULT = timedelta(minutes=1)
@@ -60,4 +61,4 @@ def resumes(result: Throttled, now: datetime, most: timedelta) -> tuple[datetime
     if wait <= most:
         return now + wait, result.reason
     capped = f"it asked for {spoken(wait)}, capped at {spoken(most)} by `claims.quotaMax`"
-    return now + most, f"{result.reason[:300]} ({capped})"
+    return now + most, f"{cut(result.reason, 300)} ({capped})"

@@ -27,7 +27,7 @@ from acp.schema import (
     UsageUpdate,
 )
 
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import claimed
@@ -74,7 +74,7 @@ class AcpExecutor:
             return asyncio.run(session.run(command))
         except (FileNotFoundError, PermissionError) as error:
             text = f"the agent cannot be started here: {error}"
-            return Refused(kind=FailureKind.POLICY, reason=text[:400], role="operator")
+            return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
         except OSError as error:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the agent cannot be started: {error}")
         finally:
@@ -160,7 +160,7 @@ class _Session:
         """Answer by the agent's file; where that says `ask`, the session ends and a person is asked."""
         kind = str(tool_call.kind or "other")
         need = NEEDS.get(kind, "shell")
-        title = str(tool_call.title or kind)[:200]
+        title = cut(str(tool_call.title or kind), 200)
         detail = f"{need}: {title}"
         word = self.work.agent.permissions.get(need, "ask") if self.work.agent else "ask"
         if word == "workspace":
@@ -275,14 +275,14 @@ def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermission
 
 def _failed(error: Exception, status: int | None) -> Result:
     """Say why a session broke: what the agent answered, or how its program ended. That is a fault of the job."""
-    text = masked(f"{error} {getattr(error, 'data', None) or ''}".strip())[:400]
+    text = cut(f"{error} {getattr(error, 'data', None) or ''}".strip(), 400)
     if presets.limited(text):
         return presets.throttled(text)
     if "auth" in text.lower():
         return Refused(kind=FailureKind.POLICY, reason=f"the agent is not signed in: {text}", role="operator")
     if isinstance(error, ConnectionError) and status:
         return exits.failed(status, Answer(), f"the agent ended: {text}")
-    return Faulted(kind=FailureKind.EXECUTION, reason=f"the agent failed: {text}"[:400])
+    return Faulted(kind=FailureKind.EXECUTION, reason=cut(f"the agent failed: {text}", 400))
 
 
 async def _status(child: "asyncio.subprocess.Process") -> int | None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from backlog_worker.domain import throttle
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
 
 _WRAPPED = frozenset({"success", "data", "message"})
@@ -50,8 +50,8 @@ def result(value: Any, artifacts: Mapping[str, bytes] | None = None, *, usual: s
         return Done(output=answer.data, artifacts=artifacts or {})
     if answer.wrong:
         text = f"{answer.wrong}: {answer.message}" if answer.message else answer.wrong
-        return Faulted(kind=FailureKind.VALIDATION, reason=text[:400], data=answer.data)
-    return Faulted(kind=FailureKind.EXECUTION, reason=(answer.message or usual)[:400], data=answer.data)
+        return Faulted(kind=FailureKind.VALIDATION, reason=cut(text, 400), data=answer.data)
+    return Faulted(kind=FailureKind.EXECUTION, reason=cut(answer.message or usual, 400), data=answer.data)
 
 
 def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a job

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backlog_worker.domain.gates import Checked, Gate, judged
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Work, answers, exits, presets, process
@@ -46,7 +46,7 @@ class CommandExecutor:
             return _result(ended, workspace, work.timeout, job)
         except (FileNotFoundError, PermissionError) as error:
             text = f"the command cannot be started here: {error}"
-            return Refused(kind=FailureKind.POLICY, reason=text[:400], role="operator")
+            return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
         except OSError as error:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=f"the command cannot be started: {error}")
         finally:
@@ -64,7 +64,7 @@ class CommandExecutor:
         finally:
             workspace.remove()
         lines = masked(ended.tail).strip().splitlines()
-        why = "timed out" if ended.timed_out else (lines[-1][:300] if lines else f"status {ended.status}")
+        why = "timed out" if ended.timed_out else (cut(lines[-1], 300) if lines else f"status {ended.status}")
         return judged(gate, passed=ended.status == 0 and not ended.timed_out, why=why)
 
     def _run(

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Mapping
 
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.executors.answers import Answer
 
@@ -58,12 +59,12 @@ def failed(status: int, answer: Answer, said: str) -> Result:
     """
     words = answer.message or said or answer.wrong or "it said nothing"
     if answer.retry_after is not None:
-        return Throttled(reason=words[:WORDS_MAX], wait=answer.retry_after)
+        return Throttled(reason=cut(words, WORDS_MAX), wait=answer.retry_after)
     if status == 0:
         kind = FailureKind.VALIDATION if answer.wrong else FailureKind.EXECUTION
         text = f"{answer.wrong}: {words}" if answer.wrong and words != answer.wrong else words
-        return Faulted(kind=kind, reason=text[:WORDS_MAX], data=answer.data)
-    reason = f"{meaning(status)}: {words}"[:WORDS_MAX]
+        return Faulted(kind=kind, reason=cut(text, WORDS_MAX), data=answer.data)
+    reason = cut(f"{meaning(status)}: {words}", WORDS_MAX)
     if status == REFUSED:
         return Refused(kind=FailureKind.VALIDATION, reason=reason, data=answer.data)
     if status in {NOT_RUN, NOT_FOUND}:

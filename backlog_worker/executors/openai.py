@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 
 from backlog_worker.domain import throttle
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import claimed
@@ -86,12 +86,12 @@ def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str,
         answer = client.post(f"{endpoint}/chat/completions", json=dict(request), headers=headers)
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         text = f"the endpoint {endpoint} is no address: {error}"
-        return Refused(kind=FailureKind.POLICY, reason=masked(text)[:400], role="operator")
+        return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
     except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
-        return Faulted(kind=FailureKind.TIMEOUT, reason=masked(f"{endpoint} did not answer in time: {error}")[:400])
+        return Faulted(kind=FailureKind.TIMEOUT, reason=cut(f"{endpoint} did not answer in time: {error}", 400))
     except (httpx2.HTTPError, RuntimeError) as error:
         text = f"{endpoint} cannot be reached: {type(error).__name__} {error}"
-        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=masked(text)[:400])
+        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=cut(text, 400))
     if not answer.is_success:
         return _unsuccessful(answer)
     try:
@@ -120,7 +120,7 @@ def _told(result: Result, work: Work) -> Result:
     work.report.spend(claimed({"model": answer.get("model") or (work.agent.model if work.agent else ""), **counts}))
     message = ((answer.get("choices") or [{}])[0] or {}).get("message") or {}
     if message.get("refusal"):
-        return Refused(kind=FailureKind.EXECUTION, reason=f"the model refused: {message['refusal']}"[:400])
+        return Refused(kind=FailureKind.EXECUTION, reason=cut(f"the model refused: {message['refusal']}", 400))
     text = str(message.get("content") or "")
     for line in text.splitlines()[:200]:
         work.report.line(line)
@@ -136,4 +136,4 @@ def _words(answer: httpx2.Response) -> str:
         text = error.get("message") if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         text = answer.text
-    return masked(f"status {answer.status_code}: {text or 'no words'}")[:400]
+    return cut(f"status {answer.status_code}: {text or 'no words'}", 400)

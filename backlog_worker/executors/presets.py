@@ -13,7 +13,7 @@ from typing import Any
 
 from backlog_worker.domain import throttle
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers
@@ -65,7 +65,7 @@ class Preset:
         result = otherwise()
         if told.get("is_error") and isinstance(result, Done):
             words = masked(str(told.get("result") or told.get("error") or "the agent says that it failed"))
-            return Faulted(kind=FailureKind.EXECUTION, reason=words[:400])
+            return Faulted(kind=FailureKind.EXECUTION, reason=cut(words, 400))
         if isinstance(result, Done) and result.output is None:
             return _spoken(told, ended, result)
         return result
@@ -112,7 +112,7 @@ def limited(text: str) -> bool:
 def throttled(text: str) -> Throttled:
     """Read when a provider's limit is over: a moment, a number of seconds since 1970, or a length of time."""
     said = masked(text).strip().splitlines()
-    reason = (said[-1] if said else "rate limit")[:300]
+    reason = cut(said[-1] if said else "rate limit", 300)
     when = _RESET.search(text)
     if when is None:
         return Throttled(reason=reason, wait=WAIT)
@@ -151,7 +151,7 @@ def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
     except ValueError:
         value = {"text": text.strip()[-64_000:]}
     if isinstance(value, dict) and value.get("refused"):
-        return Refused(kind=FailureKind.VALIDATION, reason=str(value["refused"])[:400])
+        return Refused(kind=FailureKind.VALIDATION, reason=cut(str(value["refused"]), 400))
     return answers.result(value, done.artifacts, usual="the agent gave up")
 
 

@@ -1,5 +1,6 @@
 """A child process: a group of its own, an environment from nothing, time limits, bounded output, and a sure end."""
 
+import codecs
 import contextlib
 import os
 import re
@@ -13,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from backlog_worker.domain.masking import Stream, masked
 from backlog_worker.executors import Report, Stop
 
-TAIL_BYTES = 64 * 1024
-LINE_BYTES = 16 * 1024
+TAIL_CHARACTERS = 64 * 1024
+LINE_CHARACTERS = 16 * 1024
+OVERLAP_CHARACTERS = 4 * 1024  # no token is cut in two before it is masked
 TERM_SECONDS = 5.0
 RUN_VARIABLE = "BACKLOG_RUN_ID"
 _PROGRESS = re.compile(r"\[PROGRESS:\s*(\d{1,3})\s*%\s*\]")
@@ -149,12 +152,16 @@ def signal_group(group: int, number: int) -> None:
 
 
 class Tail:
-    """Reads everything a child prints, tells it line by line, and keeps the end: no child can fill the memory."""
+    """Reads everything a child prints, tells it line by line, and keeps the end: no child can fill the memory.
+
+    What this process must not say is masked as it comes in, before anything is cut into lines or thrown away.
+    """
 
     def __init__(self, stream: IO[bytes] | None, report: Report) -> None:
-        self._kept = b""
-        self._dropped = 0
-        self._line = b""
+        self._clean = Stream()
+        self._kept: list[str] = []
+        self._size = self._dropped = 0
+        self._line = ""
         self._heard = time.monotonic()
         self._report = report
         self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
@@ -167,39 +174,49 @@ class Tail:
     def text(self) -> str:
         """Return the tail; what was cut off is said."""
         self._thread.join(timeout=2)
-        head = f"[{self._dropped} bytes before this were dropped]\n" if self._dropped else ""
-        return head + readable(self._kept)
+        whole = masked("".join(self._kept))
+        dropped = self._dropped + max(0, len(whole) - TAIL_CHARACTERS)
+        head = f"[{dropped} characters before this were dropped]\n" if dropped else ""
+        return head + whole[-TAIL_CHARACTERS:]
 
     def _read(self, stream: IO[bytes] | None) -> None:
         if stream is None:
             return
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         with stream, contextlib.suppress(OSError, ValueError):
             while chunk := os.read(stream.fileno(), 65536):
                 self._heard = time.monotonic()
-                joined = self._kept + chunk
-                self._dropped += max(0, len(joined) - TAIL_BYTES)
-                self._kept = joined[-TAIL_BYTES:]
-                self._tell(chunk)
+                self._take(self._clean.feed(decoder.decode(chunk)))
+        self._take(self._clean.feed(decoder.decode(b"", final=True)) + self._clean.end())
         if self._line:
             self._say(self._line)
 
-    def _tell(self, chunk: bytes) -> None:
-        *lines, self._line = (self._line + chunk).split(b"\n")
-        if len(self._line) > LINE_BYTES:
-            lines, self._line = [*lines, self._line], b""
+    def _take(self, text: str) -> None:
+        text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        self._keep(text)
+        *lines, self._line = (self._line + text).split("\n")
         for line in lines:
             self._say(line)
+        if len(self._line) > LINE_CHARACTERS + OVERLAP_CHARACTERS:
+            line = masked(self._line)
+            self._line = line[-OVERLAP_CHARACTERS:]
+            self._say(line[:-OVERLAP_CHARACTERS])
 
-    def _say(self, line: bytes) -> None:
-        text = readable(line[:LINE_BYTES]).rstrip("\r")
+    def _keep(self, text: str) -> None:
+        """Keep the end with some characters more, so that no token is cut in two before it is masked."""
+        self._kept.append(text)
+        self._size += len(text)
+        most = TAIL_CHARACTERS + OVERLAP_CHARACTERS
+        if self._size > 2 * most:
+            self._dropped += self._size - most
+            self._kept, self._size = ["".join(self._kept)[-most:]], most
+
+    def _say(self, line: str) -> None:
+        text = masked(line.rstrip("\r"))
         for found in _PROGRESS.finditer(text):
             self._report.progress(int(found[1]))
-        self._report.line(text)
-
-
-def readable(content: bytes) -> str:
-    """Return what a child printed as text that every store takes."""
-    return content.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")
+        for at in range(0, max(1, len(text)), LINE_CHARACTERS):
+            self._report.line(text[at : at + LINE_CHARACTERS])
 
 
 def _fed(child: "subprocess.Popen[bytes]", text: str) -> None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Work, answers, raised
@@ -52,7 +52,7 @@ def _called(call: Callable[[dict[str, Any]], object], context: dict[str, Any]) -
     try:
         value = call(context)
     except InvalidInputError as error:
-        return Refused(kind=FailureKind.VALIDATION, reason=masked(str(error))[:400])
+        return Refused(kind=FailureKind.VALIDATION, reason=cut(str(error), 400))
     except Exception as error:  # noqa: BLE001 - the edge: a user's callable may raise anything, and it is recorded
         return raised.fault(error)
     if isinstance(value, Done | Asked | Throttled | Faulted | Refused):

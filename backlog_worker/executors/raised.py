@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator
 
 from backlog_worker.domain.errors import UnreachableError
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import FailureKind, Faulted
 
 # Errors of the network and of the machine; any other OSError is one of the job: a file that is missing, a permission.
@@ -19,7 +19,7 @@ DEPTH = 20
 
 def fault(error: BaseException) -> Faulted:
     """Turn an exception into a fault with its words: infrastructure, timeout or execution."""
-    words = masked(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)[:400]
+    words = cut(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)
     if any(_outside(each) for each in _causes(error)):
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=words)
     kind = FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.EXECUTION

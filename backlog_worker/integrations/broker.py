@@ -2,7 +2,7 @@
 
 from kombu import Connection
 
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.integrations import Answer
 
 SECONDS = 3
@@ -17,5 +17,5 @@ def ask(url: str, seconds: int = SECONDS) -> Answer:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=seconds)
             connection.default_channel  # noqa: B018 - opens a channel, which is where Redis is asked
     except Exception as error:  # noqa: BLE001 - an edge: every transport has errors of its own, and each is the finding
-        return Answer(address=address, error=str(error)[:120] or "no answer")
+        return Answer(address=address, error=cut(str(error), 120) or "no answer")
     return Answer(address=address)

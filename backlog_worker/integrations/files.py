@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from backlog_worker.domain import document
 from backlog_worker.domain.errors import Finding, InvalidFileError, InvalidInputError, NotFoundError
+from backlog_worker.domain.masking import cut
 
 CHUNK = 1 << 16
 RECORD_MAX = 4 * 1024 * 1024
@@ -159,7 +160,7 @@ def _json_lines(file: IO[str], path: Path) -> Iterator[Read]:
             yield place, _mapping(json.loads(line), number)
         except (json.JSONDecodeError, RecursionError) as error:
             column = getattr(error, "colno", 1)
-            yield place, InvalidInputError(f"not JSON at column {column}: {str(error)[:100]}")
+            yield place, InvalidInputError(f"not JSON at column {column}: {cut(str(error), 100)}")
 
 
 _LISTS = ("labels", "depends_on")

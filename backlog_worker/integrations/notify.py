@@ -17,7 +17,7 @@ import httpx2
 from standardwebhooks import Webhook
 
 from backlog_worker.domain.events import digest
-from backlog_worker.domain.masking import masked
+from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.telemetry import emit
 
 PREFIX = "BACKLOG_NOTIFY_"
@@ -38,11 +38,12 @@ class Notifier:
     def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
         """Tell one name, and return how; raises OSError where nobody took it."""
         address = self._address(name)
+        title, text = masked(title), masked(text)
         if address.startswith("log:"):
             emit("notified", to=name, title=title, text=text)
             return "logged"
         if address.startswith(("https://", "http://")):
-            return self._posted(name, address, body)
+            return self._posted(name, address, {key: masked_value(each) for key, each in body.items()})
         return _sent(address, title, text)
 
     def _address(self, name: str) -> str:

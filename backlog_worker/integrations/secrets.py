@@ -1,4 +1,4 @@
-"""Secrets by name: from the environment, a folder of files, or a program; never kept, logged or shown."""
+"""Secrets by name: from the environment, a folder of files, or a program; a value is masked once it was read."""
 
 import os
 import re
@@ -6,6 +6,8 @@ import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from backlog_worker.domain import masking
 
 SECONDS = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -22,6 +24,11 @@ class Secrets:
         """Return the value of a secret: the environment first, then the folder, then the program."""
         if not _NAME.fullmatch(name) or name.startswith("BACKLOG_"):
             return None
+        value = self._found(name)
+        masking.keep([value] if value else [])
+        return value
+
+    def _found(self, name: str) -> str | None:
         if name in os.environ:
             return os.environ[name]
         for path in (self.folder / name, self.folder / name.lower()):

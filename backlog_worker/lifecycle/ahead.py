@@ -12,6 +12,7 @@ from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Entry, Note
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Plan, Ruling, Stage, StageStatus, current, plan
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import CALL, Asked, FailureKind
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.lifecycle import Kit, call, money
@@ -182,7 +183,7 @@ def _approval(start: Start, job: Job) -> Asked | None:
     role = ", ".join(job.approval.roles) if job.approval else start.policy.dead_letter.role
     within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
     question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
-    return Asked(question=question[:500], role=role, within=within)
+    return Asked(question=cut(question, 500), role=role, within=within)
 
 
 def _question(unit: Unit, start: Start, job: Job) -> Asked:
@@ -197,7 +198,7 @@ def _question(unit: Unit, start: Start, job: Job) -> Asked:
 
 
 def _waits(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> bool:
-    reason = {"kind": "review", "text": asked.question[:400]}
+    reason = {"kind": "review", "text": cut(asked.question, 400)}
     unit.next([_waiting(start, job, reason)])
     _opened(kit, unit, start, job, asked, on_timeout=on_timeout)
     return True

@@ -8,6 +8,7 @@ from backlog_worker.domain import alert
 from backlog_worker.domain.alert import MEASURES, Alert
 from backlog_worker.domain.errors import NotFoundError
 from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.masking import cut
 from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.store import AutoStore, Unit
@@ -136,7 +137,7 @@ def _asked(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
     numbers = ", ".join(f"{name} {shown[name]}" for name in rule.reads if isinstance(shown.get(name), int | float))
     threshold = f", threshold {rule.threshold:g}" if "threshold" in rule.source else ""
     named = [words for name in rule.reads for words in shown["details"].get(name, ())]
-    return holds, "; ".join([f"{rule.source} ({numbers}{threshold})", *named])[:500]
+    return holds, cut("; ".join([f"{rule.source} ({numbers}{threshold})", *named]), 500)
 
 
 def _fires(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, words: str, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from backlog_worker.domain.entry import Change, Entry, Note, Status
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Stage, StageStatus, current, outcome, plan
 from backlog_worker.domain.gates import GATE, GateResult, asks
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked, FailureKind, judge
 from backlog_worker.domain.pipeline import violation
 from backlog_worker.domain.reasons import Bar
@@ -36,7 +37,7 @@ def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
         more = _next_gate(review, approval, old)
         values |= {"status": _allowed(review, old, more).value, "reason": None}
         if more is not None:
-            values["reason"] = {"kind": "review", "text": more.question[:400]}
+            values["reason"] = {"kind": "review", "text": cut(more.question, 400)}
             about = About(entry=entry, run_id=review.run_id, policy=kit.book.policy(unit))
             ask(kit, unit, about, review.job_id, more, on_timeout="escalate")
     unit.answered(entry.id, str(entry.pipeline_hash), review.job_id, values)
@@ -69,7 +70,7 @@ def _approval(unit: Unit, review: Review, decided: Decided, old: Stage | None) -
 
 def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
     text = f'"{review.job_id}" was refused by {decided.actor}: {decided.reason}'
-    reason = {"kind": FailureKind.REJECTED.value, "text": text[:400]}
+    reason = {"kind": FailureKind.REJECTED.value, "text": cut(text, 400)}
     return {"status": StageStatus.FAILED.value, "reason": reason, "ended_at": unit.now()}
 
 

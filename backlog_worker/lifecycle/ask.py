@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from backlog_worker.domain.entry import Entry, Note
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked, Verdict
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.review import ReviewKind
@@ -28,11 +29,11 @@ def ask(kit: Kit, unit: Unit, about: About, job_id: str, asked: Asked, *, on_tim
     row = {
         "kind": ReviewKind(asked.kind).value,
         "job_id": job_id,
-        "question": asked.question[:1000],
+        "question": cut(asked.question, 1000),
         "role": asked.role,
         "failure": "",
         "rule": "",
-        "detail": asked.detail[:300],
+        "detail": cut(asked.detail, 300),
         "on_timeout": on_timeout,
         "form": dict(asked.form) if asked.form is not None else None,
     }
@@ -45,7 +46,7 @@ def dead_letter(kit: Kit, unit: Unit, about: About, verdict: Verdict) -> str:
     row = {
         "kind": ReviewKind.DEAD_LETTER.value,
         "job_id": verdict.job_id,
-        "question": verdict.reason[:1000],
+        "question": cut(verdict.reason, 1000),
         "role": verdict.role or policy.dead_letter.role,
         "failure": verdict.kind.value if verdict.kind else "",
         "rule": verdict.rule,

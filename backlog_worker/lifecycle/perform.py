@@ -10,10 +10,10 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain import expression, frontier
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.attempts import HOLD, Tried, failure, words
-from backlog_worker.domain.errors import BusyError, NotFoundError, UnreachableError
+from backlog_worker.domain.errors import BusyError, NotFoundError, RefusedError, UnreachableError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
-from backlog_worker.domain.masking import masked, masked_bytes, masked_value
+from backlog_worker.domain.masking import cut, masked, masked_bytes, masked_value
 from backlog_worker.domain.outcome import PAUSES, Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job, violation
 from backlog_worker.domain.template import TemplateError
@@ -36,7 +36,7 @@ def done(kit: Kit, taken: Taken) -> Ended:
         return tried.value
     outside = tried.elsewhere or isinstance(tried.error, OSError)
     kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION
-    reason = masked(f"{type(tried.error).__name__}: {tried.error}")[:400]
+    reason = cut(f"{type(tried.error).__name__}: {tried.error}", 400)
     return _ended(taken, Faulted(kind=kind, reason=reason))
 
 
@@ -51,9 +51,9 @@ def perform(kit: Kit, taken: Taken) -> Ended:
         finally:
             report.close()
     except TemplateError as error:
-        return _ended(taken, Refused(kind=FailureKind.VALIDATION, reason=str(error)[:400]))
-    except NotFoundError as error:
-        return _ended(taken, Refused(kind=FailureKind.POLICY, reason=str(error)[:400], role="operator"))
+        return _ended(taken, Refused(kind=FailureKind.VALIDATION, reason=cut(str(error), 400)))
+    except (NotFoundError, RefusedError) as error:
+        return _ended(taken, Refused(kind=FailureKind.POLICY, reason=cut(str(error), 400), role="operator"))
     emit("stage_ended", entry=taken.entry.id, job=taken.job.id, result=type(ended.result).__name__)
     return replace(ended, cost=report.cost())
 
@@ -121,7 +121,7 @@ def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     if not isinstance(ended.result, Faulted):
         return ended
     by = str((taken.approval or {}).get("by", "somebody"))
-    text = f"the output given by {by}: {ended.result.reason}"[:400]
+    text = cut(f"the output given by {by}: {ended.result.reason}", 400)
     return replace(
         ended, result=Refused(kind=ended.result.kind, reason=text, rule=ended.result.rule, data=ended.result.data)
     )
@@ -163,7 +163,7 @@ def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ..
     try:
         return kit.executors[name].perform(job, work)
     except Exception as error:  # noqa: BLE001 - the edge of an executor: only here is known what must not be said
-        reason = masked(f"{type(error).__name__}: {error}", secrets)[:400]
+        reason = cut(f"{type(error).__name__}: {error}", 400, secrets)
         emit("loop_failed", loop="executor", error=reason, run=work.run_id, job=job.id)
         outside = isinstance(error, OSError | UnreachableError | BusyError)
         return Faulted(kind=FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION, reason=reason)
@@ -177,7 +177,8 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     emit("fallback_used", entry=taken.entry.id, job=taken.job.id, reason=why.reason)
     if fallback.escalate:
         return replace(
-            ended, result=Refused(kind=why.kind, reason=f"no fallback but a person: {why.reason}"[:400], data=why.data)
+            ended,
+            result=Refused(kind=why.kind, reason=cut(f"no fallback but a person: {why.reason}", 400), data=why.data),
         )
     if taken.job.fallback_agent is None:
         mine = prepared(kit, taken, taken.job.agent)

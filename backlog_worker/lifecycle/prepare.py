@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from backlog_worker.domain import template
+from backlog_worker.domain import masking, template
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.entry import Entry
-from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.errors import NotFoundError, RefusedError
+from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.frontier import Stage, seen
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit
@@ -28,7 +29,7 @@ NOTHING = Prepared(inputs={}, prompt="", env={}, secrets=())
 
 
 def prepared(kit: Kit, taken: Taken, agent: Agent | None) -> Prepared:
-    """Fill the texts of a job; raises TemplateError and NotFoundError that name the hole or the secret."""
+    """Fill the texts of a job; raises TemplateError, NotFoundError, RefusedError that name the hole or secret."""
     job = taken.job
     if not (job.inputs or job.env or job.prompt or job.task or agent):
         return NOTHING
@@ -93,4 +94,8 @@ def _secret(kit: Kit, name: str) -> str:
     if value is None:
         message = f"the secret {name} is set neither in the environment nor in the folder of secrets"
         raise NotFoundError(message)
+    if len(value.strip()) < SHORTEST:
+        message = f"the secret {name} has less than {SHORTEST} characters and could not be masked; make it longer"
+        raise RefusedError(message)
+    masking.keep([value])
     return value

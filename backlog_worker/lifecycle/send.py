@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backlog_worker.domain.entry import Note
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.writeback import markdown
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.alerts import NOTIFY
@@ -43,7 +44,7 @@ def send(kit: Kit) -> int:
 def _told(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
     """Deliver one wish; whatever is wrong with it is its own failure, and costs its neighbours nothing."""
     tried = attempt("send", lambda: _write(kit, wish), entry=wish["entry_id"])
-    return tried.value or ("", f"{type(tried.error).__name__}: {tried.error}"[:400])
+    return tried.value or ("", cut(f"{type(tried.error).__name__}: {tried.error}", 400))
 
 
 def _write(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import PAUSES, Outcome, Verdict, judge
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
@@ -115,7 +116,9 @@ def _dated(entry: Entry, verdict: Verdict, now: datetime) -> Verdict:
         return verdict
     if verdict.reason.startswith(Wait.DEADLINE_PASSED):
         return verdict
-    return replace(verdict, reason=f"{verdict.reason[:440]}; its due date {entry.due_date:%Y-%m-%d %H:%MZ} was missed")
+    return replace(
+        verdict, reason=f"{cut(verdict.reason, 440)}; its due date {entry.due_date:%Y-%m-%d %H:%MZ} was missed"
+    )
 
 
 def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:

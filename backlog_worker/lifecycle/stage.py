@@ -18,6 +18,7 @@ from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
 from backlog_worker.domain.errors import StoreError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, handled, outcome
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
@@ -233,7 +234,7 @@ def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]
     except StoreError as error:
         emit("step_refused", loop="stage", error=str(error))
         if len(ended) == 1:
-            result = Refused(kind=FailureKind.VALIDATION, reason=f"its result cannot be kept: {error}"[:400])
+            result = Refused(kind=FailureKind.VALIDATION, reason=cut(f"its result cannot be kept: {error}", 400))
             return insist(partial(_record, kit, [Ended(taken=ended[0].taken, result=result, tried=ended[0].tried)]))
     alone = [_recorded(kit, [each]) for each in ended]
     return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
@@ -353,7 +354,7 @@ def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None
         case Done():
             return (StageStatus.WAITING if ended.asked else StageStatus.COMPLETED), None
         case Asked():
-            return StageStatus.WAITING, {"kind": "review", "text": result.question[:400]}
+            return StageStatus.WAITING, {"kind": "review", "text": cut(result.question, 400)}
         case Throttled():
             until, why = throttle.resumes(result, unit.now(), taken.policy.claims.quota_max)
             said = {"kind": FailureKind.QUOTA.value, "text": why, "until": until.isoformat()}
@@ -384,7 +385,7 @@ def _note(unit: Unit, ended: Ended) -> None:
         "artifacts": [each["sha256"] for each in ended.artifacts],
     }
     if isinstance(result, Faulted | Refused):
-        data |= {"kind": result.kind.value, "reason": result.reason[:400]}
+        data |= {"kind": result.kind.value, "reason": cut(result.reason, 400)}
     if ended.pause is not None:
         data["pause_seconds"] = ended.pause.total_seconds()
     if ended.cost:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInputError, NotAllowedError, NotFoundError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
 from backlog_worker.lifecycle import (
@@ -156,7 +157,7 @@ def execute(
     except BacklogError as error:
         denied = isinstance(error, NotAllowedError)  # that is on record already
         if found.writes and not dry_run and not denied and not journal.takes_in(of):
-            _recorded(of, caller, found, "failed", {"error": str(error)[:500]})
+            _recorded(of, caller, found, "failed", {"error": cut(str(error), 500)})
         raise
     if found.writes and not dry_run:
         _recorded(of, caller, found, "done", result if isinstance(result, dict) else {}, given)

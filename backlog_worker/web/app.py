@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException as HttpError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backlog_worker.domain import errors
+from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.domain.roles import Caller
 from backlog_worker.integrations.webhooks import BYTES_MAX
 from backlog_worker.lifecycle import Kit, access, tools, triggers
@@ -36,6 +37,14 @@ STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
 RETRY_AFTER = "5"
 
 
+class Answer(JSONResponse):
+    """JSON without secrets."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON
+        """Return the body, masked."""
+        return super().render(masked_value(content))
+
+
 class Execute(BaseModel):
     """One call of a tool; whatever else stands beside these names are parameters of the action."""
 
@@ -50,7 +59,13 @@ class Execute(BaseModel):
 
 def made(kit: Kit, pepper: bytes) -> FastAPI:
     """Make the app over a kit; *pepper* keys the hashes of tokens."""
-    app = FastAPI(title="backlog_worker", docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app = FastAPI(
+        title="backlog_worker",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        default_response_class=Answer,
+    )
     app.state.kit, app.state.pepper = kit, pepper
     app.add_middleware(Limited, most=BYTES_MAX)
     app.add_exception_handler(errors.BacklogError, _problem)
@@ -135,7 +150,7 @@ def measured(kit: OfProcess) -> PlainTextResponse:
     """Return the metrics, computed from the database."""
     with suppress(errors.UnreachableError):
         access.remember(kit)
-    return PlainTextResponse(metrics.text(kit), media_type="text/plain; version=0.0.4")
+    return PlainTextResponse(masked(metrics.text(kit)), media_type="text/plain; version=0.0.4")
 
 
 class Limited:
@@ -192,7 +207,7 @@ def _answer(status: int, detail: str, *, hint: str = "", code: str = "") -> JSON
     headers = {"retry-after": RETRY_AFTER} if status == _AWAY else {}
     if status == _UNKNOWN:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
+    return Answer(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
 _AWAY, _UNKNOWN = 503, 401

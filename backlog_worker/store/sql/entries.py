@@ -14,6 +14,7 @@ from backlog_worker.domain.binding import ROWS
 from backlog_worker.domain.entry import FOLDED, UNHELD, Change, Entry, Note, Status, declared, target
 from backlog_worker.domain.errors import ConflictError, LostClaimError
 from backlog_worker.domain.events import Event, chained
+from backlog_worker.domain.masking import cut
 from backlog_worker.store.sql.bound import BoundRows
 from backlog_worker.store.sql.statements import HERE
 
@@ -84,7 +85,7 @@ class Entries(BoundRows):
             del free["leased_until"]  # given by the flush, in the database's time
         bars = {} if status == Status.BLOCKED else {"bars": ()}
         wake = {"wake_at": None, "rings": 0}
-        moved = {**free, **bars, **wake, "reason": reason[:500], "changed_at": self.now(), **values}
+        moved = {**free, **bars, **wake, "reason": cut(reason, 500), "changed_at": self.now(), **values}
         before = held.entry
         said = declared(str(moved.get("declared", before.declared)), change, moved.get("bars", before.bars))
         if said != before.declared:
@@ -188,7 +189,7 @@ class Entries(BoundRows):
 
     def _end_run(self, run_id: str, change: Change, reason: str, data: Data, outcome: str) -> None:
         end = {"ended_at": self.now(), "ended_by": str(change), "kind": (data or {}).get("kind"), "outcome": outcome}
-        row = {"id__": run_id, "reason": reason[:500], **end}
+        row = {"id__": run_id, "reason": cut(reason, 500), **end}
         self.update_bound("runs", [row], "runs.id = r.id__ AND runs.ended_at IS NULL")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backlog_worker.domain.events import digest
+from backlog_worker.domain.masking import cut
 from backlog_worker.store.sql.reviews import Reviews
 from backlog_worker.store.sql.statements import HERE
 
@@ -75,7 +76,7 @@ class Outbox(Reviews):
             " WHERE id = :id AND attempts = :attempts"
         )
         status = "given_up" if give_up else "due"
-        values = {"id": wish["id"], "attempts": wish["attempts"], "error": error[:500], "status": status}
+        values = {"id": wish["id"], "attempts": wish["attempts"], "error": cut(error, 500), "status": status}
         if give_up:
             self.write_bound("outbox", text, lease=wait, **values)
         else:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy.engine import Connection, CursorResult
 
 from backlog_worker.domain.errors import StoreError
+from backlog_worker.domain.masking import cut
 from backlog_worker.store.sql.dialect import Dialect, decode, moment, packed
 from backlog_worker.telemetry import emit
 
@@ -107,7 +108,7 @@ class Statements:
         try:
             return self.connection.exec_driver_sql(self.dialect.sql(text), values)
         except (ValueError, OverflowError) as error:  # no database can hold the value: half a character, a huge number
-            message = f"the database cannot hold a value: {str(error)[:200]}"
+            message = f"the database cannot hold a value: {cut(str(error), 200)}"
             raise StoreError(message) from None
 
 
@@ -117,7 +118,7 @@ def _read(table: str, columns: tuple[str, ...], row: Sequence[Any]) -> Row:
         return decode(table, columns, row)
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         which = dict(zip(columns, row, strict=True)).get("id", "")
-        message = f"a row of {table} cannot be read ({columns[0]} {which or row[0]}): {str(error)[:200]}"
+        message = f"a row of {table} cannot be read ({columns[0]} {which or row[0]}): {cut(str(error), 200)}"
         raise StoreError(message, hint="restore the row from a backup: nothing of ours writes that") from None
 
 
