@@ -103,7 +103,7 @@ def _imported(results: "Iterator[Filed]", *, dry_run: bool) -> None:
 def add(
     title: str,
     body: Annotated[str, typer.Option(help="The text of the work.")] = "",
-    priority: Annotated[str, typer.Option()] = "medium",
+    priority: Annotated[str, typer.Option(help="Unset: that of the category, or medium.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
     pipeline: Annotated[str, typer.Option()] = "spec",
     key: Annotated[str, typer.Option(help="The dedupe key; unset: made from the title.")] = "",
@@ -123,7 +123,7 @@ def add(
     record = {
         "title": title,
         "dedupe_key": key or f"manual:{digest(title)[:16]}",
-        "priority": priority,
+        **({"priority": priority} if priority else {}),
         "labels": label or [],
         "pipeline": pipeline,
         "service": service,

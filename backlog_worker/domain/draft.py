@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from backlog_worker.domain import expression
+from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.pipeline import Pipeline, violation
@@ -93,7 +94,8 @@ def checked(record: Mapping[str, Any]) -> Draft:
         for each in error.errors(include_url=False, include_context=False):
             where = ".".join(str(part) for part in each["loc"]) or "the record"
             given = "" if each["type"] == "missing" else f" (got {str(each['input'])[:60]!r})"
-            parts.append(f"{where}: {each['msg']}{given}")
+            near = _near(each["loc"]) if each["type"] == "extra_forbidden" else ""
+            parts.append(f"{where}: {each['msg']}{given}{near}")
         raise InvalidInputError("; ".join(parts)) from None
     except (TypeError, ValueError) as error:
         message = f"input: {error}"
@@ -102,6 +104,14 @@ def checked(record: Mapping[str, Any]) -> Draft:
         message = f"input: may have {INPUT_BYTES_MAX} bytes, has {size}"
         raise InvalidInputError(message)
     return draft
+
+
+def _near(path: Sequence[str | int]) -> str:
+    """Return a suggestion for the last name of a path of a draft that is none of its fields."""
+    model: type[BaseModel] = Constraints if path[0] == "constraints" else Draft
+    model = Window if "windows" in path[:-1] else model
+    near = suggestion(str(path[-1]), list(model.model_fields))
+    return f"; {near or 'known: ' + ', '.join(model.model_fields)}"
 
 
 def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -> dict[str, Any]:
@@ -139,6 +149,33 @@ def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -
     }
 
 
+def of_category(draft: Draft, policy: Policy, now: datetime) -> dict[str, Any]:
+    """Return the priority and the due date that the category of a draft gives where the draft has none of its own."""
+    category = policy.categories.get(draft.category)
+    if category is None:
+        return {}
+    priority = {} if "priority" in draft.model_fields_set else {"priority": category.priority}
+    return priority | ({} if draft.due_date else {"due_date": now + timedelta(days=category.due_days)})
+
+
+def unknown_category(draft: Draft, policy: Policy) -> list[str]:
+    """Say that the policy has no category of this name, so that it sets nothing."""
+    if not draft.category or draft.category in policy.categories:
+        return []
+    near = suggestion(draft.category, list(policy.categories)) or f"it has {', '.join(policy.categories) or 'none'}"
+    return [f'the policy has no category "{draft.category}", so it sets neither priority nor due date; {near}']
+
+
+def unknown_sign_off(constraints: Mapping[str, Any], pipeline: Pipeline) -> str:
+    """Say which job `sign_off_before` names that the pipeline does not have, or nothing: it would run unsigned."""
+    for name in constraints.get("sign_off_before", ()):
+        if name not in pipeline.index:
+            near = suggestion(name, list(pipeline.index))
+            text = f'constraints.sign_off_before names "{name}", which is no job of pipeline {pipeline.name}'
+            return f"{text}; {near or 'its jobs: ' + ', '.join(pipeline.index)}"[:400]
+    return ""
+
+
 def rule_values(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return what eligibility rules and gates may read of an entry."""
     return {
@@ -173,6 +210,8 @@ def bars(
     pipeline = pipelines(columns["pipeline"])
     if pipeline is None:
         found.append((Bar.DEFINITION_MISSING, f'the pipeline "{columns["pipeline"]}" is not in force here'))
+    elif why := unknown_sign_off(columns["constraints"], pipeline):
+        found.append((Bar.INPUT_INVALID, why))
     elif input_value is not None and (why := violation(pipeline.accepts, input_value)):
         found.append((Bar.INPUT_INVALID, f"input {why}"))
     if no := [rule for rule, said in policy.eligibility(rule_values(columns)).items() if not said]:

@@ -42,8 +42,8 @@ class Standing(StrEnum):
 
 REMEDIES: dict[str, tuple[str, str]] = {
     Bar.INPUT_INVALID: (
-        "The input breaks the contract of its pipeline.",
-        "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`.",
+        "The input breaks the contract of its pipeline, or `sign_off_before` names a job that is not in it.",
+        "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`, or file it anew.",
     ),
     Bar.DEFINITION_MISSING: (
         "The pipeline that the entry names is not in force here, or its pinned version is gone.",

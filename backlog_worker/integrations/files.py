@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from backlog_worker.domain import document
+from backlog_worker.domain.draft import Constraints
 from backlog_worker.domain.errors import Finding, InvalidFileError, InvalidInputError, NotFoundError
 from backlog_worker.domain.masking import cut
 
 CHUNK = 1 << 16
 RECORD_MAX = 4 * 1024 * 1024
 ELIGIBLE_LABEL = "ai-ok"
+# Fields of a draft that no tracker has, or that go before what is read from its labels.
+OURS = (
+    *("constraints", "category", "service", "signals", "due_date", "pipeline", "depends_on", "priority", "team"),
+    *("owner", "eligible_by", "eligible_at", "dedupe_key", "source"),
+)
 Read = tuple[str, Mapping[str, Any] | InvalidInputError]
 # How people label priorities in trackers, in our words; other names stay as they are and the policy judges them.
 _PRIORITY = re.compile(r"^(?:p(?:rio(?:rity)?)?\s*[:/ -]?\s*)?(high|medium|low|[0-4])$", re.IGNORECASE)
@@ -62,8 +68,16 @@ def size(path: Path) -> int:
 def drafted(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a record as a draft: an issue of GitHub is translated, anything else is a draft already."""
     if "number" in record and "title" in record and ("createdAt" in record or "labels" in record):
-        return _issue(record)
+        return {**_issue(record), **_carried(record)}
     return record
+
+
+def _carried(issue: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an issue says of itself in our words: an export that somebody completed for the import.
+
+    A condition on running that stands outside of `constraints` is passed on as it is, so that it is refused.
+    """
+    return {name: issue[name] for name in (*OURS, *Constraints.model_fields) if issue.get(name) not in (None, "")}
 
 
 def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +98,7 @@ def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
         "source": f"github:{repository}",
         "external_ref": str(issue["number"]),
         "labels": labels,
-        "priority": _priority(labels),
+        **_priority(labels),
         "team": next((found.group(1) for label in labels if (found := _TEAM.match(label))), ""),
         "owner": people[0] if people else "",
         "author": str(author.get("login", "")) if isinstance(author, Mapping) else str(author or ""),
@@ -100,12 +114,13 @@ def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
     return draft
 
 
-def _priority(labels: list[str]) -> str:
+def _priority(labels: list[str]) -> dict[str, str]:
+    """Return the priority that a label names, if one does."""
     for label in labels:
         if match := _PRIORITY.match(label.strip()):
             word = match.group(1).lower()
-            return _NUMBERED.get(word, word)
-    return "medium"
+            return {"priority": _NUMBERED.get(word, word)}
+    return {}
 
 
 def _json(file: IO[str], path: Path) -> Iterator[Read]:

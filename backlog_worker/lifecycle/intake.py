@@ -259,7 +259,8 @@ def _made(
     pinned: Mapping[str, Any] = MappingProxyType({}),
 ) -> _Made:
     columns = drafts.fields(draft, env=judge.env, entry_id=entry_id, actor=judge.actor, channel=judge.channel)
-    columns |= {**pinned, "provenance": {**columns["provenance"], **extra}}
+    columns |= {**drafts.of_category(draft, judge.policy, judge.now), **pinned}
+    columns["provenance"] = {**columns["provenance"], **extra}
     depends = tuple(known.get(key, key) for key in draft.depends_on)
     found = drafts.bars(
         columns, draft.input, policy=judge.policy, pipelines=judge.pipelines.get, waits_on=draft.depends_on
@@ -269,7 +270,7 @@ def _made(
         return _Made(entry=entry, input=draft.input, reason=done_words(judge.policy), depends_on=depends)
     held = [bar.value for bar, _ in found]
     entry = Entry(**columns, bars=held, status=Status.BLOCKED, declared=declared("", Change.FILED, held))
-    reason = "; ".join(text for _, text in found) or "eligible"
+    reason = "; ".join([*([text for _, text in found] or ["eligible"]), *drafts.unknown_category(draft, judge.policy)])
     if not found:
         values = queued(entry, judge.policy, judge.now, judge.pipelines.get(entry.pipeline))
         entry = Entry(**{**columns, "status": Status.QUEUED, "declared": Declared.ELIGIBLE.value, **values})
