@@ -26,14 +26,17 @@ def register(app: typer.Typer) -> None:
 
 @agent.command("list")
 def list_agents() -> None:
-    """List the agents of the project, and what drives each of them on this machine."""
+    """List the agents of the project, and what drives each of them here; one that is wrong hides no other."""
+    agents, wrong = _agents()
     rows = [
-        (each.name, each.executor, _driver(each), each.model, each.preset or " ".join(each.command))
-        for each in _agents()
+        (each.name, each.executor, _driver(each), each.model, each.preset or " ".join(each.command)) for each in agents
     ]
     data = [{"name": row[0], "executor": row[1], "here": row[2], "model": row[3]} for row in rows]
     columns = ("agent", "executor", "here", "model", "command")
     shown("backlog-worker/agents", data, lambda: table("", columns, rows))
+    if wrong:
+        talk(*(str(each) for each in wrong))
+        raise SystemExit(FINDINGS)
 
 
 @agent.command("check")
@@ -44,8 +47,9 @@ def check() -> None:
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         prices = with_kit.book.policy(unit).prices
-    findings = []
-    for each in _agents():
+    agents, wrong = _agents()
+    findings = [(f"{each.file}:{each.line}:{each.column}", each.text, each.hint) for each in wrong]
+    for each in agents:
         if not _driver(each):
             findings.append((each.name, "nothing on this machine drives it", "install an agent, or set `executor`"))
         known = each.model == "default" or price(Usage(model=each.model, input_tokens=1), prices) is not None
@@ -72,7 +76,7 @@ def attempt(
     path = given.folder / "agents" / f"{name}.md"
     if not path.exists():
         message = f"there is no agent {name}"
-        raise NotFoundError(message, hint=f"known: {', '.join(each.name for each in _agents()) or 'none'}")
+        raise NotFoundError(message, hint=f"known: {', '.join(each.name for each in _agents()[0]) or 'none'}")
     text = path.read_text(encoding="utf-8")
     body = f"name: try\njobs:\n  - id: it\n    agent: {name}\n    prompt: '{{{{ context.task }}}}'\n"
     found = pipeline.load(body, contract={f"agents/{name}.md": text}.__getitem__)
@@ -125,20 +129,23 @@ def list_budgets(
     shown("backlog-worker/budgets", data, _human)
 
 
-def _agents() -> "list[Agent]":
+def _agents() -> "tuple[list[Agent], list[Finding]]":
+    """Return the agents of the project that are right, and what is wrong with the others."""
     from backlog_worker import settings
     from backlog_worker.domain import agent as agents
+    from backlog_worker.domain.errors import Finding
+    from backlog_worker.integrations import project
 
     found: list[Agent] = []
     findings: list[Finding] = []
     for path in sorted((settings.load().folder / "agents").glob("*.md")):
         try:
-            found.append(agents.load(path.read_text(encoding="utf-8"), name=path.stem, file=str(path)))
+            found.append(agents.load(project.text_of(path), name=path.stem, file=str(path)))
         except InvalidFileError as error:
             findings += error.findings
-    if findings:
-        raise InvalidFileError(findings)
-    return found
+        except (OSError, UnicodeDecodeError) as error:
+            findings.append(Finding(code="BW520", text=project.fault(error), file=str(path)))
+    return found, findings
 
 
 def _driver(one: "Agent") -> str:

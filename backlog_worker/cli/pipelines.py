@@ -1,6 +1,7 @@
 """pipeline: the files that say what is done, tried out, drawn, priced, tested and handed to CI systems."""
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +10,12 @@ import typer
 from backlog_worker.cli.access import DryRun, Yes, kit
 from backlog_worker.cli.definitions import Files, paths, text_of, validate
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
-from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.errors import NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from backlog_worker.domain.estimate import Estimate
     from backlog_worker.domain.pipeline import Pipeline
+    from backlog_worker.integrations.ci import Exported
     from backlog_worker.lifecycle import Kit
 
 pipeline = typer.Typer(help="Pipelines and their tests.", no_args_is_help=True)
@@ -162,8 +164,9 @@ def export(
     to: Annotated[str, typer.Option("--to", help="github-actions, gitlab-ci or jenkins.")],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; status 7 where the file differs.")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="Where to write; `-` prints it.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that this did not write.")] = False,
 ) -> None:
-    """Write a pipeline for a CI system, and say what it cannot express."""
+    """Write a pipeline for a CI system, and say what it cannot express; no file of others is replaced."""
     from backlog_worker.domain.document import suggestion
     from backlog_worker.integrations import github_actions, gitlab_ci, jenkins
 
@@ -176,16 +179,33 @@ def export(
     if str(path) == "-":
         say(made.text.rstrip("\n"))
     elif check:
-        if not path.exists() or path.read_text(encoding="utf-8") != made.text:
+        if not path.exists() or text_of(path) != made.text:
             talk(f"{path} is not what the pipeline gives; run the same command without --check")
             raise SystemExit(FINDINGS)
         say(f"{path} is up to date")
     else:
+        if not force:
+            _replaceable(path, made)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(made.text, encoding="utf-8")
         say(f"wrote {path}")
     if made.missing:
         talk(f"{to} cannot express:", *(f"  {each}" for each in made.missing))
+
+
+def _replaceable(path: Path, made: "Exported") -> None:
+    """Make sure that a file is not there, or was made from the same pipeline; raises RefusedError."""
+    from backlog_worker.integrations import ci
+
+    if not os.path.lexists(path):
+        return
+    other = ci.maker(text_of(path))
+    if other is None:
+        message = f"{path} was not written by this command"
+        raise RefusedError(message, hint="--out FILE writes another one, --force replaces it")
+    if other != ci.maker(made.text):
+        message = f"{path} was made from the pipeline {other}"
+        raise RefusedError(message, hint="--out FILE writes another one, --force replaces it")
 
 
 @pipeline.command("fmt")

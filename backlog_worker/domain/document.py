@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -71,7 +72,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Read the status of the approved job in `when`.",
     ),
     "34": ("A length of time is a bare number, which is milliseconds.", "Write its unit: `30s`, `45m`, `2h`, `7d`."),
-    "31": ("`{{ }}` inside a command.", "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead."),
+    "31": (
+        "A hole inside a command, such as `${{ entry.title }}`.",
+        "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead.",
+    ),
 }
 
 
@@ -137,7 +141,33 @@ class Document:
                 yield self.finding(path, "03", f'unknown key "{path[-1]}"', hint=close)
             else:
                 where = ".".join(str(part) for part in path) or "the file"
-                yield self.finding(path, "03", f"{where}: {each['msg'][:300]}")
+                text, hint = _meant(each["type"], each["input"], self._written(path)) or (each["msg"][:300], "")
+                yield self.finding(path, "03", f"{where}: {text}", hint=hint)
+
+    def _written(self, path: Path) -> str:
+        """Return the plain scalar at a place, as it stands in the file; nothing where there is none."""
+        line, column = self.places.get(path, (0, 0))
+        rows = self.text.splitlines()
+        found = _PLAIN.match(rows[line - 1], column - 1) if 0 < line <= len(rows) else None
+        return found[0] if found else ""
+
+
+_PLAIN = re.compile(r"[^\s,\[\]{}#'\"]+")
+
+
+def _meant(kind: str, value: object, written: str) -> tuple[str, str] | None:
+    """Say what YAML made of a scalar where something else is wanted, and how to write what is meant."""
+    if kind == "string_type" and value is None:
+        return "a text is wanted, and this is empty", 'write "" for an empty text, or take the key out'
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        what = "a truth" if isinstance(value, bool) else "a number"
+        shown = written or str(value)
+        return f"a text is wanted, and {shown} is {what} in YAML", f'write it in quotes: "{shown}"'
+    if kind == "bool_type" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
+        return f"{value} is a text in YAML 1.2", "write true or false"
+    if kind in {"int_type", "float_type"} and isinstance(value, str):
+        return f"a number is wanted, and {value[:40]!r} is a text", "write a plain number, without quotes"
+    return None
 
 
 def suggestion(word: str, words: Iterator[str] | list[str]) -> str:
@@ -216,7 +246,7 @@ def _guard(document: Document) -> None:
 
 def _forbidden(event: object) -> str:
     if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
-        return "anchors and aliases are not allowed"
+        return "anchors and aliases are not allowed, so no merge keys (<<); a text that begins with & or * needs quotes"
     if isinstance(event, ScalarEvent | CollectionStartEvent) and getattr(event, "ctag", None):
         return "tags are not allowed"
     return ""
@@ -240,17 +270,26 @@ def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]],
     values: dict[str, Any] = {}
     for key, each in node.value:
         name = str(key.value) if isinstance(key, ScalarNode) else ""
-        fault = f'the key "{name}" stands twice' if name in values else _unstorable(name)
+        fault = f'the key "{name}" stands twice' if name in values else _unstorable(name) or _merge(key)
         if fault or not isinstance(key, ScalarNode):
             raise InvalidFileError([_at(document, key).finding((), "01", fault or "a key must be a text")])
         values[name] = _value(each, (*path, name), places, document)
+        if values[name] is None:  # where nothing stands, its key is the place
+            places[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
     return values
+
+
+def _merge(key: Node) -> str:
+    merges = isinstance(key, ScalarNode) and key.value == "<<" and not key.style
+    return 'merge keys are not read: write the keys out, or "<<" in quotes where a key is called so' * merges
 
 
 def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML holds any value
     tag = kind.rsplit(":", 1)[-1]
     if path == ("version",):
         return text
+    if tag in {"int", "float"}:
+        _unambiguous(text, tag)
     if tag == "int":
         return _whole(text)
     if tag == "float":
@@ -264,6 +303,19 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
     if fault := _unstorable(text):
         raise ValueError(fault)
     return None if tag == "null" else text
+
+
+# Leading zeros, signs of base 8 and underscores: versions of YAML, and people, read them as numbers that differ.
+_AMBIGUOUS = re.compile(r"^0[0-9]|^0o|_", re.IGNORECASE)
+
+
+def _unambiguous(text: str, tag: str) -> None:
+    """Make sure that a number is read alike by everybody; raises ValueError that says how to write what is meant."""
+    if _AMBIGUOUS.search(text.lstrip("+-")):
+        value = _whole(text) if tag == "int" else text.replace("_", "")
+        number = f", or the number {value}" if value != text else ""
+        message = f'{text[:40]} can be read as more than one number; write a text in quotes, "{text[:40]}"{number}'
+        raise ValueError(message)
 
 
 def _whole(text: str) -> int | str:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-from backlog_worker.domain import condition, document, expression, template
+from backlog_worker.domain import condition, document, expression, globs, template
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.document import Document, Path
 from backlog_worker.domain.errors import Finding
@@ -33,8 +33,8 @@ def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
         yield placed.finding(("id",), "07", f'the job "{job.id}" {said}')
     yield from _dependencies(placed, known)
     for name, text in (("run", job.run), *(("setup", _command(each)) for each in job.setup)):
-        if text and ("${{" in text or "{{" in text):
-            yield placed.finding((name,), "31", f'the command of job "{job.id}" contains {{{{ }}}}')
+        if text and (hole := template.in_command(text)):
+            yield placed.finding((name,), "31", f'the command of job "{job.id}" contains {hole}')
     for place, gate in enumerate(job.gates):
         yield from _of_gate(placed, ("gates", place), gate, [each.id for each in job.gates[:place]])
     if job.fallback is not None:
@@ -202,8 +202,8 @@ def _of_gate(placed: Placed, path: Path, gate: GateFile, earlier: list[str]) -> 
         yield placed.finding((*path, "id"), "05", f'the gate "{gate.id}" stands twice')
     if (gate.check is None) == (gate.run is None):
         yield placed.finding((*path, "id"), "07", f'the gate "{gate.id}" must have one of check, run')
-    elif gate.run and "{{" in gate.run:
-        yield placed.finding((*path, "run"), "31", f'the command of gate "{gate.id}" contains {{{{ }}}}')
+    elif gate.run and (hole := template.in_command(gate.run)):
+        yield placed.finding((*path, "run"), "31", f'the command of gate "{gate.id}" contains {hole}')
     if gate.check is not None:
         try:
             expression.compiled(gate.check, GATE_NAMES)
@@ -219,6 +219,11 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
         yield source.finding((*path, "cron"), "16", f"a trigger of type {trigger.type} has no cron")
     elif trigger.catch_up is not None:
         yield source.finding((*path, "catchUp"), "16", f"a trigger of type {trigger.type} misses no slot")
+    for name in ("branches", "paths"):
+        yield from _of_patterns(source, (*path, name), getattr(trigger, name))
+    if trigger.type == "pull_request" and trigger.paths and trigger.secret:
+        text = "a message about a pull request names no files, so this trigger would never start anything"
+        yield source.finding((*path, "paths"), "16", text, hint="take `paths` out, or export the pipeline")
     if trigger.type == "webhook" and not trigger.secret:
         yield source.finding((*path, "type"), "16", "a webhook needs a secret, such as ${{ secrets.WEBHOOK_SECRET }}")
     if trigger.secret and not template.secrets_in(trigger.secret):
@@ -228,6 +233,17 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
             expression.compiled(text, EVENT_NAMES, "any")
         except ExpressionError as error:
             yield source.finding((*path, "transform", name), "04", str(error), shift=error.column)
+
+
+def _of_patterns(source: Document, path: Path, patterns: Sequence[str]) -> Iterator[Finding]:
+    for place, pattern in enumerate(patterns):
+        try:
+            globs.read(pattern)
+        except ValueError as error:
+            yield source.finding((*path, place), "16", f'the pattern "{pattern[:80]}": {error}')
+    if patterns and all(each.startswith("!") for each in patterns):
+        hint = "begin with one that takes in, such as '**'"
+        yield source.finding(path, "16", "patterns that only take out choose nothing", hint=hint)
 
 
 def _of_cron(source: Document, path: Path, trigger: TriggerFile) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ ROOTS = ("context", "entry", "env", "input", "inputs", "jobs", "params", "run", 
 _HOLE = re.compile(r"\$\{\{(?P<cel>(?:(?!\$\{\{).)*?)\}\}|\{\{(?P<word>[^{}]*?)\}\}", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _HEAD = re.compile(r"[A-Za-z_][\w-]*")
+_GO = frozenset({"end", "else", "break", "continue"})  # words of Go's templates, which shells are given
 _SECRET = re.compile(r"secrets\.([A-Za-z_][A-Za-z0-9_]*)$")
 
 
@@ -72,6 +73,17 @@ def filled(value: Any, values: Mapping[str, Any], jobs: Mapping[str, str]) -> An
     if isinstance(value, list | tuple):
         return [filled(each, values, jobs) for each in value]
     return value
+
+
+def in_command(text: str) -> str:
+    """Return the first hole of a command that we would be asked to fill, or nothing.
+
+    What begins with a dot, or holds more than a path, belongs to the shell: `docker ps --format '{{.Names}}'`.
+    """
+    for hole in holes(text):
+        if not hole.bare or (hole.path is not None and hole.text not in _GO):
+            return text[hole.start : hole.end]
+    return ""
 
 
 def secrets_in(value: str) -> list[str]:

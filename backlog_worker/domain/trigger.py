@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
-from backlog_worker.domain import expression
+from backlog_worker.domain import expression, globs
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.language import TriggerFile
@@ -34,12 +33,15 @@ class Event:
 
 
 def fits(trigger: TriggerFile, event: Event) -> bool:
-    """Return whether an event starts a pipeline by this trigger; a filter that names nothing refuses nothing."""
+    """Return whether an event starts a pipeline by this trigger; a filter that names nothing refuses nothing.
+
+    Of several files that changed, one that the patterns take in is enough, as it is at GitHub.
+    """
     if trigger.type != event.type:
         return False
-    branch = not trigger.branches or any(fnmatchcase(event.branch, each) for each in trigger.branches)
+    branch = not trigger.branches or (event.branch != "" and globs.chosen(trigger.branches, event.branch))
     action = not trigger.types or event.action in trigger.types
-    touched = not trigger.paths or any(fnmatchcase(path, each) for path in event.paths for each in trigger.paths)
+    touched = not trigger.paths or any(globs.chosen(trigger.paths, path) for path in event.paths)
     return branch and action and touched and all(_same(event.payload, *each) for each in trigger.filters.items())
 
 

@@ -65,10 +65,19 @@ def _bridged(pipeline: Pipeline, job: Job, failed: str) -> bool:
     return any(each != failed and handles(pipeline, pipeline.job(each), failed) for each in job.depends_on)
 
 
+MARK = "Made from the pipeline "
+
+
+def maker(text: str) -> str | None:
+    """Return the name of the pipeline that a file was made from; None for a file that is not one of ours."""
+    first = text.partition("\n")[0].lstrip("#/ ")
+    return first.removeprefix(MARK).partition(" ")[0] if first.startswith(MARK) else None
+
+
 def header(pipeline: Pipeline, system: str) -> list[str]:
     """Return the comment at the head of a file, which pins the pipeline that it was made from."""
     return [
-        f"Made from the pipeline {pipeline.name} {pipeline.version} ({pipeline.hash[:12]}); edit that, then run",
+        f"{MARK}{pipeline.name} {pipeline.version} ({pipeline.hash[:12]}); edit that, then run",
         f"`backlog-worker pipeline export {pipeline.name} --to {system}`; `--check` finds what drifted.",
         "Conditions, retries, contracts, gates and fallbacks are applied by the command of each job.",
     ]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from backlog_worker.domain.errors import RefusedError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.integrations import ci
@@ -36,7 +37,10 @@ def _triggers(pipeline: Pipeline) -> dict[str, Any]:
         if trigger.type in {"push", "pull_request"}:
             given = {"branches": trigger.branches, "paths": trigger.paths}
             given |= {"types": trigger.types} if trigger.type == "pull_request" else {}
-            found[trigger.type] = {name: each for name, each in given.items() if each} or None
+            said = {name: each for name, each in given.items() if each} or None
+            if found.setdefault(trigger.type, said) != said:
+                message = f"two triggers of type {trigger.type} with other filters: a workflow has one"
+                raise RefusedError(message, hint="write one trigger, or two pipelines")
         elif trigger.type == "schedule":
             found.setdefault("schedule", []).append({"cron": trigger.cron})
         elif trigger.type == "webhook":
@@ -87,6 +91,8 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
     for trigger in pipeline.triggers:
         if trigger.type == "schedule" and trigger.timezone != "UTC":
             yield f"triggers.schedule.timezone {trigger.timezone}: GitHub reads cron lines in UTC"
+        if trigger.type == "pull_request" and not trigger.types:
+            yield "triggers.pull_request.types: without any, GitHub takes opened, synchronize and reopened only"
         if trigger.type == "webhook" and set(trigger.filters) - {"event_type"}:
             yield "triggers.webhook.filters: only event_type becomes the type of a repository_dispatch"
     for job in pipeline.jobs:

@@ -1,8 +1,11 @@
 """A pipeline as a file of GitLab CI."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from backlog_worker.domain import globs
+from backlog_worker.domain.errors import RefusedError
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.integrations import ci
 from backlog_worker.integrations.ci import Exported
@@ -47,20 +50,33 @@ def _workflow(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _changes(rule: dict[str, Any], paths: list[str]) -> dict[str, Any]:
-    return {**rule, "changes": paths} if paths else rule
+    return {**rule, "changes": [_changed(each) for each in paths]} if paths else rule
+
+
+def _changed(pattern: str) -> str:
+    """Return a pattern of paths as `changes` reads it, where `**` must be a whole segment; raises RefusedError."""
+    found = _LAST.sub("**/*", _FIRST.sub(r"**/*\1", pattern))
+    if _UNSAID.search(found) or "**" in _SEGMENTS.sub("", found):
+        message = f"`changes` of GitLab cannot say the pattern {pattern!r} of `paths`"
+        raise RefusedError(message, hint="use *, [] and whole segments of ** there, or leave `paths` out")
+    return found
+
+
+_FIRST = re.compile(r"^\*\*([^/*]+)$")  # **.js is **/*.js
+_LAST = re.compile(r"(?<![^/])\*\*$")  # and docs/** is docs/**/*
+_SEGMENTS = re.compile(r"(?<![^/])\*\*/")
+_UNSAID = re.compile(r"[!?+{}\\]")
 
 
 def _branches(branches: list[str], variable: str = "CI_COMMIT_BRANCH") -> str:
-    if not branches:
-        return ""
-    words = "|".join(_pattern(each) for each in branches)
-    return f" && ${variable} =~ /^({words})$/"
-
-
-def _pattern(branch: str) -> str:
-    """Turn a branch pattern with `*` into a regular expression of GitLab."""
-    escaped = "".join(f"\\{sign}" if sign in "./+?()[]{}^$|\\" else sign for sign in branch)
-    return escaped.replace("**", "\0").replace("*", "[^\\/]*").replace("\0", ".*")
+    """Say in GitLab's words that the last pattern which matches a branch takes it in."""
+    said = ""
+    for glob in map(globs.read, branches):
+        sign, joined = ("!~", "&&") if glob.negative else ("=~", "||")
+        regex = glob.regex.replace("/", "\\/")
+        one = f"${variable} {sign} /^{regex}$/"
+        said = f"({said} {joined} {one})" if said else "" if glob.negative else one
+    return f" && {said}" if said else ""
 
 
 def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
@@ -100,13 +116,7 @@ _KEYWORDS = frozenset(
 
 def _missing(pipeline: Pipeline) -> Iterator[str]:
     yield from ci.missing(pipeline)
-    for trigger in pipeline.triggers:
-        if trigger.type == "schedule":
-            yield f"triggers.schedule {trigger.cron} {trigger.timezone}: make it under Build > Pipeline schedules"
-        if trigger.type == "webhook":
-            yield "triggers.webhook: use a pipeline trigger token; filters are not asked there"
-        if trigger.types:
-            yield "triggers.pull_request.types: a merge request event has no types there"
+    yield from _missing_triggers(pipeline)
     for job in pipeline.jobs:
         if names := ci.secrets(job):
             yield f"{job.id}.env: set {', '.join(names)} as masked variables of the project"
@@ -116,3 +126,15 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
             yield f"{job.id}.approval: a manual job; protect its environment for {', '.join(job.approval.roles)}"
         if ci.waits_for_end(pipeline, job) and job.approval:
             yield f"{job.id}.when: a manual job begins by hand only"
+
+
+def _missing_triggers(pipeline: Pipeline) -> Iterator[str]:
+    for trigger in pipeline.triggers:
+        if trigger.type == "schedule":
+            yield f"triggers.schedule {trigger.cron} {trigger.timezone}: make it under Build > Pipeline schedules"
+        if trigger.type == "webhook":
+            yield "triggers.webhook: use a pipeline trigger token; filters are not asked there"
+        if trigger.type == "push" and trigger.paths:
+            yield "triggers.push.paths: of a new branch GitLab takes every file as changed"
+        if trigger.types:
+            yield "triggers.pull_request.types: a merge request event has no types there"

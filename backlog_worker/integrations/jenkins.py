@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from backlog_worker.domain import globs
 from backlog_worker.domain.drawing import layers
 from backlog_worker.domain.handling import handles
+from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.integrations import ci
 from backlog_worker.integrations.ci import Exported
@@ -13,7 +15,7 @@ SYSTEM = "jenkins"
 
 def exported(pipeline: Pipeline) -> Exported:
     """Make a `Jenkinsfile`."""
-    columns = layers(pipeline)
+    inner = [f"  {row}" for row in _stages(pipeline)] if _filters(pipeline) else _stages(pipeline)
     rows = [
         *(f"// {line}" for line in ci.header(pipeline, SYSTEM)),
         "pipeline {",
@@ -23,14 +25,55 @@ def exported(pipeline: Pipeline) -> Exported:
         "  }",
         *_triggers(pipeline),
         "  stages {",
-        "    stage('Install backlog-worker') {",
-        f"      steps {{ sh {_quoted(ci.INSTALL)} }}",
-        "    }",
+        *_filters(pipeline),
+        *inner,
+        *["    } }"] * bool(_filters(pipeline)),
+        "  }",
+        "}",
+        "",
     ]
-    for number, column in enumerate(columns, start=1):
-        rows += _column(pipeline, number, column)
-    rows += ["  }", "}", ""]
     return Exported(path="Jenkinsfile", text="\n".join(rows), missing=tuple(_missing(pipeline)))
+
+
+def _stages(pipeline: Pipeline) -> list[str]:
+    rows = ["    stage('Install backlog-worker') {", f"      steps {{ sh {_quoted(ci.INSTALL)} }}", "    }"]
+    for number, column in enumerate(layers(pipeline), start=1):
+        rows += _column(pipeline, number, column)
+    return rows
+
+
+def _filters(pipeline: Pipeline) -> list[str]:
+    """Return the head of a stage around all others, where branches or paths decide whether anything is done."""
+    events = [each for each in pipeline.triggers if each.type in {"push", "pull_request"}]
+    if not any(each.branches or each.paths for each in events):
+        return []
+    by_hand = ["triggeredBy 'TimerTrigger'", "triggeredBy cause: 'UserIdCause'"]
+    said = [f"        {each}" for each in [*by_hand, *(_event(each) for each in events)]]
+    head = [f"    stage({_quoted(pipeline.name)}) {{", "      when { beforeAgent true; anyOf {"]
+    return [*head, *said, "      } }", "      stages {"]
+
+
+def _event(trigger: TriggerFile) -> str:
+    """Say which builds a trigger means: a multibranch project names their branch, and the changes of each."""
+    pull = trigger.type == "pull_request"
+    said = ["changeRequest()" if pull else "not { changeRequest() }"]
+    if trigger.branches:
+        pattern = _quoted(_regex(trigger.branches))
+        said.append(f"{'changeRequest target' if pull else 'branch pattern'}: {pattern}, comparator: 'REGEXP'")
+    if trigger.paths:
+        said.append(f"changeset pattern: {_quoted(_regex(trigger.paths))}, comparator: 'REGEXP'")
+    return f"allOf {{ {'; '.join(said)} }}"
+
+
+def _regex(patterns: Sequence[str]) -> str:
+    """Return one regular expression of Java that matches what the last matching pattern takes in."""
+    found = ""
+    for glob in map(globs.read, patterns):
+        if glob.negative:
+            found = f"(?!(?:{glob.regex})$)(?:{found})" if found else ""
+        else:
+            found = f"(?:{found}|{glob.regex})" if found else glob.regex
+    return found
 
 
 def _triggers(pipeline: Pipeline) -> list[str]:
@@ -96,8 +139,8 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
     for trigger in pipeline.triggers:
         if trigger.type in {"pull_request", "webhook"}:
             yield f"triggers.{trigger.type}: set it up in a multibranch project or the Generic Webhook Trigger plugin"
-        if trigger.type == "push" and (trigger.branches or trigger.paths):
-            yield "triggers.push.branches and .paths: choose them in the multibranch project"
+        if trigger.branches or trigger.paths:
+            yield f"triggers.{trigger.type}: its branches and paths are asked in a multibranch project only"
     for job in pipeline.jobs:
         if job.kind == "ask":
             yield f"{job.id}.interactive: the answer of an input step does not reach the output"

@@ -117,13 +117,15 @@ def text_of(path: Path) -> str:
     Links are followed, for mounted configurations consist of them. Raises OSError or UnicodeDecodeError.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer opens at once
-    with os.fdopen(handle, "rb") as file:
-        known = os.fstat(handle)
-        if stat.S_ISDIR(known.st_mode):
-            raise OSError(errno.EISDIR, "it is a folder", str(path))
-        if not stat.S_ISREG(known.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        content = file.read(SIZE_MAX + 1)
+    try:
+        mode = os.fstat(handle).st_mode
+        if not stat.S_ISREG(mode):
+            said = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
+            raise OSError(errno.EINVAL, said, str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            content = file.read(SIZE_MAX + 1)
+    finally:
+        os.close(handle)
     if len(content) > SIZE_MAX:
         raise OSError(errno.EFBIG, f"it is larger than {SIZE_MAX // 1024 // 1024} MiB", str(path))
     return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")

@@ -64,7 +64,8 @@ def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:
         branch = (pull.get("base") or {}).get("ref") or pull.get("target_branch") or ""
         action = str(payload.get("action") or pull.get("action") or "")
         return Event(type=kind, delivery=delivery, payload=payload, branch=str(branch), action=action)
-    branch = str(payload.get("ref", "")).removeprefix("refs/heads/")
+    ref = str(payload.get("ref", ""))
+    branch = "" if ref.startswith("refs/tags/") else ref.removeprefix("refs/heads/")
     return Event(type=kind, delivery=delivery, payload=payload, branch=branch, paths=tuple(_touched(payload)))
 
 

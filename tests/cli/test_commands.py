@@ -64,12 +64,14 @@ def test_the_first_minutes_of_a_user(run, project):
     assert " done, 0 refused" in cancel.stdout
 
 
-def test_whoever_reads_a_new_policy_first_asks_again_what_it_bars(run, project):
+def test_whoever_puts_a_new_policy_in_force_asks_again_what_it_bars(run, project):
     run("entry", "add", "x", "--label", "robot")
     assert data(run("--json", "entry", "list", "status:blocked")) != []
     policy = project / ".backlog-worker" / "policy.yml"
     policy.write_text(policy.read_text().replace("'ai-ok' in", "'robot' in"))
     run("status")
+    assert data(run("--json", "entry", "list", "status:blocked")) != [], "reading puts nothing in force"
+    run("policy", "apply", "--reason", "robots may go")
     assert data(run("--json", "entry", "list", "status:blocked")) == []
 
 
