@@ -33,6 +33,7 @@ EVENTS: Mapping[str, tuple[int, str]] = {
     "review_opened": (logging.WARNING, "a person is asked"),
     "review_late": (logging.WARNING, "a review is past its due time"),
     "definition_applied": (logging.INFO, "a definition is in force now"),
+    "definition_doubtful": (logging.WARNING, "a definition that comes into force may not say what is meant"),
     "definition_invalid": (logging.ERROR, "a definition is wrong; the last good one stays in force"),
     "definition_stale": (logging.WARNING, "a file is not what is in force, and stays so until somebody applies it"),
     "definitions_elsewhere": (

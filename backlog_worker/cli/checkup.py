@@ -1,6 +1,5 @@
 """What `doctor` looks at: each finding names the value and the command that repairs it."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +8,7 @@ from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.integrations import broker
-from backlog_worker.integrations.project import Project
+from backlog_worker.integrations.project import Project, policies
 from backlog_worker.lifecycle import Kit, journal, standing, watch
 from backlog_worker.lifecycle.book import STORED, Book
 from backlog_worker.lifecycle.watch import GONE_SECONDS, Report
@@ -45,7 +44,7 @@ def findings() -> list[Finding]:
 
 def _files(given: Settings) -> Iterator[Finding]:
     """Look at every file of the project, with the database away or not: one that is wrong hides no other."""
-    if not os.path.lexists(given.folder / "policy.yml"):
+    if not policies(given.folder):
         yield Finding(check="files", found=f"no policy in {given.folder}", repair="backlog-worker init", bad=True)
         return
     book = Book(env=given.env)

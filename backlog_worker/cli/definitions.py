@@ -271,13 +271,13 @@ def _people(kind: str) -> "Collection[str] | None":
     """Return the roles of the project's policy; None where there is none to ask."""
     from backlog_worker import settings
     from backlog_worker.domain.policy import Policy
-    from backlog_worker.integrations.project import definition_at
+    from backlog_worker.integrations.project import definition_at, policies
     from backlog_worker.lifecycle.reading import Read, read
 
-    path = settings.load().folder / "policy.yml"
-    if kind != "pipeline" or not path.exists():
+    paths = policies(settings.load().folder)
+    if kind != "pipeline" or not paths:
         return None
-    found = read(definition_at("policy", path), None)
+    found = read(definition_at("policy", paths[0]), None)
     return found.found.people if isinstance(found, Read) and isinstance(found.found, Policy) else None
 
 
@@ -292,11 +292,15 @@ def _as_json(findings: "list[Finding]") -> bool:
 def paths(kind: str, files: list[Path] | None) -> list[Path]:
     """Return the files that were named, or those of the project; raises NotFoundError where there are none."""
     from backlog_worker import settings
+    from backlog_worker.integrations import project
 
     if files:
         return files
     folder = settings.load().folder
-    found = [folder / "policy.yml"] if kind == "policy" else sorted((folder / "pipelines").glob("*.yml"))
+    try:
+        found = project.policies(folder) if kind == "policy" else project.pipelines(folder)
+    except OSError:
+        found = []
     if not found or not found[0].exists():
         message = f"there is no {kind} in {folder}"
         raise NotFoundError(message, hint="backlog-worker init")

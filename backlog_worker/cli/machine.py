@@ -21,7 +21,7 @@ from backlog_worker.cli.screen import status_panel
 from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
-from backlog_worker.integrations import broker, files
+from backlog_worker.integrations import broker, files, project
 from backlog_worker.lifecycle import Kit, audit, intake, watch
 from backlog_worker.lifecycle.loops import attempt, insist
 from backlog_worker.lifecycle.watch import Report
@@ -52,8 +52,9 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
     agents = () if template in {"spec", "deploy-production"} else tuple(f"agents/{name}.md" for name in AGENTS)
     for name in (*WRITTEN, *TEMPLATES[template], *agents):
         path = folder / name
-        if path.exists() and not force:
-            kept.append(path)
+        there = next((each for each in project.spelled(path) if each.exists()), None)
+        if there is not None and not (force and there == path):
+            kept.append(there)  # also with the other ending: two files of one name are none
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(FILES / name, path)
@@ -71,7 +72,7 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
 def up(*, workers: int, flower: bool, web: bool = False) -> None:
     """Start everything here and watch it until Ctrl-C."""
     given = settings.load()
-    if not (given.folder / "policy.yml").exists():
+    if not project.policies(given.folder):
         message = f"there is no policy in {given.folder}"
         raise RefusedError(message, hint="backlog-worker init")
     with _running(given, workers=workers, flower=flower, web=web) as (kit, machine):

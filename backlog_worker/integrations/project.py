@@ -13,6 +13,7 @@ from typing import Any
 from backlog_worker.integrations import DefinitionFile
 
 NAME = ".backlog-worker"
+ENDINGS = (".yml", ".yaml")
 SIZE_MAX = 4 * 1024 * 1024
 
 
@@ -59,10 +60,10 @@ class Project:
         return (self.folder / "pipelines").is_dir()
 
     def _paths(self) -> list[tuple[str, Path]]:
-        policy, folder = self.folder / "policy.yml", self.folder / "pipelines"
-        found = [("policy", policy)] * os.path.lexists(policy)
+        folder = self.folder / "pipelines"
+        found = [("policy", path) for path in policies(self.folder)]
         try:
-            paths = sorted(each for each in folder.iterdir() if each.suffix == ".yml" and not each.name.startswith("."))
+            paths = pipelines(self.folder)
         except FileNotFoundError:
             return found
         except OSError:  # a folder that cannot be looked into is itself what cannot be read
@@ -70,7 +71,7 @@ class Project:
         return [*found, *(("pipeline", each) for each in paths)]
 
     def _stamps(self) -> tuple[tuple[str, int, int, int], ...]:
-        read = _beneath(self.folder / "pipelines", (".json", ".yml"))
+        read = _beneath(self.folder / "pipelines", (".json", *ENDINGS))
         watched = sorted({*(path for _, path in self._paths()), *read, *_beneath(self.folder / "agents", (".md",))})
         found = []
         for path in watched:
@@ -80,6 +81,22 @@ class Project:
                 continue
             found.append((str(path), known.st_mtime_ns, known.st_ctime_ns, known.st_size))  # rights change the second
         return tuple(found)
+
+
+def policies(folder: Path) -> list[Path]:
+    """Return the files of the policy in a project's folder: one, unless it is there with both endings."""
+    return [path for path in spelled(folder / "policy.yml") if os.path.lexists(path)]
+
+
+def spelled(path: Path) -> list[Path]:
+    """Return the names that a definition may have: a YAML file with either ending."""
+    return [path.with_suffix(ending) for ending in ENDINGS] if path.suffix in ENDINGS else [path]
+
+
+def pipelines(folder: Path) -> list[Path]:
+    """Return the files of the pipelines in a project's folder; raises OSError where it cannot be looked into."""
+    found = (folder / "pipelines").iterdir()
+    return sorted(each for each in found if each.suffix in ENDINGS and not each.name.startswith("."))
 
 
 def _beneath(folder: Path, endings: tuple[str, ...]) -> list[Path]:
@@ -141,7 +158,7 @@ class Contracts(Mapping[str, Any]):
     def __init__(self, folder: Path) -> None:
         beside = folder.parent / "agents"
         agents = {f"agents/{each.name}": each for each in _beneath(beside, (".md",)) if each.parent == beside}
-        own = {each.relative_to(folder).as_posix(): each for each in _beneath(folder, (".json", ".yml"))}
+        own = {each.relative_to(folder).as_posix(): each for each in _beneath(folder, (".json", *ENDINGS))}
         self._paths = {**own, **agents}
         self._read: dict[str, Any] = {}
 

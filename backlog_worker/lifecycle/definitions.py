@@ -156,6 +156,8 @@ def enact(unit: Unit, env: str, each: Read, reason: str, author: str, record: Re
     unit.enact(env, row)
     detail = {"version": str(found.version), "sha256": found.hash, "was": was, "file": each.file.file}
     record(unit, f"{each.file.kind}.apply", subject=each.name, reason=reason, detail=detail)
+    if found.warnings:
+        emit("definition_doubtful", file=each.file.file, findings=[str(finding) for finding in found.warnings])
     emit("definition_applied", kind=each.file.kind, name=each.name, version=str(found.version), sha256=found.hash[:12])
 
 
