@@ -10,6 +10,7 @@ from typing import Any
 
 from backlog_worker.domain import digest as digests
 from backlog_worker.domain import draft as drafts
+from backlog_worker.domain import refiled
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from backlog_worker.domain.events import digest as digest_of
@@ -59,24 +60,36 @@ def daily(kit: Kit, *, actor: str, date: str = "", dry_run: bool = False) -> Gen
 
 
 def upsert(kit: Kit, record: Mapping[str, Any], *, actor: str, dry_run: bool = False) -> dict[str, Any]:
-    """File an entry, or update the one with its key; an owner that is named here goes before the one that is there."""
+    """File an entry, or change the one with its key: every field that is named here goes before what is there.
+
+    Says which fields were `changed`, and `why` where one was not: the entry ended, or says where it came from.
+    """
     key = str(record.get("dedupe_key", ""))
     now, known = intake.within(kit, actor, lambda unit: (unit.now(), _known(kit, unit, key)), dry_run=dry_run)
     if known is None:
-        made = {"created_at": now.isoformat(), **record}
-        filed = next(iter(intake.file(kit, [("upsert", made)], actor=actor, channel="tool", dry_run=dry_run)))
-        if filed.error:
-            raise InvalidInputError(filed.error)
-        new = filed.new or dry_run
-        said = {"id": filed.entry_id, "created": new, "updated": False, "status": filed.status}
-        return said | ({"journaled": True} if new and journal.takes_in(kit) else {})
-    given = {**record, "created_at": known.created_at.isoformat(), "title": record.get("title", known.title)}
-    drafts.checked(given)
-    changed = _changes(known, given, with_owner="owner" in record)
+        return _inserted(kit, {"created_at": now.isoformat(), **record}, actor=actor, dry_run=dry_run)
+    given = {"created_at": known.created_at.isoformat(), "title": known.title, **record}
+    draft = drafts.checked(given)
+    changed = refiled.changes(known, draft, record)
     why = _refused(kit, known) if changed else ""
     if changed and not why and not dry_run:
         operate.edit(kit, known.id, changed, actor=actor, reason="upsert")
-    return {"id": known.id, "created": False, "updated": bool(changed) and not why, "status": known.status, "why": why}
+    left = refiled.kept(known, draft, record)
+    words = [f"{why}, so {', '.join(changed)} cannot be changed"] if why else []
+    words += [f"{', '.join(left)} say where it came from and stay"] if left else []
+    words += ["nothing that is named differs"] if not changed and not left else []
+    done = {} if why else changed
+    said = {"id": known.id, "created": False, "updated": bool(done), "status": known.status}
+    return {**said, "changed": sorted(done), "why": "; ".join(words)}
+
+
+def _inserted(kit: Kit, record: Mapping[str, Any], *, actor: str, dry_run: bool) -> dict[str, Any]:
+    filed = next(iter(intake.file(kit, [("upsert", record)], actor=actor, channel="tool", dry_run=dry_run)))
+    if filed.error:
+        raise InvalidInputError(filed.error)
+    new = filed.new or dry_run
+    said = {"id": filed.entry_id, "created": new, "updated": False, "status": filed.status, "why": filed.reason}
+    return said | ({"journaled": True} if new and journal.takes_in(kit) else {})
 
 
 def _generated(kit: Kit, kind: str, period: str, *, actor: str, dry_run: bool) -> Generated:
@@ -120,7 +133,7 @@ def _one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str, room:
         else:
             done.capped += 1
         return
-    changed = _changes(known, record, with_owner=False)
+    changed = _changes(known, record)
     why = _refused(kit, known) or ("" if changed else "nothing changed")
     if why:
         _skipped(done, f"{known.id}: {why}")
@@ -157,9 +170,9 @@ def _refused(kit: Kit, known: Entry) -> str:
     return AWAY if journal.takes_in(kit) else ""
 
 
-def _changes(known: Entry, record: Mapping[str, Any], *, with_owner: bool) -> dict[str, Any]:
-    """Return what an update writes: title, signals and input; the owner stays as people set it, unless it is named."""
-    names = ["title", "signals", *(["owner"] if with_owner else [])]
+def _changes(known: Entry, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a later digest writes: title, signals and input; everything else stays as people set it."""
+    names = ("title", "signals")
     changed = {name: record[name] for name in names if name in record and record[name] != getattr(known, name)}
     if "input" in record and digest_of(record["input"]) != known.input_sha256:
         changed["input"] = record["input"]
