@@ -1,7 +1,7 @@
 """An agent: a Markdown file whose front matter says how it is driven, and whose text is what it is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,16 @@ from backlog_worker.domain.events import digest
 
 GROUP = "5"
 Word = Literal["allow", "ask", "deny"]
+# The permissions that each executor holds an agent to; openai, template and replay let nobody do any of it.
+_ALL = frozenset({"read", "write", "shell", "network"})
+HELD: Mapping[str, frozenset[str]] = {
+    "acp": _ALL,
+    "openai": _ALL,
+    "template": _ALL,
+    "replay": _ALL,
+    "command": frozenset(),
+    "python": frozenset(),
+}
 
 
 class PermissionsFile(Model):
@@ -31,7 +41,7 @@ class LimitsFile(Model):
 
     timeout: Duration | None = None
     usd: float | None = Field(default=None, gt=0)
-    output_bytes: int = Field(default=1_000_000, ge=1, le=16_000_000)
+    output_bytes: int | None = Field(default=None, ge=1, le=16_000_000)
 
 
 class AgentFile(Model):
@@ -70,11 +80,16 @@ class Agent:
     permissions: Mapping[str, str]
     timeout: timedelta | None
     usd: float | None
-    output_bytes: int
+    output_bytes: int | None
     env: Mapping[str, str]
     prompt: str
     hash: str
+    asked: Mapping[str, str] = field(default_factory=dict)  # the permissions that its file names and that hold it back
     warnings: tuple[Finding, ...] = ()
+
+    def unheld(self, executor: str) -> list[str]:
+        """Return the permissions of its file to which *executor* cannot hold it, such as ``shell: ask``."""
+        return [f"{name}: {word}" for name, word in self.asked.items() if name not in HELD.get(executor, _ALL)]
 
 
 def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
@@ -85,7 +100,8 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
     checked = source.checked(AgentFile)
     command = [checked.command] if isinstance(checked.command, str) else checked.command or []
     tools = checked.tools.split(",") if isinstance(checked.tools, str) else checked.tools
-    return Agent(
+    given = checked.permissions.model_dump(exclude_unset=True)
+    made = Agent(
         name=name,
         executor=checked.executor,
         model=checked.model,
@@ -102,8 +118,15 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
         env=checked.env,
         prompt=prompt.strip(),
         hash=digest([name, text]),
+        asked={name: word for name, word in given.items() if word != "allow"},
         warnings=tuple(source.lengths(checked)),
     )
+    driver = "command" if made.executor == "auto" and made.command else made.executor
+    if unheld := made.unheld(driver):
+        text = f"the executor {driver} cannot hold an agent to `{unheld[0]}`"
+        path = ("permissions", unheld[0].partition(":")[0])
+        raise InvalidFileError([source.finding(path, "35", text)])
+    return made
 
 
 def _parts(text: str, file: str) -> tuple[str, str]:

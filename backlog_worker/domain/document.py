@@ -72,6 +72,14 @@ CODES: dict[str, tuple[str, str]] = {
         "Read the status of the approved job in `when`.",
     ),
     "34": ("A length of time is a bare number, which is milliseconds.", "Write its unit: `30s`, `45m`, `2h`, `7d`."),
+    "35": (
+        "A permission of an agent that its executor cannot enforce.",
+        "Set `executor: acp`, or take the permission out.",
+    ),
+    "36": (
+        "A key that counts in exported CI files only.",
+        "Any worker takes the job here; take the key out, or give other workers an environment of their own.",
+    ),
     "31": (
         "A hole inside a command, such as `${{ entry.title }}`.",
         "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead.",

@@ -97,6 +97,8 @@ def warnings(
     """
     approved = {each.id for each in jobs if each.file.approval is not None}
     for each in jobs:
+        if each.file.runs_on is not None:
+            yield _warning(each, ("runsOn",), "36", f'"runsOn" of "{each.id}" counts in exported CI files only')
         if each.file.when is None:
             continue
         found = condition.rewritten(each.file.when, each.names)

@@ -1,10 +1,12 @@
 """Which executor drives an agent: the one that its file names, or the first that works here."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.outcome import FailureKind, Refused, Result
+from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Executor, Work, presets
 
@@ -27,8 +29,18 @@ class AgentExecutor:
         name = "openai" if job.execution.method == "api" and agent.executor == "auto" else self.chosen(agent)
         if name not in self._executors:
             return Refused(kind=FailureKind.POLICY, reason=self._missing(agent, name), role="operator")
+        if unheld := agent.unheld(name):
+            text = f'agent "{agent.name}" asks for {", ".join(unheld)}, which executor {name} cannot enforce'
+            return Refused(
+                kind=FailureKind.POLICY, reason=f"{text}; set executor: acp, or take it out", role="operator"
+            )
         driven = replace(job, target=agent.target) if name in {"python", "template"} else job
-        return self._executors[name].perform(driven, work)
+        if agent.output_bytes is not None:
+            most = min(agent.output_bytes, job.execution.output_bytes)
+            driven = replace(driven, execution=job.execution.model_copy(update={"output_bytes": most}))
+        before = len(work.report.usages)
+        result = self._executors[name].perform(driven, work)
+        return _within(agent, result, work.report.usages[before:])
 
     def chosen(self, agent: Agent) -> str:
         """Return the name of the executor that drives an agent here; nothing where none works."""
@@ -48,3 +60,22 @@ class AgentExecutor:
         if name == "acp":
             return f'agent "{agent.name}" wants executor acp; python -m pip install "backlog-worker[acp]"'
         return f'agent "{agent.name}" wants executor {name}, this worker has: {", ".join(sorted(self._executors))}'
+
+
+def _within(agent: Agent, result: Result, usages: Sequence[Usage]) -> Result:
+    """Hold what an agent did to its limits, whoever drove it: what it cost, and how long its output is."""
+    costs = [each.usd for each in usages]
+    if agent.usd is not None and isinstance(result, Done | Faulted):
+        if None in costs:
+            text = f'nobody knows what agent "{agent.name}" cost, so its limit of {agent.usd:g} USD cannot be held'
+            reason = f"{text}; name its model under `prices` of the policy"
+            return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
+        if (spent := sum(each for each in costs if each is not None)) > agent.usd:
+            reason = f'agent "{agent.name}" spent {spent:.2f} USD, its limit is {agent.usd:g}'
+            return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
+    if agent.output_bytes is not None and isinstance(result, Done):
+        size = len(json.dumps(result.output, ensure_ascii=False, default=str).encode())
+        if size > agent.output_bytes:
+            text = f'the output has {size} bytes, the limit of agent "{agent.name}" is {agent.output_bytes}'
+            return Faulted(kind=FailureKind.VALIDATION, reason=text)
+    return result
