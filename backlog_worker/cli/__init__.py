@@ -14,6 +14,7 @@ from backlog_worker.cli import (
     enacting,
     entries,
     governing,
+    imports,
     listing,
     local,
     pipelines,
@@ -34,6 +35,7 @@ app = typer.Typer(
 for module in (
     local,
     entries,
+    imports,
     listing,
     runs,
     reviews,

@@ -1,102 +1,31 @@
 """entry: work in the backlog."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
-from backlog_worker.cli.output import as_json, console, following, say, shown, table, talk
+from backlog_worker.cli.output import as_json, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from backlog_worker.domain.entry import Entry
     from backlog_worker.lifecycle import Kit
-    from backlog_worker.lifecycle.intake import Filed
 
 entry = typer.Typer(help="Work in the backlog.", no_args_is_help=True)
 EntryId = Annotated[
     str,
     typer.Argument(help="An id or its beginning, a dedupe key, #329, acme/api#329, an address, or words of a title."),
 ]
-FINDINGS_SHOWN = 20
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.add_typer(entry, name="entry")
-
-
-@entry.command("import")
-def import_file(
-    path: Annotated[Path, typer.Argument(help="A file: gh issue list --json, .json, .jsonl, .csv or .yml.")],
-    dry_run: DryRun = False,
-    pipeline: Annotated[str, typer.Option(help="The pipeline of records that name none.")] = "spec",
-) -> None:
-    """File every record of a file, once; a second import of the same changes nothing."""
-    from backlog_worker.integrations import files
-    from backlog_worker.lifecycle import intake
-
-    with_kit, given = kit()
-    read = _progress(files.records(path), path)
-    filled = (
-        (place, record if not isinstance(record, Mapping) else {"pipeline": pipeline, **record})
-        for place, record in read
-    )
-    results = intake.file(with_kit, filled, actor=given.who, channel="import", dry_run=dry_run)
-    _imported(results, dry_run=dry_run)
-
-
-def _progress(records: Iterator[Any], path: Path) -> Iterator[Any]:
-    """Count records on standard error while they are read, on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    shown_on = console(error=True)
-    if not shown_on.is_terminal:
-        yield from records
-        return
-    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=shown_on, transient=True) as progress:
-        task = progress.add_task(path.name, total=None)
-        for record in records:
-            progress.advance(task)
-            yield record
-
-
-def _imported(results: "Iterator[Filed]", *, dry_run: bool) -> None:
-    counts: dict[str, int] = {}
-    bars: dict[str, int] = {}
-    samples: list[Filed] = []
-    errors: list[Filed] = []
-    for each in results:
-        said = "done before" if each.status == "completed" else each.status
-        word = "refused" if each.error else said if each.new else "known before"
-        counts[word] = counts.get(word, 0) + 1
-        for bar in each.bars:
-            bars[bar] = bars.get(bar, 0) + 1
-        if each.error and len(errors) < FINDINGS_SHOWN:
-            errors.append(each)
-        elif len(samples) < FINDINGS_SHOWN and dry_run:
-            samples.append(each)
-
-    def _human() -> None:
-        if samples:
-            rows = [(s.place, s.title[:60], s.status or "known before", s.score, s.reason) for s in samples]
-            table("", ("from", "title", "status", "score", "why"), rows)
-        for each in errors:
-            talk(f"{each.place}: refused: {each.error}")
-        told = ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "nothing"
-        barred = ", ".join(f"{number} {bar}" for bar, number in sorted(bars.items()))
-        say(("would file: " if dry_run else "filed: ") + told + (f" ({barred})" if barred else ""))
-        following("backlog-worker up" if not dry_run else "the same without --dry-run")
-
-    data = {"counts": counts, "bars": bars, "refused": [[e.place, e.error] for e in errors], "dry_run": dry_run}
-    shown("backlog-worker/import", data, _human)
-    if errors:
-        raise SystemExit(1)
 
 
 @entry.command("add")

@@ -21,7 +21,8 @@ from backlog_worker.cli.screen import status_panel
 from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
-from backlog_worker.integrations import broker, files, project
+from backlog_worker.domain.tracker import drafted
+from backlog_worker.integrations import broker, project
 from backlog_worker.lifecycle import Kit, audit, intake, watch
 from backlog_worker.lifecycle.loops import attempt, insist
 from backlog_worker.lifecycle.watch import Report
@@ -205,7 +206,7 @@ def _seen(kit: Kit) -> Callable[[str], bool]:
 
 def _import(kit: Kit, number: int) -> None:
     """File the sample issues; those of an interrupted demo are known, and the demo goes on with them."""
-    records = ((f"sample:{at}", files.drafted(issue)) for at, issue in enumerate(samples.issues(number), start=1))
+    records = ((f"sample:{at}", drafted(issue)) for at, issue in enumerate(samples.issues(number), start=1))
     results = list(intake.file(kit, records, actor="demo", channel="import"))
     new = [each for each in results if each.new]
     queued = sum(each.status == "queued" for each in new)

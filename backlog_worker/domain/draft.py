@@ -1,27 +1,41 @@
 """What intake receives before it is an entry, and what bars it from the queue."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from backlog_worker.domain import expression
+from backlog_worker.domain import dedupe, expression, plain
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.domain.window import Window
+from backlog_worker.domain.window import Window, parsed
 
 INPUT_BYTES_MAX = 256 * 1024
-TITLE_BYTES_MAX = 512
+TITLE_CHARACTERS_MAX = 512
+_BARE_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d*)?\s*")
+
+
+def _written(value: object) -> object:
+    """Refuse a bare number: it could be seconds, milliseconds, or the days of a spreadsheet."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _BARE_NUMBER.fullmatch(value)):
+        message = "a bare number is no date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
+        raise ValueError(message)
+    return value
 
 
 def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        message = "the date lies before the year 1 or after the year 9999"
+        raise ValueError(message) from None
 
 
 def _title(value: str) -> str:
@@ -29,8 +43,8 @@ def _title(value: str) -> str:
     if not value:
         message = "a title must not be empty"
         raise ValueError(message)
-    if len(value.encode()) > TITLE_BYTES_MAX:
-        message = f"a title may have {TITLE_BYTES_MAX} bytes, this one has {len(value.encode())}"
+    if len(value) > TITLE_CHARACTERS_MAX:
+        message = f"a title may have {TITLE_CHARACTERS_MAX} characters, this one has {len(value)}"
         raise ValueError(message)
     return value
 
@@ -42,8 +56,22 @@ def _no_null(value: object) -> object:
     return value
 
 
-Moment = Annotated[datetime, AfterValidator(_utc)]
+Moment = Annotated[datetime, BeforeValidator(_written), AfterValidator(_utc)]
 Text = Annotated[str, Field(max_length=300), BeforeValidator(_no_null)]
+
+
+class Place(str):
+    """Where a record came from, as `file:line`: the line on which it begins and its number, both counted from 1."""
+
+    __slots__ = ("line", "record")
+    line: int
+    record: int
+
+    def __new__(cls, file: str, line: int, record: int) -> Self:
+        """Make the place of one record of a file."""
+        made = super().__new__(cls, f"{file}:{line}")
+        made.line, made.record = line, record
+        return made
 
 
 class Constraints(BaseModel):
@@ -51,7 +79,7 @@ class Constraints(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    windows: list[Window] = Field(default=[], max_length=20)
+    windows: list[Annotated[Window, BeforeValidator(parsed)]] = Field(default=[], max_length=20)
     sign_off_before: list[Text] = Field(default=[], max_length=50)
     not_before: Moment | None = None
 
@@ -72,6 +100,7 @@ class Draft(BaseModel):
     team: Text = ""
     owner: Text = ""
     author: Text = ""
+    author_association: Text = ""
     labels: list[Text] = Field(default=[], max_length=64)
     priority: Text = "medium"
     signals: dict[Text, float] = Field(default={}, max_length=20)
@@ -83,11 +112,22 @@ class Draft(BaseModel):
     due_date: Moment | None = None
     input: dict[str, Any] = {}
 
+    _spelled: str = PrivateAttr(default="")
+
+    @property
+    def former_keys(self) -> tuple[str, ...]:
+        """Return the keys under which an earlier release filed the same."""
+        return tuple(dedupe.former(self.dedupe_key, self._spelled, self.url, self.external_ref))
+
 
 def checked(record: Mapping[str, Any]) -> Draft:
     """Check one record; raises InvalidInputError that names every wrong field, its value and what is wanted."""
+    key = record.get("dedupe_key")
+    named = {"dedupe_key": dedupe.folded(key)} if isinstance(key, str) else {}
+    if why := plain.fault(record):
+        raise InvalidInputError(why)
     try:
-        draft = Draft.model_validate(record)
+        draft = Draft.model_validate({**record, **named})
         size = len(json.dumps(draft.input).encode())
     except ValidationError as error:
         parts = []
@@ -95,7 +135,7 @@ def checked(record: Mapping[str, Any]) -> Draft:
             where = ".".join(str(part) for part in each["loc"]) or "the record"
             given = "" if each["type"] == "missing" else f" (got {str(each['input'])[:60]!r})"
             near = _near(each["loc"]) if each["type"] == "extra_forbidden" else ""
-            parts.append(f"{where}: {each['msg']}{given}{near}")
+            parts.append(f"{where}: {each['msg'].removeprefix('Value error, ')}{given}{near}")
         raise InvalidInputError("; ".join(parts)) from None
     except (TypeError, ValueError) as error:
         message = f"input: {error}"
@@ -103,6 +143,8 @@ def checked(record: Mapping[str, Any]) -> Draft:
     if size > INPUT_BYTES_MAX:
         message = f"input: may have {INPUT_BYTES_MAX} bytes, has {size}"
         raise InvalidInputError(message)
+    if isinstance(key, str):
+        draft._spelled = key.strip()  # noqa: SLF001 - our own
     return draft
 
 
@@ -138,6 +180,7 @@ def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -
         "provenance": {
             "channel": channel,
             "author": draft.author,
+            **({"author_association": draft.author_association} if draft.author_association else {}),
             "filed_by": actor,
             "eligible_by": draft.eligible_by,
             "eligible_at": draft.eligible_at.isoformat() if draft.eligible_at else None,

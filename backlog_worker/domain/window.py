@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.slots import local, moment, zone
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -81,6 +82,26 @@ class Window(BaseModel):
         first, _, last = (part.strip() for part in self.hours.partition("-"))
         start, end = (timedelta(hours=int(part[:2]), minutes=int(part[3:])) for part in (first, last))
         return start, end if end > start else end + timedelta(hours=24)
+
+
+def parsed(value: object) -> object:
+    """Read a window as people write it, `mon-fri 08:00-20:00 Europe/Berlin`; what is no text is returned as it stands.
+
+    Each of the three parts may be left out. Raises ValueError.
+    """
+    if not isinstance(value, str):
+        return value
+    found: dict[str, str] = {}
+    for part in value.split():
+        kind = "hours" if part[0].isdigit() else "days" if part[:3].lower() in DAYS and "/" not in part else "timezone"
+        if kind in found:
+            message = f"{cut(value, 80)!r} is no window; write mon-fri 08:00-20:00 Europe/Berlin"
+            raise ValueError(message)
+        found[kind] = part
+    if not found:
+        message = "an empty text is no window; write mon-fri 08:00-20:00 Europe/Berlin"
+        raise ValueError(message)
+    return found
 
 
 def opens(windows: Sequence[Window], now: datetime) -> datetime | None:

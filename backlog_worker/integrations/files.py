@@ -1,43 +1,38 @@
-"""Backlogs in files: `gh issue list --json`, JSON arrays, JSON Lines, CSV and YAML, one record at a time.
+"""Backlogs in files: exports of trackers, JSON arrays, JSON Lines, CSV and YAML, one record at a time.
 
 A record comes with its place; one that cannot be read comes as the error that says why, and the rest goes on.
 """
 
-import csv
-import json
+import codecs
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from backlog_worker.domain import document
-from backlog_worker.domain.draft import Constraints
+from backlog_worker.domain import dedupe, document, plain
+from backlog_worker.domain.draft import Place
 from backlog_worker.domain.errors import Finding, InvalidFileError, InvalidInputError, NotFoundError
 from backlog_worker.domain.masking import cut
+from backlog_worker.domain.tracker import Passed, drafted
+from backlog_worker.integrations import json_stream, sheet
 
-CHUNK = 1 << 16
-RECORD_MAX = 4 * 1024 * 1024
-ELIGIBLE_LABEL = "ai-ok"
-# Fields of a draft that no tracker has, or that go before what is read from its labels.
-OURS = (
-    *("constraints", "category", "service", "signals", "due_date", "pipeline", "depends_on", "priority", "team"),
-    *("owner", "eligible_by", "eligible_at", "dedupe_key", "source"),
-)
-Read = tuple[str, Mapping[str, Any] | InvalidInputError]
-# How people label priorities in trackers, in our words; other names stay as they are and the policy judges them.
-_PRIORITY = re.compile(r"^(?:p(?:rio(?:rity)?)?\s*[:/ -]?\s*)?(high|medium|low|[0-4])$", re.IGNORECASE)
-_NUMBERED = {"0": "high", "1": "medium", "2": "low", "3": "low", "4": "low"}
-_TEAM = re.compile(r"^team[:/ ]\s*(.+)$", re.IGNORECASE)
-_REPOSITORY = re.compile(r"^https?://[^/]+/([^/]+/[^/]+)/(?:issues|pull)/\d+")
+Record = Mapping[str, Any] | InvalidInputError | Passed
+Read = tuple[Place, Record]
+_WRAPPED = ("issues", "items", "nodes", "data")  # how answers of search interfaces hold their records
 
 
 def records(path: Path) -> Iterator[Read]:
-    """Yield every record of a file as a draft; raises NotFoundError or InvalidFileError where the file is unusable."""
+    """Yield every record of a file as a draft; what depends on others comes last, with their keys.
+
+    Raises NotFoundError or InvalidFileError where the file is unusable, also after what could be read of it.
+    """
     readers = {
         ".json": _json,
         ".jsonl": _json_lines,
         ".ndjson": _json_lines,
         ".csv": _csv,
+        ".tsv": _csv,
         ".yml": _yaml,
         ".yaml": _yaml,
     }
@@ -45,19 +40,40 @@ def records(path: Path) -> Iterator[Read]:
     if reader is None:
         message = f"{path} is of no known kind"
         raise InvalidInputError(message, hint=f"name it {', '.join(readers)}")
+    names, broken = _Names(), None
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for place, record in reader(file, path):
-                yield place, record if isinstance(record, InvalidInputError) else drafted(record)
+        with _opened(path) as file:
+            for number, (line, value) in enumerate(reader(file, path), start=1):
+                yield from names.known(Place(path.name, line, number), _record(value, path.name))
     except FileNotFoundError:
         message = f"there is no file {path}"
         raise NotFoundError(message) from None
-    except IsADirectoryError:
-        message = f"{path} is a directory"
-        raise InvalidInputError(message, hint="name a file") from None
+    except PermissionError:
+        message = f"{path} may not be read"
+        raise InvalidInputError(message, hint="give yourself the right to read it") from None
     except UnicodeDecodeError as error:
-        text = f"the file is not UTF-8: {error.reason} at byte {error.start}"
-        raise InvalidFileError([_finding(path, 1, 1, text, "save it as UTF-8")]) from None
+        text = f"the file is not {error.encoding}: {error.reason} at byte {error.start}"
+        broken = InvalidFileError([_finding(path, 1, 1, text, "save it as UTF-8")])
+    except InvalidFileError as error:
+        broken = error
+    yield from names.held()
+    if broken:
+        raise broken
+
+
+def readable(reading: Iterator[Read], path: Path) -> Iterator[Read]:
+    """Yield records; that the rest of a file cannot be read is one more refusal, unless nothing of it could be."""
+    last = 0
+    try:
+        for place, record in reading:
+            last = max(last, place.record)
+            yield place, record
+    except InvalidFileError as error:
+        if not last:
+            raise
+        found = error.findings[0]
+        words = f"{found.text} (line {found.line}, column {found.column}); nothing behind it can be read: {found.hint}"
+        yield Place(path.name, found.line, last + 1), InvalidInputError(words)
 
 
 def size(path: Path) -> int:
@@ -65,164 +81,156 @@ def size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def drafted(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record as a draft: an issue of GitHub is translated, anything else is a draft already."""
-    if "number" in record and "title" in record and ("createdAt" in record or "labels" in record):
-        return {**_issue(record), **_carried(record)}
-    return record
+@dataclass(slots=True)
+class _Names:
+    """What records of one file are called, so that one can depend on another in whatever order they stand."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    passed: set[str] = field(default_factory=set)
+    waiting: list[tuple[Place, Mapping[str, Any]]] = field(default_factory=list)
+
+    def known(self, place: Place, record: Record) -> Iterator[Read]:
+        """Take in one record and yield it, unless it depends on others."""
+        if isinstance(record, Passed):
+            self.passed |= record.names
+        elif isinstance(record, Mapping):
+            key = str(record.get("dedupe_key") or "")
+            if key.startswith("record:"):
+                for name in (str(record.get("external_ref") or ""), str(record.get("title") or "")):
+                    self.keys[name] = key if self.keys.get(name, key) == key else ""
+            if record.get("depends_on") and isinstance(record["depends_on"], list):
+                self.waiting.append((place, record))
+                return
+        yield place, record
+
+    def held(self) -> Iterator[Read]:
+        """Yield the records that depend on others, with the keys of those; what is closed already holds nobody."""
+        for place, record in self.waiting:
+            needs, several = [], ""
+            for each in record["depends_on"]:
+                name = str(each).strip()
+                key = self._key(name, str(record.get("dedupe_key") or ""))
+                several = several or ("" if key else name)
+                if not {key, name, name.removeprefix("#")} & self.passed:
+                    needs.append(key)
+            if several:
+                yield place, InvalidInputError(f"depends on {cut(several, 80)!r}, and several records are called so")
+            else:
+                yield place, {**record, "depends_on": needs}
+
+    def _key(self, name: str, own: str) -> str:
+        found = next((self.keys[each] for each in (name, name.removeprefix("#")) if each in self.keys), None)
+        return dedupe.referred(name, own) if found is None else found
 
 
-def _carried(issue: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an issue says of itself in our words: an export that somebody completed for the import.
-
-    A condition on running that stands outside of `constraints` is passed on as it is, so that it is refused.
-    """
-    return {name: issue[name] for name in (*OURS, *Constraints.model_fields) if issue.get(name) not in (None, "")}
-
-
-def _issue(issue: Mapping[str, Any]) -> dict[str, Any]:
-    """Translate one record of `gh issue list --json`; what a worker needs goes into `input`."""
-    labels = [
-        str(each.get("name", "")) if isinstance(each, Mapping) else str(each) for each in issue.get("labels") or ()
-    ]
-    url = str(issue.get("url") or "")
-    match = _REPOSITORY.match(url)
-    repository = match.group(1) if match else "unknown"
-    people = [str(each.get("login", "")) for each in issue.get("assignees") or () if isinstance(each, Mapping)]
-    author = issue.get("author")
-    eligible = ELIGIBLE_LABEL in labels
-    draft = {
-        "title": issue["title"],
-        "dedupe_key": f"github:{repository}#{issue['number']}",
-        "url": url,
-        "source": f"github:{repository}",
-        "external_ref": str(issue["number"]),
-        "labels": labels,
-        **_priority(labels),
-        "team": next((found.group(1) for label in labels if (found := _TEAM.match(label))), ""),
-        "owner": people[0] if people else "",
-        "author": str(author.get("login", "")) if isinstance(author, Mapping) else str(author or ""),
-        "eligible_by": f"label {ELIGIBLE_LABEL}" if eligible else "",
-        "input": {
-            name: issue[name] for name in ("number", "title", "body", "comments", "attachments") if name in issue
-        },
-    }
-    if issue.get("createdAt"):
-        draft["created_at"] = issue["createdAt"]
-    if eligible and issue.get("updatedAt"):
-        draft["eligible_at"] = issue["updatedAt"]
-    return draft
+def _opened(path: Path) -> IO[str]:
+    """Open a file as text: UTF-8, or what the mark at its beginning says; a byte that is none stays in its record."""
+    if path.is_dir():
+        message = f"{path} is a directory"
+        raise InvalidInputError(message, hint="name a file")
+    if path.exists() and not path.is_file():
+        message = f"{path} is no regular file"
+        raise InvalidInputError(message, hint="write what it gives into a file first")
+    with path.open("rb") as file:
+        mark = file.read(2)
+    if mark in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
+        return path.open(encoding="utf-16", newline="")
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
-def _priority(labels: list[str]) -> dict[str, str]:
-    """Return the priority that a label names, if one does."""
-    for label in labels:
-        if match := _PRIORITY.match(label.strip()):
-            word = match.group(1).lower()
-            return {"priority": _NUMBERED.get(word, word)}
-    return {}
+def _record(value: object, file: str) -> Record:
+    """Return one value of a file as a draft; a record without a key and an address is known by what it says."""
+    if isinstance(value, InvalidInputError):
+        return value
+    if not isinstance(value, dict):
+        return InvalidInputError(f"the record is a {type(value).__name__}, not an object")
+    if plain.fault(value):
+        return value  # the check of the draft names the place
+    made = drafted(value)
+    if isinstance(made, Passed):
+        return made
+    named = dict(made)
+    if "blocked_by" in named and "depends_on" not in named:
+        named["depends_on"] = named.pop("blocked_by")
+    if "dedupe_key" not in named:
+        url = named.get("url")
+        key = dedupe.key_of(url) if isinstance(url, str) else ""
+        named["dedupe_key"] = key or dedupe.content_key(named, file)
+    return named
 
 
-def _json(file: IO[str], path: Path) -> Iterator[Read]:
-    """Read a JSON array record by record, so that a file of any size fits into memory."""
-    decoder, text, line, number = json.JSONDecoder(), "", 1, 0
-    text = file.read(CHUNK).lstrip()
-    if text.startswith("{"):
-        yield from _one(text + file.read(RECORD_MAX), path)
-        return
-    if not text.startswith("["):
-        raise InvalidFileError([_finding(path, 1, 1, "not a JSON array", "export with `gh issue list --json ...`")])
-    text = text[1:]
-    while True:
-        line += text[: len(text) - len(text.lstrip(" \t\r\n,"))].count("\n")
-        text = text.lstrip(" \t\r\n,")
-        if text.startswith("]"):
-            return
-        try:
-            value, end = decoder.raw_decode(text)
-        except json.JSONDecodeError as error:
-            more = file.read(CHUNK) if len(text) <= RECORD_MAX else ""
-            if not more:
-                at = line + text[: error.pos].count("\n")
-                column = error.pos - text[: error.pos].rfind("\n")
-                what = f"not JSON: {error.msg}" if text else "the array does not end"
-                raise InvalidFileError([_finding(path, at, column, what, "is the file cut off?")]) from None
-            text += more
-            continue
-        if end == len(text) and (more := file.read(CHUNK)):
-            text += more  # a number or a word may go on
-            continue
-        number += 1
-        yield f"{path.name}:{line}", _mapping(value, number)
-        line += text[:end].count("\n")
-        text = text[end:]
-
-
-def _one(text: str, path: Path) -> Iterator[Read]:
+def _json(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
+    stream = json_stream.Stream(file)
     try:
-        yield f"{path.name}:1", _mapping(json.loads(text), 1)
-    except json.JSONDecodeError as error:
-        finding = _finding(path, error.lineno, error.colno, f"not JSON: {error.msg}", "is the file cut off?")
-        raise InvalidFileError([finding]) from None
+        for line, value in stream.values():
+            for each in _unwrapped(value):
+                yield line, each
+    except json_stream.CutError as error:
+        what, hint = error.text, "is the file cut off?"
+        if (error.line, error.column) == (1, 1):
+            what, hint = f"not a JSON array: {what}", "export with `gh issue list --json number,title,body,labels,url`"
+        raise InvalidFileError([_finding(path, error.line, error.column, what, hint)]) from None
 
 
-def _json_lines(file: IO[str], path: Path) -> Iterator[Read]:
+def _unwrapped(value: object) -> list[object]:
+    if isinstance(value, dict) and "title" not in value:
+        found = next((value[name] for name in _WRAPPED if isinstance(value.get(name), list)), None)
+        return [value] if found is None else found
+    return [value]
+
+
+def _json_lines(file: IO[str], _path: Path) -> Iterator[tuple[int, object]]:
+    for line, value in json_stream.lines(file):
+        for each in value if isinstance(value, list) else [value]:
+            yield line, each
+
+
+def _csv(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
+    try:
+        yield from sheet.rows(file)
+    except InvalidInputError as error:
+        raise InvalidFileError([_finding(path, 1, 1, str(error), error.hint)]) from None
+
+
+def _yaml(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
+    """Read a list of records; each item of a block list is read by itself."""
+    begun: list[str] = []
+    start = number = 0
+    mark = ""
     for number, line in enumerate(file, start=1):
-        if not line.strip():
-            continue
-        place = f"{path.name}:{number}"
-        try:
-            yield place, _mapping(json.loads(line), number)
-        except (json.JSONDecodeError, RecursionError) as error:
-            column = getattr(error, "colno", 1)
-            yield place, InvalidInputError(f"not JSON at column {column}: {cut(str(error), 100)}")
+        if not mark and (found := _ITEM.match(line)):
+            mark = found[1]
+        elif not mark and line.strip() and not line.lstrip().startswith(("#", "---", "%")):
+            yield from _whole(line + file.read(document.SIZE_MAX + 1), path, number)
+            return
+        if mark and _ITEM.match(line) and line.startswith(mark) and begun:
+            yield start, _item("".join(begun), path, start)
+            begun = []
+        if mark:
+            start = start if begun else number
+            begun.append(line)
+    if begun:
+        yield start, _item("".join(begun), path, start)
 
 
-_LISTS = ("labels", "depends_on")
+_ITEM = re.compile(r"^( *-)(?=[ \n\r])")
 
 
-def _csv(file: IO[str], path: Path) -> Iterator[Read]:
-    """Read a table with a header; lists are separated by semicolons, empty cells are left out, `input.x` is nested."""
-    rows = csv.DictReader(file)
+def _item(text: str, path: Path, line: int) -> object:
     try:
-        for row in rows:
-            record: dict[str, Any] = {}
-            for name, value in row.items():
-                if name is None or isinstance(value, list):
-                    record["__cells"] = "more cells than the header"
-                elif value not in (None, ""):
-                    _cell(record, name.strip(), value)
-            place = f"{path.name}:{rows.line_num}"
-            yield place, InvalidInputError(record["__cells"]) if "__cells" in record else record
-    except csv.Error as error:
-        raise InvalidFileError([_finding(path, rows.line_num, 1, f"not CSV: {error}", "check the quotes")]) from None
+        found = document.read(text, file=str(path), group="1").value
+    except InvalidFileError as error:
+        found = error.findings[0]
+        return InvalidInputError(f"{found.text} (line {found.line + line - 1}, column {found.column}): {found.hint}")
+    return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
-def _cell(record: dict[str, Any], name: str, value: str) -> None:
-    head, dot, rest = name.partition(".")
-    if dot and head in {"input", "signals", "constraints"}:
-        inside = record.setdefault(head, {})
-        inside[rest] = _listed(value) if rest == "sign_off_before" else value
-    else:
-        record[name] = _listed(value) if name in _LISTS else value
-
-
-def _listed(value: str) -> list[str]:
-    return [part.strip() for part in value.split(";") if part.strip()]
-
-
-def _yaml(file: IO[str], path: Path) -> Iterator[Read]:
-    source = document.read(file.read(document.SIZE_MAX + 1), file=str(path), group="1")
+def _whole(text: str, path: Path, line: int) -> Iterator[tuple[int, object]]:
+    source = document.read(text, file=str(path), group="1")
     if not isinstance(source.value, list):
         raise InvalidFileError([source.finding((), "03", "not a list of records", hint="begin each record with `- `")])
     for index, value in enumerate(source.value):
-        yield f"{path.name}:{source.places[(index,)][0]}", _mapping(value, index + 1)
-
-
-def _mapping(value: object, number: int) -> Mapping[str, Any] | InvalidInputError:
-    if isinstance(value, dict):
-        return value
-    return InvalidInputError(f"record {number} is a {type(value).__name__}, not an object")
+        yield source.places[(index,)][0] + line - 1, value
 
 
 def _finding(path: Path, line: int, column: int, text: str, hint: str) -> Finding:

@@ -1,25 +1,27 @@
 """File drafts: validate, deduplicate, clear what nothing bars; one bad draft never stops or half-writes the rest."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from backlog_worker.domain import draft as drafts
+from backlog_worker.domain import order, tracker
 from backlog_worker.domain.admission import group_of, not_before
 from backlog_worker.domain.binding import ROWS
 from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FOLDED, Change, Declared, Entry, Status, declared
-from backlog_worker.domain.errors import ConflictError, InvalidInputError, UnreachableError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, StoreError, UnreachableError
 from backlog_worker.domain.events import Event, chained
 from backlog_worker.domain.lane import lane_of
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import scored
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit, definitions, operation
+from backlog_worker.domain.tracker import Passed
+from backlog_worker.lifecycle import Kit, definitions, needs, operation
 from backlog_worker.store import AutoStore, Unit
 
 T = TypeVar("T")
@@ -29,10 +31,12 @@ ASKED_AGAIN = (Bar.NOT_ELIGIBLE, Bar.DEFINITION_MISSING, Bar.WAITS_ON_ENTRY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filed:
-    """What became of one draft: its entry (new, or the one that was there first), or why it was refused."""
+    """What became of one draft: its entry (new, or the one that was there first), or why it was refused or passed."""
 
     place: str
     title: str = ""
+    url: str = ""
+    number: str = ""
     entry_id: str = ""
     new: bool = False
     status: str = ""
@@ -40,6 +44,7 @@ class Filed:
     reason: str = ""
     score: float | None = None
     error: str = ""
+    passed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +59,20 @@ class _Judge:
     channel: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Intake:
+    """One call of `file`: who files, and the ids of what a dry run would have filed."""
+
+    kit: Kit
+    actor: str
+    channel: str
+    dry_run: bool
+    seen: dict[str, str] = field(default_factory=dict)
+
+
 def file(
     kit: Kit,
-    records: Iterable[tuple[str, Mapping[str, Any] | InvalidInputError]],
+    records: Iterable[tuple[str, Mapping[str, Any] | InvalidInputError | Passed]],
     *,
     actor: str,
     channel: str,
@@ -65,23 +81,51 @@ def file(
     """File records, each with the place that it came from, in batches of one transaction each.
 
     With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; within a batch
-    refusals come first. While the database is away a store with a journal takes the records in.
+    refusals come first, and what depends on others comes last. While the database is away a store with a journal
+    takes the records in.
     """
+    call = _Intake(kit=kit, actor=actor, channel=channel, dry_run=dry_run)
     batch: list[tuple[str, Draft]] = []
+    dependent: list[tuple[str, Draft]] = []
     for place, record in records:
+        if isinstance(record, Passed):
+            yield Filed(place=place, title=record.title, url=record.url, number=record.number, passed=record.why)
+            continue
         try:
             if isinstance(record, InvalidInputError):
                 raise record
-            batch.append((place, drafts.checked(record)))
+            draft = drafts.checked(record)
+            (dependent if draft.depends_on else batch).append((place, draft))
         except InvalidInputError as error:
-            title = "" if isinstance(record, InvalidInputError) else str(record.get("title", ""))[:80]
-            yield Filed(place=place, title=title, error=str(error))
+            title, url, number = ("", "", "") if isinstance(record, InvalidInputError) else tracker.identity(record)
+            yield Filed(place=place, title=title, url=url, number=number, error=str(error))
             continue
         if len(batch) >= BATCH:
-            yield from _taken_in(kit, batch, actor, channel, dry_run=dry_run)
+            yield from _taken_in(call, batch)
             batch = []
     if batch:
-        yield from _taken_in(kit, batch, actor, channel, dry_run=dry_run)
+        yield from _taken_in(call, batch)
+    yield from _in_order(call, dependent)
+
+
+def _in_order(call: _Intake, dependent: Sequence[tuple[str, Draft]]) -> Iterator[Filed]:
+    """File what depends on others, each after what it needs."""
+    wanted: dict[str, list[str]] = {}
+    for _, draft in dependent:
+        wanted.setdefault(draft.dedupe_key, draft.depends_on)
+    keys, circles = order.ordered(wanted)
+    places = {key: at for at, key in enumerate(keys)}
+    for place, draft in dependent:
+        if why := circles.get(draft.dedupe_key):
+            yield _refused(place, draft, why)
+    sound = [each for each in dependent if each[1].dedupe_key in places]
+    sound.sort(key=lambda each: places[each[1].dedupe_key])
+    for start in range(0, len(sound), BATCH):
+        yield from _taken_in(call, sound[start : start + BATCH])
+
+
+def _refused(place: str, draft: Draft, why: str) -> Filed:
+    return Filed(place=place, title=draft.title, url=draft.url, number=draft.external_ref, error=why)
 
 
 def file_within(kit: Kit, unit: Unit, draft: Draft, *, channel: str, extra: Mapping[str, Any], **pinned: Any) -> str:
@@ -196,25 +240,40 @@ def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = Fa
         return act(unit)
 
 
-def _taken_in(kit: Kit, batch: list[tuple[str, Draft]], actor: str, channel: str, *, dry_run: bool) -> list[Filed]:
-    return within(kit, actor, lambda unit: _batch(kit, unit, batch, (actor, channel), dry_run=dry_run), dry_run=dry_run)
+def _taken_in(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
+    """File one batch; where the database refuses it, its halves, until the one that it refuses stands alone."""
+    try:
+        return within(call.kit, call.actor, lambda unit: _batch(call, unit, batch), dry_run=call.dry_run)
+    except (ConflictError, StoreError) as error:
+        if len(batch) == 1:
+            return [_refused(*batch[0], str(error))]
+        half = len(batch) // 2
+        return [*_taken_in(call, batch[:half]), *_taken_in(call, batch[half:])]
 
 
-def _batch(kit: Kit, unit: Unit, batch: list[tuple[str, Draft]], by: tuple[str, str], *, dry_run: bool) -> list[Filed]:
-    judge = _judge(kit, unit, *by)
-    keys = [each.dedupe_key for _, each in batch]
-    known = unit.with_key(kit.env, [*keys, *(key for _, each in batch for key in each.depends_on)])
-    made = [_made(judge, each, kit.new_id("bl"), known) for _, each in batch]
-    fresh = [each for each in made if each.entry.dedupe_key not in known]
-    first = {each.entry.dedupe_key: each.entry.id for each in reversed(fresh)}
-    wanted = [each for each in fresh if first[each.entry.dedupe_key] == each.entry.id]
-    written = {each.entry.id for each in wanted} if dry_run else _write(unit, wanted)
-    if not dry_run and len(written) < len(wanted):  # somebody else filed some of them meanwhile
-        known |= unit.with_key(kit.env, keys)
-    winners = {**first, **known}
-    return [
+def _batch(call: _Intake, unit: Unit, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
+    judge = _judge(call.kit, unit, call.actor, call.channel)
+    known = needs.known_keys(unit, call.kit.env, [draft for _, draft in batch], call.seen)
+    kept, missing = needs.missing(unit, batch, known)
+    refused = [_refused(place, draft, why) for place, draft, why in missing]
+    made: list[_Made] = []
+    mates: dict[str, str] = {}
+    for _, draft in kept:
+        each = _made(judge, draft, call.kit.new_id("bl"), {**mates, **known} if draft.depends_on else known)
+        mates.setdefault(draft.dedupe_key, each.entry.id)
+        made.append(each)
+    wanted = [
+        each for each in made if each.entry.dedupe_key not in known and mates[each.entry.dedupe_key] == each.entry.id
+    ]
+    written = {each.entry.id for each in wanted} if call.dry_run else _write(unit, wanted)
+    if call.dry_run:
+        call.seen.update({each.entry.dedupe_key: each.entry.id for each in wanted})
+    elif len(written) < len(wanted):  # somebody else filed some of them meanwhile
+        known |= unit.with_key(call.kit.env, [each.entry.dedupe_key for each in made])
+    winners = {**mates, **known}
+    return refused + [
         each.filed(place, judge, winners[each.entry.dedupe_key], new=each.entry.id in written)
-        for (place, _), each in zip(batch, made, strict=True)
+        for (place, _), each in zip(kept, made, strict=True)
     ]
 
 
@@ -323,20 +382,8 @@ def _first_events(unit: Unit, made: _Made) -> list[Event]:
 
 _WRITTEN = (
     *("id", "env", "schema_version", "title", "dedupe_key", "pipeline", "url", "source", "external_ref"),
-    *(
-        "service",
-        "category",
-        "team",
-        "owner",
-        "labels",
-        "priority",
-        "signals",
-        "constraints",
-        "provenance",
-        "input_sha256",
-        "created_at",
-        "due_date",
-    ),
+    *("service", "category", "team", "owner", "labels", "priority", "signals", "constraints", "provenance"),
+    *("input_sha256", "created_at", "due_date"),
     *("status", "bars", "cleared_at", "rank_group", "limit_key", "wake_at", "pipeline_hash", "declared"),
 )
 

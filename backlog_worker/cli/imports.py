@@ -1,0 +1,140 @@
+"""entry import: every record of a file, and what became of each."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backlog_worker.cli.access import DryRun, kit
+from backlog_worker.cli.entries import entry
+from backlog_worker.cli.output import console, following, say, shown, table, talk
+
+if TYPE_CHECKING:
+    from backlog_worker.lifecycle import Kit
+    from backlog_worker.lifecycle.intake import Filed
+
+FINDINGS_SHOWN = 20
+
+
+def register(_app: typer.Typer) -> None:
+    """Add the command of this module to those of entries."""
+    entry.command("import")(import_file)
+
+
+def import_file(
+    path: Annotated[Path, typer.Argument(help="An export of GitHub, GitLab or Jira, .json, .jsonl, .csv or .yml.")],
+    dry_run: DryRun = False,
+    pipeline: Annotated[str, typer.Option(help="The pipeline of records that name none.")] = "spec",
+) -> None:
+    """File every record of a file, once; ends with status 1 where records were refused, and the others are filed."""
+    with_kit, given = kit()
+    told = _Told(dry_run=dry_run)
+    for each in filed(with_kit, path, actor=given.who, pipeline=pipeline, dry_run=dry_run):
+        told.add(each)
+    shown("backlog-worker/import", told.data(), told.print)
+    if told.refused:
+        raise SystemExit(1)
+
+
+def filed(of: "Kit", path: Path, *, actor: str, pipeline: str = "spec", dry_run: bool = False) -> "Iterator[Filed]":
+    """File the records of a file; one that names no pipeline, date or input gets those of an entry made by hand."""
+    from backlog_worker.integrations import files
+    from backlog_worker.lifecycle import intake
+
+    now = intake.within(of, actor, lambda unit: unit.now(), dry_run=dry_run)
+    missing = {"pipeline": pipeline, "created_at": now.isoformat()}  # how old an entry is no host's clock says
+    read = _progress(files.readable(files.records(path), path), path)
+    filled = ((place, _with_input({**missing, **each}) if isinstance(each, Mapping) else each) for place, each in read)
+    return intake.file(of, filled, actor=actor, channel="import", dry_run=dry_run)
+
+
+def _with_input(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with the title in its input, where it says no more of its own than a body."""
+    given = record.get("input", {})
+    plain = isinstance(given, dict) and set(given) <= {"body"}
+    return {**record, "input": {"title": record.get("title"), **given}} if plain else record
+
+
+def _progress(records: Iterator[Any], path: Path) -> Iterator[Any]:
+    """Count records on standard error while they are read, on a terminal only."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    shown_on = console(error=True)
+    if not shown_on.is_terminal:
+        yield from records
+        return
+    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=shown_on, transient=True) as progress:
+        task = progress.add_task(path.name, total=None)
+        for record in records:
+            progress.advance(task)
+            yield record
+
+
+@dataclass(slots=True)
+class _Told:
+    """What became of the records of a file: counts, and each that was refused."""
+
+    dry_run: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    bars: dict[str, int] = field(default_factory=dict)
+    refused: "list[Filed]" = field(default_factory=list)
+    passed: dict[str, int] = field(default_factory=dict)
+    samples: "list[Filed]" = field(default_factory=list)
+
+    def add(self, each: "Filed") -> None:
+        """Take in what became of one record."""
+        said = "done before" if each.status == "completed" else each.status
+        word = "refused" if each.error else "skipped" if each.passed else said if each.new else "known before"
+        self.counts[word] = self.counts.get(word, 0) + 1
+        for bar in each.bars:
+            self.bars[bar] = self.bars.get(bar, 0) + 1
+        if each.error:
+            self.refused.append(each)
+        elif each.passed:
+            self.passed[each.passed] = self.passed.get(each.passed, 0) + 1
+        elif len(self.samples) < FINDINGS_SHOWN and self.dry_run:
+            self.samples.append(each)
+
+    def data(self) -> dict[str, Any]:
+        """Return all of it for programs."""
+        refused = [
+            {
+                "place": str(each.place),
+                "line": getattr(each.place, "line", None),
+                "record": getattr(each.place, "record", None),
+                "number": each.number,
+                "url": each.url,
+                "title": each.title,
+                "error": each.error,
+            }
+            for each in self.refused
+        ]
+        counted = {"counts": self.counts, "bars": self.bars, "skipped": self.passed}
+        return {**counted, "refused": refused, "dry_run": self.dry_run}
+
+    def print(self) -> None:
+        """Print it for people, the first refusals in words."""
+        if self.samples:
+            rows = [(s.place, s.title[:60], s.status or "known before", s.score, s.reason) for s in self.samples]
+            table("", ("from", "title", "status", "score", "why"), rows)
+        for each in self.refused[:FINDINGS_SHOWN]:
+            talk(f"{_named(each)}: refused: {each.error}")
+        if len(self.refused) > FINDINGS_SHOWN:
+            talk(f"{len(self.refused) - FINDINGS_SHOWN} more were refused; --json names all of them")
+        for why, number in sorted(self.passed.items()):
+            talk(f"{number} skipped: {why}")
+        told = ", ".join(f"{number} {word}" for word, number in sorted(self.counts.items())) or "nothing"
+        barred = ", ".join(f"{number} {bar}" for bar, number in sorted(self.bars.items()))
+        say(("would file: " if self.dry_run else "filed: ") + told + (f" ({barred})" if barred else ""))
+        following("backlog-worker up" if not self.dry_run else "the same without --dry-run")
+
+
+def _named(each: "Filed") -> str:
+    """Name a record as people find it: its place, its number in the file, and what it is called at its source."""
+    record = getattr(each.place, "record", 0)
+    number = f"#{each.number}" if each.number.isdigit() else each.number
+    called = " ".join(part for part in (number, each.url, f'"{each.title[:60]}"' if each.title else "") if part)
+    return f"{each.place}" + (f" record {record}" if record else "") + (f" ({called})" if called else "")

@@ -1,0 +1,104 @@
+"""What makes two drafts the same: the key of an issue's address, and that of a record that has none."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from backlog_worker.domain.events import digest
+
+GITHUB = "github.com"
+_GITHUB_ISSUE = re.compile(
+    r"^https?://(?:www\.)?(?P<host>[^/@\s]+)/(?P<path>[\w.-]+/[\w.-]+)/(?:issues|pull)/(?P<number>\d+)/?(?:[?#].*)?$",
+    re.IGNORECASE,
+)
+_GITLAB_ISSUE = re.compile(
+    r"^https?://(?P<host>[^/@\s]+)/(?P<path>[\w.-]+(?:/[\w.-]+)+?)/-/(?:issues|work_items|merge_requests)"
+    r"/(?P<number>\d+)/?(?:[?#].*)?$",
+    re.IGNORECASE,
+)
+_JIRA_ISSUE = re.compile(
+    r"^https?://(?P<host>[^/@\s]+)/(?:[\w.-]+/)*browse/(?P<number>[A-Z][A-Z0-9_]*-\d+)/?(?:[?#].*)?$", re.IGNORECASE
+)
+_TRACKED = re.compile(r"^(?P<tracker>github|gitlab):(?P<path>[^#\s]+)#(?P<number>\d+)$", re.IGNORECASE)
+
+
+def key_of(url: str) -> str:
+    """Return the dedupe key of an issue's address; nothing for an address of another kind.
+
+    The host is part of the key, but for github.com. Hosts, owners and repositories are the same in any case.
+    """
+    if match := _GITLAB_ISSUE.match(url):
+        return f"gitlab:{match['host']}/{match['path']}#{match['number']}".lower()
+    if match := _GITHUB_ISSUE.match(url):
+        host = "" if match["host"].lower() == GITHUB else f"{match['host']}/"
+        return f"github:{host}{match['path']}#{match['number']}".lower()
+    if match := _JIRA_ISSUE.match(url):
+        return f"jira:{match['host'].lower()}/{match['number'].upper()}"
+    return ""
+
+
+def source_of(key: str) -> str:
+    """Return the source that a key of an issue names: what stands before its number."""
+    return key.rpartition("#")[0] if _TRACKED.match(key) else ""
+
+
+def folded(key: str) -> str:
+    """Return a key in the one form under which it is kept: that of an issue in lower case, without github.com."""
+    match = _TRACKED.match(key.strip())
+    if not match:
+        return key
+    tracker, path = match["tracker"].lower(), match["path"].lower()
+    if tracker == "github":
+        path = path.removeprefix("www.").removeprefix(f"{GITHUB}/")
+    return f"{tracker}:{path}#{match['number']}"
+
+
+def content_key(record: Mapping[str, Any], file: str) -> str:
+    """Return the key of a record without a key and an address: a digest of what it says.
+
+    Two records are the same where all of it is. Without a date the name of the file counts too.
+    """
+    names = ("external_ref", "title", "author", "created_at", "source", "url", "input")
+    told = {name: record[name] for name in names if record.get(name)}
+    place = {} if record.get("created_at") else {"file": file}
+    return f"record:{digest({**told, **place})[:24]}"
+
+
+def former(key: str, spelled: str, url: str, external_ref: str) -> Iterator[str]:
+    """Yield the keys under which earlier releases filed the same record.
+
+    They knew no host, kept the case of owner and repository, and called a repository without an address `unknown`.
+    """
+    match = _GITHUB_ISSUE.match(url)
+    spellings = [spelled, f"github:{match['path']}#{match['number']}" if match else ""]
+    if not url and external_ref:
+        spellings.append(f"github:unknown#{external_ref}")
+    for each in dict.fromkeys(spellings):
+        if each and each != key:
+            yield each
+
+
+def same_record(url: str, title: str, born: Mapping[str, Any]) -> bool:
+    """Return whether what was filed under a former key is this record: by its address, else by its title."""
+    before = str(born.get("url") or "")
+    if url or before:
+        return (key_of(url) or url) == (key_of(before) or before)
+    return " ".join(title.split()) == born.get("title")
+
+
+def referred(text: str, key: str) -> str:
+    """Return the key that a reference means, seen from the record with *key*: `#12`, `acme/api#12`, an address, a key.
+
+    What is none of these is returned as it stands.
+    """
+    said = text.strip()
+    own = source_of(key)
+    if own and re.fullmatch(r"#?\d+", said):
+        return f"{own}#{said.removeprefix('#')}"
+    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)+)#(\d+)", said)
+    if match and own:
+        tracker, _, path = own.partition(":")
+        host = path.split("/")[0] if tracker == "gitlab" or path.count("/") > 1 else ""
+        named = match[1] if not host or match[1].lower().startswith(f"{host}/") else f"{host}/{match[1]}"
+        return f"{tracker}:{named}#{match[2]}".lower()
+    return key_of(said) or folded(said)
