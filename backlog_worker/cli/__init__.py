@@ -13,6 +13,7 @@ from backlog_worker.cli import (
     definitions,
     enacting,
     entries,
+    fields,
     governing,
     imports,
     listing,
@@ -57,14 +58,18 @@ def options(
         Path | None, typer.Option("--dir", help="The project's folder, instead of .backlog-worker.")
     ] = None,
     env: Annotated[str, typer.Option("--env", help="The backlog to work on.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; after the verb also some fields.")] = False,
+    json_lines: Annotated[bool, typer.Option("--json-lines", help="Print JSON, one line for each.")] = False,
+    json_fields: Annotated[str, typer.Option("--json-fields", hidden=True)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print data only.")] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
 ) -> None:
     """Drive AI and agent pipelines from a governed backlog."""
     import os
 
-    OPTIONS.as_json, OPTIONS.quiet, OPTIONS.color = as_json, quiet or as_json, not no_color
+    OPTIONS.as_json, OPTIONS.lines = as_json or json_lines, json_lines
+    OPTIONS.fields = tuple(each for each in json_fields.replace(" ", "").split(",") if each)
+    OPTIONS.quiet, OPTIONS.color = quiet or OPTIONS.as_json, not no_color
     if folder is not None:
         os.environ["BACKLOG_DIR"] = str(folder)
     if env:
@@ -74,7 +79,9 @@ def options(
 def main() -> None:
     """Run the command line; an error ends it with one sentence and its exit code."""
     try:
-        app()
+        commands = typer.main.get_command(app)
+        fields.mentioned(commands)
+        commands(fields.in_front(sys.argv[1:]))
     except BacklogError as error:
         fail(error)
     except KeyboardInterrupt:

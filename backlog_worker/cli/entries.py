@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
-from backlog_worker.cli.output import as_json, say, shown, table, talk
+from backlog_worker.cli.output import as_json, ids, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
@@ -106,8 +106,9 @@ def history(entry_id: EntryId) -> None:
     def _human() -> None:
         if old:
             say(f"{found.id} was {old.words}")
-        rows = [(e.seq, e.at, e.change, e.actor, e.run_id or "", event_words(e.data), e.hash[:8]) for e in events]
-        table(f"{found.id}  {found.title[:80]}", ("seq", "at", "change", "actor", "run", "why", "hash"), rows)
+        named = ids(*(e.run_id for e in events))
+        rows = [(e.seq, e.at, e.change, e.actor, named[e.run_id], event_words(e.data)) for e in events]
+        table(f"{found.id}  {found.title[:80]}", ("seq", "at", "change", "actor", "run", "why"), rows)
 
     shown("backlog-worker/history", events, _human)
 
@@ -121,12 +122,13 @@ def next_up(limit: Limit = 20) -> None:
     receipts = explain.next_up(with_kit, limit)
 
     def _human() -> None:
+        named = ids(*(r.scored.entry.id for r in receipts))
         rows = [
             (
                 r.position,
                 r.scored.score,
-                r.scored.entry.id,
-                r.scored.entry.title[:50],
+                named[r.scored.entry.id],
+                r.scored.entry.title,
                 " ".join(w.code for w in r.waits) or "goes",
             )
             for r in receipts
@@ -272,8 +274,9 @@ def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", 
     from backlog_worker.domain.errors import ConflictError
 
     talk(f"{verb}: {len(chosen)} entries" + (" (dry run)" if dry_run else ""))
+    named = ids(*(each.id for each in chosen[:5]))
     for each in chosen[:5]:
-        talk(f"  {each.id}  {standing(each)}  {each.title[:60]}")
+        talk(f"  {named[each.id]}  {standing(each)}  {each.title[:60]}")
     if dry_run or not chosen:
         return
     if len(chosen) > 1 and not yes and not typer.confirm(f"{verb} {len(chosen)} entries?", err=True):

@@ -6,7 +6,7 @@ import typer
 
 from backlog_worker.cli.access import Limit, kit
 from backlog_worker.cli.entries import entry
-from backlog_worker.cli.output import shown, table, talk
+from backlog_worker.cli.output import ids, shown, table, talk
 
 
 def register(_app: typer.Typer) -> None:
@@ -20,7 +20,8 @@ def list_entries(
     retired: Annotated[bool, typer.Option("--retired", help="Those that were retired; as is:retired does.")] = False,
 ) -> None:
     """List entries that match a filter; retired ones with is:retired, both with is:live,retired."""
-    from backlog_worker.domain.entry import standing
+    from backlog_worker.domain.entry import Entry, standing
+    from backlog_worker.domain.handle import named_by, source_names
     from backlog_worker.domain.search import parsed
     from backlog_worker.lifecycle import lookup
 
@@ -28,22 +29,24 @@ def list_entries(
     listed = lookup.listed(with_kit, parsed(f"{query} is:retired" if retired else query), most=limit)
 
     def _human() -> None:
+        named = ids(*(each.entry.id for each in listed))
+        numbers = source_names([named_by(each.entry) for each in listed])
         rows = [
             (
-                e.id,
+                named[e.id],
+                number,
                 f"{standing(e)}{', retired' if gone else ''}",
                 e.priority,
                 e.score,
-                e.team,
-                e.title[:60],
-                e.reason[:60],
+                e.title,
+                "" if e.reason == "eligible" else e.reason,
             )
-            for e, gone in ((each.entry, each.retired_at) for each in listed)
+            for (e, gone), number in zip(((each.entry, each.retired_at) for each in listed), numbers, strict=True)
         ]
-        table("", ("id", "status", "priority", "score", "team", "title", "why"), rows)
+        table("", ("id", "issue", "status", "priority", "score", "title", "why"), rows)
         if len(listed) == limit:
             talk(f"the first {limit}; more with --limit")
 
-    columns = tuple(listed[0].entry.__dataclass_fields__) if listed else ()
+    columns = tuple(Entry.__dataclass_fields__)
     data = [{**{name: getattr(each.entry, name) for name in columns}, "retired_at": each.retired_at} for each in listed]
-    shown("backlog-worker/entries", data, _human)
+    shown("backlog-worker/entries", data, _human, known=(*columns, "retired_at"))

@@ -2,12 +2,14 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
-from backlog_worker.domain import errors
+from backlog_worker.cli import layout
+from backlog_worker.domain import errors, ident
 from backlog_worker.domain.masking import masked, masked_value
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
 }
 FINDINGS = 7
 INTERRUPTED = 130
+PIPE = 200  # how wide a drawing is in a pipe; rows and texts have no limit there
 
 
 @dataclass(slots=True)
@@ -35,6 +38,8 @@ class Options:
     as_json: bool = False
     quiet: bool = False
     color: bool = True
+    fields: tuple[str, ...] = ()
+    lines: bool = False
 
 
 OPTIONS = Options()
@@ -46,53 +51,145 @@ def exit_code(error: errors.BacklogError) -> int:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title; widths follow the terminal, and a pipe gets every character."""
-    from rich.table import Table
+    """Print rows under a title; they fit the terminal, with ids whole, and a pipe gets every character."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if not cells:
+        talk("nothing to show")
+        return
+    say(*([plain(title)] if title else []), *layout.lines(columns, cells, width()))
 
-    made = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold" if column in {"why", "title", "question"} else "ellipsis")
-    for row in rows:
-        made.add_row(*(plain(cell) for cell in row))
-    console().print(made)
+
+def facts(*pairs: tuple[str, object]) -> None:
+    """Print labels with their values, one a line; what has no value is left out."""
+    said = [(label, legible(value) if isinstance(value, str) else plain(value)) for label, value in pairs]
+    say(*layout.facts([(label, text) for label, text in said if text not in {"", "-"}], width()))
+
+
+def block(title: str, text: str, *, most: int = 0) -> None:
+    """Print a text under its title, indented; of more than *most* lines it says how many are left out."""
+    room = width()
+    inner = room - 2 if room else None
+    found = [part for line in legible(text).split("\n") for part in layout.wrapped(line, inner)]
+    left = len(found) - most if most and len(found) > most else 0
+    say(title, *(f"  {line}".rstrip() for line in found[: len(found) - left]))
+    if left:
+        say(f"  ({left} more lines)")
+
+
+def width() -> int | None:
+    """Return how many characters a line has on the terminal; None for a pipe, to which nothing is shortened."""
+    on = console()
+    return on.width if on.is_terminal else None
+
+
+def ids(*known: str | None) -> Mapping[str | None, str]:
+    """Return ids as they are shown: short on a terminal, as long as these need to be told apart, whole in a pipe."""
+    real = [each for each in known if each]
+    named: dict[str | None, str] = {None: "", "": ""}
+    named.update(ident.short_ids(real) if width() else zip(real, real, strict=True))
+    return named
 
 
 def console(*, error: bool = False) -> "Console":
     """Return a console for data, or for talk."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 200
-    return Console(stderr=error, no_color=not OPTIONS.color or None, width=width, highlight=False, markup=False)
+    made = Console(stderr=error, no_color=not OPTIONS.color or None, highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PIPE
+    return made
 
 
 def say(*lines: str) -> None:
-    """Print lines of data, as they are."""
-    for line in lines:
-        console().print(masked(line), soft_wrap=True)
+    """Print lines of data; on a terminal a long one is broken at its spaces."""
+    _print(_broken(lines, error=False), error=False)
+
+
+def verbatim(text: str) -> None:
+    """Print a text whose lines are not to be broken: a file, a drawing, a command."""
+    _print([text], error=False)
 
 
 def talk(*lines: str) -> None:
     """Print lines for people, on standard error; nothing with --quiet."""
     if not OPTIONS.quiet:
-        for line in lines:
-            console(error=True).print(masked(line), soft_wrap=True)
+        _print(_broken(lines, error=True), error=True)
+
+
+def _broken(lines: Iterable[str], *, error: bool) -> Iterator[str]:
+    on = console(error=error)
+    for line in (part for each in lines for part in legible(each).split("\n")):
+        indent = len(line) - len(line.lstrip(" "))
+        if not on.is_terminal or indent > on.width // 2:
+            yield line
+            continue
+        yield from (" " * indent + part for part in layout.wrapped(line[indent:], on.width - indent))
+
+
+def _print(lines: Iterable[str], *, error: bool) -> None:
+    """Print lines; all text passes here, so that nothing that strangers wrote reaches a terminal as control."""
+    stream = sys.stderr if error else sys.stdout
+    for line in lines:
+        stream.write(f"{legible(line)}\n")
+    stream.flush()
 
 
 def following(text: str) -> None:
-    """Say what may come next."""
-    talk(f"Next: {text}")
+    """Say what may come next; it can be copied, so it is never broken into lines."""
+    if not OPTIONS.quiet:
+        _print([f"Next: {text}"], error=True)
 
 
-def as_json(schema: str, data: object) -> None:
-    """Print data under its schema's name and version."""
-    value = json.loads(json.dumps(data, default=_jsonable))
-    sys.stdout.write(json.dumps({"schema": f"{schema}@1", "data": masked_value(value)}, ensure_ascii=False) + "\n")
+def as_json(schema: str, data: object, known: Sequence[str] = ()) -> None:
+    """Print data under its schema's name and version: whole, some fields of it, or a line for each."""
+    picked = _picked(schema.rpartition("/")[2], data, known)
+    if OPTIONS.lines:
+        for each in picked if isinstance(picked, list | tuple) else [picked]:
+            _print([_json(each)], error=False)
+    else:
+        _print([_json({"schema": f"{schema}@1", "data": picked})], error=False)
 
 
-def shown(schema: str, data: object, human: Callable[[], None]) -> None:
-    """Print JSON where that was asked for, else what people read."""
+def _json(value: object) -> str:
+    plainly = json.loads(json.dumps(value, default=_jsonable))
+    text = json.dumps(masked_value(plainly), ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+
+
+def _picked(subject: str, data: object, known: Sequence[str]) -> object:
+    """Return the fields that were asked for; raises UsageError that names the others."""
+    if not OPTIONS.fields:
+        return data
+    if isinstance(data, list | tuple):
+        if not data:
+            _of(subject, dict.fromkeys(known), known)
+        return [_of(subject, each, known) for each in data]
+    return _of(subject, data, known)
+
+
+def _of(subject: str, data: object, known: Sequence[str]) -> dict[str, object]:
+    """Return fields of one thing: of its own, or of what it is about, such as the entry of `entry show`."""
+    about = _mapping(_mapping(data).get(subject))
+    fields = {**about, **_mapping(data)}
+    missing = [name for name in OPTIONS.fields if name not in fields]
+    if missing and (fields or known):
+        there = ", ".join(fields or known)
+        message = f"there is no field {', '.join(missing)}"
+        raise errors.UsageError(message, hint=f"--json takes: {there}")
+    return {name: fields.get(name) for name in OPTIONS.fields}
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    if isinstance(value, Mapping):
+        return value
+    names = getattr(value, "__dataclass_fields__", ())
+    return {name: getattr(value, name) for name in names}
+
+
+def shown(schema: str, data: object, human: Callable[[], None], *, known: Sequence[str] = ()) -> None:
+    """Print JSON where that was asked for, else what people read; *known* names the fields of what may be empty."""
     if OPTIONS.as_json:
-        as_json(schema, data)
+        as_json(schema, data, known)
     else:
         human()
 
@@ -122,19 +219,26 @@ def plain(value: object) -> str:
         return f"{value:.2f}"
     if isinstance(value, list | tuple):
         return ", ".join(str(each) for each in value) or "-"
-    shown_as = {"\n": " ", "\t": " "}
-    return "".join(shown_as.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in masked(str(value)))
+    return legible(value).replace("\n", " ").replace("\t", " ")
+
+
+def legible(value: object) -> str:
+    """Return a text without secrets, and without what a terminal would obey: control and format characters."""
+    return "".join(c if c in "\n\t" or c.isprintable() else _instead(c) for c in masked(str(value)))
+
+
+def _instead(character: str) -> str:
+    return " " if unicodedata.category(character) == "Zs" else "\N{REPLACEMENT CHARACTER}"
 
 
 def fail(error: errors.BacklogError) -> NoReturn:
     """Print an error with its way out, and end with its exit code."""
     prefix = "" if isinstance(error, errors.InvalidFileError) else "error: "
     if OPTIONS.as_json:
+        OPTIONS.fields = ()
         as_json("error", {"error": str(error), "hint": error.hint})
     else:
-        console(error=True).print(masked(f"{prefix}{error}"), soft_wrap=True)
-        if error.hint:
-            console(error=True).print(masked(f"help: {error.hint}"), soft_wrap=True)
+        _print([f"{prefix}{error}", *([f"help: {error.hint}"] if error.hint else [])], error=True)
     raise SystemExit(exit_code(error))
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
-from backlog_worker.cli.output import following, plain, say, shown, table, talk
+from backlog_worker.cli.output import following, ids, plain, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 review = typer.Typer(help="What waits for a person.", no_args_is_help=True)
 dlq = typer.Typer(help="Dead letters, by cause.", no_args_is_help=True)
-COLUMNS = ("id", "kind", "entry", "failure", "role", "owner", "due", "question")
+COLUMNS = ("id", "entry", "kind", "failure", "role", "due", "question")
 
 
 def register(app: typer.Typer) -> None:
@@ -42,9 +42,11 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
     import json
 
     from backlog_worker.domain.roles import holders
+    from backlog_worker.lifecycle import named
     from backlog_worker.lifecycle.review import never_ran
 
     with_kit, _ = kit()
+    review_id = named.review_of(with_kit, review_id)
     with with_kit.store.read() as unit:
         found = unit.review(review_id)
         if found is None:
@@ -175,20 +177,23 @@ def discard(
 
 def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_run: bool, yes: bool) -> None:
     from backlog_worker.domain.review import Answer, Decided
+    from backlog_worker.lifecycle import named
     from backlog_worker.lifecycle import review as reviews
 
     if bool(entry) == bool(where):
         message = "name one entry, or give --where with a filter"
         raise UsageError(message)
     with_kit, given = kit()
-    letters = _letters(with_kit, where, limit)
-    chosen = [each for each in letters if not entry or each.entry_id.startswith(entry) or each.id == entry]
+    letters = _letters(with_kit, where, 100_000 if entry else limit)
+    meant = named.review_of(with_kit, entry) if entry else ""
+    chosen = [each for each in letters if not entry or each.id == meant]
     if entry and not chosen:
         message = f"there is no open dead letter for {entry}"
         raise NotFoundError(message, hint="backlog-worker dlq list")
     talk(f"{word}: {len(chosen)} dead letters" + (" (dry run)" if dry_run else ""))
+    short = ids(*(each.entry_id for each in chosen[:5]))
     for each in chosen[:5]:
-        talk(f"  {each.entry_id}  {each.failure} {each.rule}  {plain(each.question)[:80]}")
+        talk(f"  {short[each.entry_id]}  {each.failure} {each.rule}  {plain(each.question)[:80]}")
     if dry_run or not chosen:
         return
     if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):
@@ -219,7 +224,17 @@ def _letters(of: "Kit", where: str, limit: int) -> "list[Review]":
 
 
 def _table(found: "list[Review]") -> None:
+    named = ids(*(r.id for r in found), *(r.entry_id for r in found))
     rows = [
-        (r.id, r.kind, r.entry_id, f"{r.failure} {r.rule}", r.role, r.owner, r.due_at, r.question[:100]) for r in found
+        (
+            named[r.id],
+            named[r.entry_id],
+            r.kind,
+            f"{r.failure} {r.rule}".strip(),
+            r.role,
+            f"{r.due_at:%m-%d %H:%MZ}",
+            r.question,
+        )
+        for r in found
     ]
     table("", COLUMNS, rows)

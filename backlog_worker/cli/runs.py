@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
-from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, as_json, following, ids, plain, say, shown, table, talk
 from backlog_worker.domain.entry import FINAL, stands
 
 if TYPE_CHECKING:
@@ -42,9 +42,17 @@ def list_runs(
     named = meant(with_kit, entry) if entry else None
     with with_kit.store.read() as unit:
         found = unit.runs(named, live=live, most=limit)
-    rows = [(r["id"], r["entry_id"], r["attempt"], r["worker"], r["claimed_at"], _how(r), r["reason"]) for r in found]
-    columns = ("id", "entry", "attempt", "worker", "claimed", "ended by", "why")
-    shown("backlog-worker/runs", found, lambda: table("", columns, rows))
+    columns = ("id", "entry", "attempt", "claimed", "ended by", "worker", "why")
+
+    def _human() -> None:
+        named = ids(*(r["id"] for r in found), *(r["entry_id"] for r in found))
+        rows = [
+            (named[r["id"]], named[r["entry_id"]], r["attempt"], r["claimed_at"], _how(r), r["worker"], r["reason"])
+            for r in found
+        ]
+        table("", columns, rows)
+
+    shown("backlog-worker/runs", found, _human)
 
 
 @run.command("start")
@@ -295,12 +303,20 @@ def list_writebacks(limit: Limit = 50) -> None:
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.wishes(most=limit)
-    rows = [
-        (w["entry_id"], w["body"]["status"], w["status"], w["attempts"], w["sent_at"], w["remote_id"] or w["error"])
-        for w in found
-    ]
-    columns = ("entry", "record", "delivery", "attempts", "sent", "where")
-    shown("backlog-worker/writebacks", found, lambda: table("", columns, rows))
+    columns = ("id", "entry", "record", "delivery", "attempts", "sent", "where", "why")
+
+    def _human() -> None:
+        named = ids(*(w["id"] for w in found), *(w["entry_id"] for w in found))
+        rows = [
+            (
+                *(named[w["id"]], named[w["entry_id"]], w["body"].get("status", w["topic"]), w["status"]),
+                *(w["attempts"], w["sent_at"], w["remote_id"] or "", w["error"]),
+            )
+            for w in found
+        ]
+        table("", columns, rows)
+
+    shown("backlog-worker/writebacks", found, _human)
 
 
 @writeback.command("show")
@@ -310,11 +326,11 @@ def show_writeback(
 ) -> None:
     """Show the last record of an entry, retired or not."""
     from backlog_worker.domain import writeback as rendering
-    from backlog_worker.lifecycle import lookup
+    from backlog_worker.lifecycle import named
     from backlog_worker.lifecycle.remembered import record
 
     with_kit, _ = kit()
-    found = record(with_kit, lookup.id_of(with_kit, entry))
+    found = record(with_kit, named.told_of(with_kit, entry))
     if markdown:
         say(rendering.markdown(found))
     else:

@@ -37,13 +37,13 @@ def status_panel(report: Report, *, title: str = "") -> RenderableType:
 
 
 def _bar(report: Report) -> Text:
-    """One line, a colour per status, as long as its share of all entries."""
+    """Draw one line, a colour per status, as long as its share of all entries, and say under it how many are done."""
     total = max(1, sum(report.counts.by_status.values()))
-    bar = Text()
+    bar = Text(overflow="fold")
     for status, color in COLORS.items():
         number = report.counts.by_status.get(status, 0)
         bar.append("█" * round(WIDTH * number / total), style=color)
-    bar.append(f"  {report.measures.covered} of {report.measures.eligible} eligible completed")
+    bar.append(f"\n{report.measures.covered} of {report.measures.eligible} eligible completed")
     bar.append(f" ({report.measures.coverage:.0%})")
     return bar
 

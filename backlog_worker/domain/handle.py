@@ -1,7 +1,7 @@
 """What a person calls an entry: its id, key, issue number, address, or words of its title; and whether one fits."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,12 +49,36 @@ def fits(handle: Handle, entry: Mapping[str, Any], *, words: bool = True) -> int
     ways = (
         (ID, text == entry["id"]),
         (KEY, text == key),
-        (BEGINS, text.startswith("bl_") and str(entry["id"]).startswith(text)),
         (ADDRESS, bool(handle.address) and url == handle.address),
         (NUMBER, bool(text) and (text == reference or _numbered(handle, key, url, reference))),
         (WORDS, words and not handle.address and _all_in(text, title)),
     )
     return next((way for way, holds in ways if holds), None)
+
+
+def named_by(entry: object) -> dict[str, Any]:
+    """Return the fields by which an entry can be named."""
+    return {name: getattr(entry, name) for name in NAMED}
+
+
+def source_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what the source calls each entry: #329, or api#329 where they come from several repositories."""
+    found = [_named_there(each) for each in entries]
+    several = len({repository for repository, number in found if number}) > 1
+    return [
+        f"{repository.rpartition('/')[2] if several else ''}#{number}" if number else "" for repository, number in found
+    ]
+
+
+def _named_there(entry: Mapping[str, Any]) -> tuple[str, str]:
+    match = _ISSUE.match(_address(str(entry["url"])))
+    if match:
+        return match["repository"], match["number"]
+    head, _, number = str(entry["dedupe_key"]).rpartition("#")
+    if number.isdigit() and number.isascii():
+        return head.rpartition(":")[2], number
+    reference = str(entry["external_ref"]).removeprefix("#")
+    return "", reference if reference.isdigit() else ""
 
 
 def _all_in(text: str, title: str) -> bool:

@@ -14,7 +14,7 @@ from backlog_worker.domain.entry import FINAL, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.pipeline import Pipeline, violation
-from backlog_worker.lifecycle import Kit, dispatch, enact, intake, journal, operate, operation, settle
+from backlog_worker.lifecycle import Kit, dispatch, enact, intake, journal, named, operate, operation, settle
 from backlog_worker.lifecycle.given import GIVEN, Given, pending
 from backlog_worker.store import Unit
 
@@ -74,6 +74,7 @@ def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
 
     Raises ConflictError where the pinned version is gone, or the entry does not stand still.
     """
+    run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
         run, entry = _stopped(unit, run_id, reason)
         if kit.book.pinned(unit, run["pipeline_hash"]) is None:
@@ -88,6 +89,7 @@ def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
 
     It goes by the version of the pipeline in force.
     """
+    run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
         run, entry = _stopped(unit, run_id, reason)
         stages = unit.stages({entry.id: run["pipeline_hash"]})[entry.id]
@@ -102,6 +104,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
     With *output* nobody does the stage itself: its contract and its gates judge that output, and only what follows is
     done again.
     """
+    run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
         _, entry, pipeline = _of(kit, unit, run_id)
         operation.reasoned(reason)
@@ -129,6 +132,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
 
 def compare(kit: Kit, first: str, second: str) -> list[Difference]:
     """Compare two runs job by job: status, attempts, cost, gates, and what they returned."""
+    first, second = named.run_of(kit, first), named.run_of(kit, second)
     with kit.store.read() as unit:
         _, one, pipeline = _of(kit, unit, first)
         _, other, theirs = _of(kit, unit, second)
@@ -145,6 +149,7 @@ def compare(kit: Kit, first: str, second: str) -> list[Difference]:
 
 def entry_of(kit: Kit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline | None, dict[str, Stage]]:
     """Return a run with its entry, its pipeline where that is still known, and its stages; raises NotFoundError."""
+    run_id = named.run_of(kit, run_id)
     with kit.store.read() as unit:
         run = _run(unit, run_id)
         entry = unit.entry(run["entry_id"])
@@ -155,9 +160,9 @@ def entry_of(kit: Kit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline | N
 
 
 def _run(unit: Unit, run_id: str) -> dict[str, Any]:
-    run = unit.run_of(run_id) or next(iter(unit.runs(run_id, most=1)), None)
+    run = unit.run_of(run_id)
     if run is None:
-        message = f"there is no run {run_id}, and no entry of that id has one"
+        message = f"there is no run {run_id}"
         raise NotFoundError(message, hint="backlog-worker run list")
     return run
 

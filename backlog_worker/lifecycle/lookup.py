@@ -3,14 +3,14 @@
 The one place where a text becomes an entry; whatever takes an id takes these.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from backlog_worker.domain import handle as handles
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import NotFoundError, UsageError
-from backlog_worker.domain.handle import NAMED
+from backlog_worker.domain.ident import id_part
 from backlog_worker.domain.search import Filter, matches
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import Unit
@@ -33,25 +33,42 @@ def id_of(kit: Kit, text: str, *, words: bool = True) -> str:
     Raises NotFoundError, or UsageError that lists the candidates where several fit alike.
     """
     with kit.store.read() as unit:
-        if text.startswith("bl_"):
-            if entry := unit.entry(text):
-                return entry.id
-            if left := unit.retired(text):
-                return str(left["entry_id"])
-        if text in (keyed := unit.with_key(kit.env, [text])):
-            return keyed[text]
+        if (whole := _whole(unit, text)) or (whole := unit.with_key(kit.env, [text]).get(text, "")):
+            return whole
         found = list(_fitting(unit, kit.env, text, words=words))
     surest = min((how for how, _, _ in found), default=None)
     chosen = {entry_id: title for how, entry_id, title in found if how == surest}
-    if len(chosen) == 1:
-        return next(iter(chosen))
     if not chosen:
         message = f"there is no entry {text}, retired or not"
         raise NotFoundError(message, hint="backlog-worker entry list WORDS; or entry list is:retired WORDS")
-    named = [f"  {entry_id}  {title[:60]}" for entry_id, title in list(chosen.items())[:NAMED_MOST]]
-    more = [f"  and {len(chosen) - NAMED_MOST} more"] if len(chosen) > NAMED_MOST else []
-    message = "\n".join([f"{text!r} fits {len(chosen)} entries:", *named, *more])
-    raise UsageError(message, hint="name one by its id, or write OWNER/REPOSITORY#NUMBER")
+    return only(text, chosen, "entries", "name one by its id, or write OWNER/REPOSITORY#NUMBER")
+
+
+def only(text: str, chosen: Mapping[str, str], what: str, hint: str) -> str:
+    """Return the one candidate; raises UsageError that lists them where there are several."""
+    if len(chosen) == 1:
+        return next(iter(chosen))
+    named = [f"  {each}  {words[:60]}" for each, words in list(chosen.items())[:NAMED_MOST]]
+    more = ["  and more"] if len(chosen) > NAMED_MOST else []
+    number = f"more than {NAMED_MOST}" if more else len(chosen)
+    raise UsageError("\n".join([f"{text!r} fits {number} {what}:", *named, *more]), hint=hint)
+
+
+def _whole(unit: Unit, text: str) -> str:
+    """Return an id that was typed as a whole."""
+    if not text.startswith("bl_"):
+        return ""
+    found = unit.entry(text)
+    if found is not None and found.id == text:
+        return text
+    left = unit.retired(text)
+    return text if left is not None and left["entry_id"] == text else ""
+
+
+def beginning(unit: Unit, table: str, text: str, kind: str) -> list[str]:
+    """Return the first ids of a table that begin as a text does, where that can be an id of this kind."""
+    part = id_part(text, kind)
+    return unit.beginning(table, part, NAMED_MOST + 1) if part else []
 
 
 def listed(kit: Kit, wanted: Filter, *, after: str = "", most: int = 100) -> list[Listed]:
@@ -83,6 +100,9 @@ def _fitting(unit: Unit, env: str, text: str, *, words: bool) -> Iterator[tuple[
     wanted = handles.read(text)
     if not wanted.text:
         return
+    yield from _begun(unit, text)
+    if text.startswith("bl_"):
+        return
     after = ""
     while rows := unit.named(env, wanted.chunks, after, PAGE):
         for row in rows:
@@ -92,7 +112,18 @@ def _fitting(unit: Unit, env: str, text: str, *, words: bool) -> Iterator[tuple[
     after = ""
     while page := unit.retired_named(env, wanted.chunks, after, PAGE):
         for entry_id, entry in unit.as_they_ended(page).items():
-            how = handles.fits(wanted, {name: getattr(entry, name) for name in NAMED}, words=words)
+            how = handles.fits(wanted, handles.named_by(entry), words=words)
             if how is not None:
                 yield how, entry_id, f"{entry.title} (retired)"
         after = page[-1]
+
+
+def _begun(unit: Unit, text: str) -> Iterator[tuple[int, str, str]]:
+    """Yield the entries whose id begins so; without the prefix that may as well be a number or a word."""
+    how = handles.BEGINS if text.startswith("bl_") else handles.WORDS
+    for entry_id in beginning(unit, "entries", text, "bl"):
+        if entry := unit.entry(entry_id):
+            yield how, entry_id, entry.title
+    gone = beginning(unit, "retired", text, "bl")
+    for entry_id, entry in (unit.as_they_ended(gone) if gone else {}).items():
+        yield how, entry_id, f"{entry.title} (retired)"

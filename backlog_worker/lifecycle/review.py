@@ -10,7 +10,7 @@ from backlog_worker.domain.frontier import Stage, StageStatus, idle
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.review import Decided, Review, ReviewKind, meaning
 from backlog_worker.domain.roles import Caller, everything, must_answer
-from backlog_worker.lifecycle import Kit, answer, claim, operate, operation, settle
+from backlog_worker.lifecycle import Kit, answer, claim, named, operate, operation, settle
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -37,6 +37,7 @@ def decide(
     NotAllowedError, which is on record, RefusedError where jobs never ran and that was not said to be known, and
     ConflictError with who answered, or what changed since.
     """
+    review_id = named.review_of(kit, review_id)
     try:
         with kit.store.begin(actor=decided.actor) as unit:
             review = _wanted(unit, review_id)
@@ -96,6 +97,7 @@ def _left(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change
 
 def would(kit: Kit, review_id: str, decided: Decided, caller: Caller) -> dict[str, Any]:
     """Say what an answer would do, and do nothing; raises what `decide` raises before it writes."""
+    review_id = named.review_of(kit, review_id)
     with kit.store.read() as unit:
         review = _wanted(unit, review_id)
         allowed(kit, unit, review, caller)

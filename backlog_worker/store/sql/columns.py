@@ -37,6 +37,11 @@ def known(column: str, words: type[StrEnum], name: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(f"{column} IN ({listed})", name=name)
 
 
+def random_part(table: str, column: str, place: int) -> sa.Index:
+    """Make an index over what people type of an id: its random part, which begins at *place*."""
+    return sa.Index(f"{table}_by_random_part", sa.text(f"substr({column}, {place})"))
+
+
 def partial(name: str, *columns: str, where: str, unique: bool = False) -> sa.Index:
     """Make an index over the rows of which *where* is true."""
     condition = sa.text(where)

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from backlog_worker.domain.entry import Change, Entry, entry_of, fold
 from backlog_worker.domain.handle import NAMED
+from backlog_worker.domain.ident import RANDOM, TIME
 from backlog_worker.store.sql.health import Health
-from backlog_worker.store.sql.statements import Row
+from backlog_worker.store.sql.statements import HERE, Row
 
 _TOLD = (
     "EXISTS (SELECT 1 FROM events v WHERE v.entry_id = r.entry_id AND v.change IN ('filed', 'edited')"
@@ -13,8 +14,35 @@ _TOLD = (
 )
 
 
+# Where the random part of an id begins, after its prefix and the ten characters of its time.
+_IDS: Mapping[str, tuple[str, str]] = {
+    "entries": ("id", "bl_"),
+    "retired": ("entry_id", "bl_"),
+    "runs": ("id", "run_"),
+    "reviews": ("id", "rev_"),
+    "outbox": ("id", "wb_"),
+}
+
+
 class Finding(Health):
     """Verbs that find what a person means."""
+
+    def beginning(self, table: str, part: str, most: int) -> list[str]:
+        """Return ids of a table whose random part begins with *part*, or that begin with it as a whole, in order."""
+        column, prefix = _IDS[table]
+        chosen = f"SELECT {column} FROM {table} WHERE {HERE} AND {{0}} BETWEEN :{{1}}low AND :{{1}}high"
+        both = (
+            chosen.format(column, "whole_"),
+            chosen.format(f"substr({column}, {len(prefix) + TIME + 1})", "random_"),
+        )
+        bounds = {
+            "whole_low": prefix + part.ljust(TIME + RANDOM, "0"),
+            "whole_high": prefix + part.ljust(TIME + RANDOM, "Z"),
+            "random_low": part.ljust(RANDOM, "0"),
+            "random_high": part.ljust(RANDOM, "Z"),
+        }
+        text = f"{' UNION '.join(both)} ORDER BY {column} LIMIT :most"
+        return [row[0] for row in self.run(text, env=self.env, most=most, **bounds)]
 
     def named(self, env: str, pieces: Sequence[str], after: str, most: int) -> list[Row]:
         """Return what entries are called that hold every piece somewhere in it, in the order of their ids."""

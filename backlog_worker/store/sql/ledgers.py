@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from backlog_worker.store.sql.columns import METADATA, MOMENT, NUMBER, data, moment, partial, text
+from backlog_worker.store.sql.columns import METADATA, MOMENT, NUMBER, data, moment, partial, random_part, text
 
 # What left the backlog: its key stays taken, and its history is kept until `evidence_until`.
 retired = sa.Table(
@@ -20,6 +20,7 @@ retired = sa.Table(
     sa.Column("waited", NUMBER),
     sa.Index("retired_by_entry", "entry_id", unique=True),
     sa.Index("retired_by_end", "evidence_until"),
+    random_part("retired", "entry_id", 14),
 )
 
 redactions = sa.Table(

@@ -13,6 +13,8 @@ _NEWER = """ON CONFLICT (env, target, topic) DO UPDATE SET body = excluded.body,
  attempts = CASE WHEN outbox.status = 'due' THEN outbox.attempts ELSE 0 END,
  retry_at = NULL, rung_at = NULL, error = NULL WHERE excluded.seq > outbox.seq AND excluded.sha256 <> outbox.sha256"""
 
+_WISH = "id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at, remote_id, error"
+
 
 class Outbox(Reviews):
     """Verbs of the outbox."""
@@ -85,11 +87,16 @@ class Outbox(Reviews):
     def wishes(self, entry_id: str | None = None, most: int = 200) -> list[dict[str, Any]]:
         """Return wishes, newest first."""
         text = (
-            "SELECT id, target, topic, entry_id, run_id, seq, body, sha256, status, attempts, put_at, sent_at,"
-            " remote_id, error FROM outbox"
-            " WHERE env = :env AND entry_id = coalesce(:entry, entry_id) ORDER BY put_at DESC, id DESC LIMIT :most"
+            f"SELECT {_WISH} FROM outbox WHERE env = :env AND entry_id = coalesce(:entry, entry_id)"
+            " ORDER BY put_at DESC, id DESC LIMIT :most"
         )
         return self.select("outbox", text, env=self.env, entry=entry_id, most=most)
+
+    def wish(self, wish_id: str) -> dict[str, Any] | None:
+        """Return one wish."""
+        text = f"SELECT {_WISH} FROM outbox WHERE id = :id AND {HERE}"
+        rows = self.select("outbox", text, id=wish_id, env=self.env)
+        return rows[0] if rows else None
 
     def send_again(self, wish_ids: Sequence[str]) -> int:
         """Let wishes be sent once more, whatever was sent before."""

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from backlog_worker.domain.entry import Status
 from backlog_worker.domain.frontier import StageStatus
 from backlog_worker.domain.review import ReviewKind
-from backlog_worker.store.sql.columns import METADATA, NUMBER, count, data, known, moment, partial, text
+from backlog_worker.store.sql.columns import METADATA, NUMBER, count, data, known, moment, partial, random_part, text
 
 WAITING_SQL = "status IN ('queued', 'retrying')"
 FINAL_SQL = "status IN ('completed', 'failed', 'canceled')"
@@ -66,6 +66,7 @@ entries = sa.Table(
     partial("entries_by_due_date", "due_date", "env", where="due_date IS NOT NULL"),
     partial("entries_final", "env", "changed_at", where=FINAL_SQL),
     partial("entries_by_outcome", "outcome", "env", where="outcome <> ''"),
+    random_part("entries", "id", 14),
 )
 
 entry_inputs = sa.Table(
@@ -107,6 +108,7 @@ runs = sa.Table(
     partial("runs_ends_by", "ends_by", where="ended_at IS NULL AND ends_by IS NOT NULL"),
     sa.Index("runs_by_env", "env", "claimed_at", "id"),
     partial("runs_live_by_env", "env", "id", where="ended_at IS NULL"),
+    random_part("runs", "id", 15),
 )
 
 stages = sa.Table(
@@ -219,6 +221,7 @@ reviews = sa.Table(
     partial("reviews_open", "entry_id", "job_id", where="answer IS NULL", unique=True),
     partial("reviews_dead_letter", "entry_id", where="answer IS NULL AND kind = 'dead_letter'", unique=True),
     partial("reviews_due", "due_at", where="answer IS NULL"),
+    random_part("reviews", "id", 15),
 )
 
 decisions = sa.Table(
@@ -277,6 +280,7 @@ outbox = sa.Table(
     sa.UniqueConstraint("env", "target", "topic", name="outbox_topic"),
     sa.CheckConstraint("status IN ('due', 'sent', 'given_up')", name="outbox_status_known"),
     partial("outbox_due", "env", "id", where="status = 'due'"),
+    random_part("outbox", "id", 14),
 )
 
 leases = sa.Table(
