@@ -19,6 +19,7 @@ from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.slots import Slots
+from backlog_worker.executors import isolation
 from backlog_worker.lifecycle import slots
 from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.lifecycle.slots import Look, Schedule
@@ -26,6 +27,7 @@ from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import new_id, store_of
 
+isolation.shut()  # beat, workers and monitors hold secrets: no child of a job reads them out of their memory
 SETTINGS = environment.load()
 AMQP = SETTINGS.broker.startswith(("amqp", "pyamqp"))
 TASKS = {step: f"backlog.{step}" for step in Step}

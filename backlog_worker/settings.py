@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from platformdirs import user_runtime_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -18,6 +18,7 @@ from backlog_worker.domain import masking
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.masking import masked
+from backlog_worker.integrations import secrets
 
 PREFIX = "BACKLOG_"
 ENV = r"^[a-z][a-z0-9_-]{0,31}$"  # a name of folders and queues: no dot, no slash
@@ -37,6 +38,7 @@ _SERVED = {
     "jsonl": "jsonl",
     "memory": "memory",
 }
+_SECRET_NAMES = ("BACKLOG_BROKER_URL", "BACKLOG_TOKEN", "BACKLOG_TOKEN_PEPPER")
 _DATABASE_NAMES = ("BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN")
 _DATABASES = "postgresql://user@host/name, or sqlite:////absolute/path.db; unset: SQLite in the project's folder"
 _BROKERS = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "valkey+unix", "amqp", "amqps", "memory")
@@ -78,6 +80,9 @@ class Settings(BaseSettings):
     secrets_dir: Path = Field(default=Path("/run/secrets"), description="A folder with a file for each secret.")
     secrets_command: str = Field(
         default="", description="A program that prints the secret named by its argument; asked last."
+    )
+    isolation: Literal["", "namespaces", "subreaper", "group"] = Field(
+        default="", description="What keeps the children of jobs apart; unset: the best that works on this machine."
     )
     stage_seconds_max: int = Field(
         default=7200, ge=1, description="Celery's hard limit frees a slot that hangs 120 s longer than this."
@@ -183,19 +188,20 @@ class Settings(BaseSettings):
 def load() -> Settings:
     """Read the settings from the environment; raises InvalidInputError that names every wrong one."""
     known = {f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, "postgres_dsn", *FOR_JOBS)}
-    for name in sorted(os.environ):
+    told = secrets.environment()
+    for name in sorted(told):
         if name.startswith(PREFIX) and name not in known and not name.startswith(FREE):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             message = f"{name} is not a setting"
             raise InvalidInputError(message, hint=hint)
-    _agreeing({name: os.environ[name] for name in _DATABASE_NAMES if os.environ.get(name)})
+    _agreeing({name: told[name] for name in _DATABASE_NAMES if told.get(name)})
     try:
-        made = Settings()
+        made = Settings(**_withdrawn(told))
     except ValidationError as error:
         wrong = "; ".join(f"{PREFIX}{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
         raise InvalidInputError(wrong) from None
-    if made.backend in {"sqlite", "jsonl", "memory"} and not any(map(os.environ.get, _DATABASE_NAMES)):
+    if made.backend in {"sqlite", "jsonl", "memory"} and not any(map(told.get, _DATABASE_NAMES)):
         made = made.model_copy(update={"database_url": ""})  # POSTGRES_DSN may be meant for other programs
     _keep_secrets(made)
     made.database, made.broker  # noqa: B018 - an address that is not served stops the start
@@ -213,6 +219,19 @@ def _scheme(url: str) -> str:
     return url.partition(":")[0].lower()
 
 
+def withdraw() -> None:
+    """Take the secrets of the settings out of the environment of a process that does jobs; `load` still knows them."""
+    told = {name for name in os.environ if name.startswith(f"{PREFIX}NOTIFY_")}
+    secrets.withdraw({*_DATABASE_NAMES, *_SECRET_NAMES, *told})
+
+
+def _withdrawn(told: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings that were taken out of the environment, by their fields."""
+    gone = {name: told[name] for name in (*_DATABASE_NAMES, *_SECRET_NAMES) if name in told and name not in os.environ}
+    fields = dict.fromkeys(_DATABASE_NAMES, "database_url")
+    return {fields.get(name, name.removeprefix(PREFIX).lower()): value for name, value in gone.items()}
+
+
 def _keep_secrets(given: Settings) -> None:
     """Let nothing print the secrets of these settings, nor those of the addresses in the environment."""
     for name, secret in (("TOKEN", given.token), ("TOKEN_PEPPER", given.token_pepper)):
@@ -221,6 +240,7 @@ def _keep_secrets(given: Settings) -> None:
             message = f"{PREFIX}{name} has less than {SHORTEST} characters and could not be masked"
             raise InvalidInputError(message, hint="make it longer")
         masking.keep([value])
-    told = (name for name in os.environ if name.startswith(f"{PREFIX}NOTIFY_") or name.lower().endswith("_proxy"))
-    for address in (given.database_url, given.broker_url, given.openai_url, *(os.environ[name] for name in told)):
+    told = secrets.environment()
+    names = (name for name in told if name.startswith(f"{PREFIX}NOTIFY_") or name.lower().endswith("_proxy"))
+    for address in (given.database_url, given.broker_url, given.openai_url, *(told[name] for name in names)):
         masking.keep_address(address)

@@ -10,6 +10,7 @@ from typing import Any
 from celery import current_task, signals
 from celery.worker.request import Request
 
+from backlog_worker import settings as environment
 from backlog_worker import telemetry
 from backlog_worker.celery import HERE, MARK, SETTINGS, TASKS, app, fingerprint, ring
 from backlog_worker.domain.bell import Bell, Step
@@ -200,6 +201,7 @@ def _forked(**_: Any) -> None:
     if kit.cache_info().currsize:
         kit().store.engine.dispose(close=False)
     kit.cache_clear()
+    environment.withdraw()
 
 
 @signals.worker_ready.connect

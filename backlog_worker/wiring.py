@@ -24,7 +24,7 @@ from backlog_worker.domain.errors import UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Executor, Work
+from backlog_worker.executors import Executor, Work, isolation
 from backlog_worker.executors.choice import AgentExecutor
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.executors.openai import OpenAIExecutor
@@ -38,6 +38,7 @@ from backlog_worker.integrations.notify import Notifier
 from backlog_worker.integrations.project import Project
 from backlog_worker.integrations.reports import FolderReports
 from backlog_worker.integrations.secrets import Secrets
+from backlog_worker.integrations.secrets import environment as environment_of_process
 from backlog_worker.lifecycle import Kit, enact, tools
 from backlog_worker.lifecycle.book import Book
 from backlog_worker.lifecycle.definitions import reload
@@ -183,7 +184,7 @@ def solo(given: Settings) -> Kit:
     """Build a kit that does single jobs in this directory, with the real executors and no backlog."""
     project = Project(given.folder, given.env)
     folder = Path(tempfile.mkdtemp(prefix="solo-"))
-    commands = CommandExecutor(project=project.root, workspaces=folder / "workspaces")
+    commands = commands_of(given, project.root, folder / "workspaces")
     kit = memory_kit(
         project,
         executors_of(given, commands),
@@ -207,6 +208,17 @@ def pepper_of(given: Settings) -> bytes:
         with os.fdopen(handle, "wb") as file:
             file.write(secrets_of_python.token_hex(32).encode())
     return path.read_bytes()
+
+
+def commands_of(given: Settings, root: Path, workspaces: Path) -> CommandExecutor:
+    """Build the executor of commands: its jobs see no state and no secrets, and change no definition."""
+    isolation.choose(given.isolation)
+    kept = given.folder / "state"
+    files = [Path(given.database.removeprefix("sqlite:///"))] if given.database.startswith("sqlite:///") else []
+    outside = [path.with_name(path.name + end) for path in files for end in ("", "-wal", "-shm")]
+    hidden = (kept, given.secrets_dir, *(path for path in outside if not path.is_relative_to(kept)))
+    fixed = tuple(given.folder / name for name in ("policy.yml", "pipelines", "agents"))
+    return CommandExecutor(project=root, workspaces=workspaces, hidden=hidden, fixed=fixed)
 
 
 def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Executor]:
@@ -234,7 +246,8 @@ class _Acp:
         """Perform *job* by an agent that speaks the protocol."""
         from backlog_worker.executors import acp
 
-        return acp.AcpExecutor(project=self._commands.project, workspaces=self._commands.workspaces).perform(job, work)
+        made = self._commands
+        return acp.AcpExecutor(made.project, made.workspaces, made.hidden, made.fixed).perform(job, work)
 
 
 def _speaks() -> bool:
@@ -266,7 +279,7 @@ def kit_of(
 def _built(given: Settings, opened: Store, worker: str) -> Kit:
     secrets = Secrets(given.secrets_dir, given.secrets_command)
     project = Project(given.folder, given.env)
-    commands = CommandExecutor(project=project.root, workspaces=project.own / "workspaces")
+    commands = commands_of(given, project.root, project.own / "workspaces")
 
     def _elsewhere(env: str) -> Kit:
         return _built(given.elsewhere(env), opened.of(env), worker)
@@ -282,7 +295,7 @@ def _built(given: Settings, opened: Store, worker: str) -> Kit:
         artifacts=FolderArtifacts(project.own / "artifacts", project.state / "artifacts"),
         tracker=FolderTracker(project.own / "writebacks", project.state / "writebacks"),
         reports=FolderReports(given.reports),
-        notifier=Notifier(dict(os.environ), secrets),
+        notifier=Notifier(environment_of_process(), secrets),
         heart=Heart(opened),
         report=StageReport,
         secrets=secrets,

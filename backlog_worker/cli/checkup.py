@@ -7,6 +7,8 @@ from backlog_worker import settings, telemetry, wiring
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import cut, masked
+from backlog_worker.executors import isolation
+from backlog_worker.executors.isolation import Isolation
 from backlog_worker.integrations import broker
 from backlog_worker.integrations.project import Project, policies
 from backlog_worker.lifecycle import Kit, journal, standing, watch
@@ -39,7 +41,7 @@ def findings() -> list[Finding]:
     """Look at everything; a part that cannot be looked at is a finding itself."""
     given = settings.load()
     telemetry.configure(level="WARNING")
-    return [*_files(given), *_broker(given), *_database(given)]
+    return [*_files(given), _isolation(given), *_broker(given), *_database(given)]
 
 
 def _files(given: Settings) -> Iterator[Finding]:
@@ -55,6 +57,13 @@ def _files(given: Settings) -> Iterator[Finding]:
         kind = "policy" if each.code.startswith("BW3") else "pipeline"
         found = f"{each.file}:{each.line}:{each.column}: {each.code} {each.text}"
         yield Finding(check="definition", found=found, repair=f"backlog-worker {kind} validate", bad=True)
+
+
+def _isolation(given: Settings) -> Finding:
+    isolation.choose(given.isolation)
+    weaker = isolation.in_force() is not Isolation.NAMESPACES
+    repair = "install bubblewrap and allow user namespaces; until then `strict` jobs are refused" if weaker else ""
+    return Finding(check="isolation", found=isolation.words(), repair=repair)
 
 
 def _broker(given: Settings) -> Iterator[Finding]:

@@ -228,6 +228,10 @@ def web(
         raise MissingExtraError(message, hint="python -m pip install backlog-worker")
     import uvicorn
 
+    from backlog_worker.executors import isolation
+
+    isolation.shut()
+
     from backlog_worker import telemetry
     from backlog_worker.web.app import made
 

@@ -22,6 +22,7 @@ from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError,
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
 from backlog_worker.domain.tracker import drafted
+from backlog_worker.executors import isolation
 from backlog_worker.integrations import broker, project
 from backlog_worker.lifecycle import Kit, audit, intake, watch
 from backlog_worker.lifecycle.loops import attempt, insist
@@ -113,6 +114,7 @@ def _running(
     given: Settings, *, workers: int, flower: bool, web: bool = False
 ) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
     """Start the services of this machine, and stop them whatever happens."""
+    isolation.shut()
     telemetry.configure(level="ERROR")
     given.own.mkdir(parents=True, exist_ok=True)
     lock = FileLock(given.own / "up.lock")

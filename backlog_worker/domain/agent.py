@@ -78,6 +78,7 @@ class Agent:
     target: str
     tools: tuple[str, ...]
     permissions: Mapping[str, str]
+    offline: bool  # its file says `network: deny`; nobody who says nothing is cut off from the model
     timeout: timedelta | None
     usd: float | None
     output_bytes: int | None
@@ -112,6 +113,7 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
         target=checked.python or checked.template or checked.recording or "",
         tools=tuple(each.strip() for each in tools if each.strip()),
         permissions=checked.permissions.model_dump(),
+        offline="network" in checked.permissions.model_fields_set and checked.permissions.network == "deny",
         timeout=checked.limits.timeout,
         usd=checked.limits.usd,
         output_bytes=checked.limits.output_bytes,

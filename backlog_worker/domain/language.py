@@ -71,7 +71,7 @@ class ExecutionFile(Model):
     """How a job is performed, and what it shares with the other jobs of its run."""
 
     method: Literal["subprocess", "api"] = "subprocess"
-    isolation: Literal["project", "shared", "isolated"] = "project"
+    isolation: Literal["project", "shared", "isolated", "strict"] = "project"
     memory_mb: int | None = Field(default=None, ge=16, le=1_048_576)
     cpu_seconds: int | None = Field(default=None, ge=1, le=86_400)
     output_bytes: int = Field(default=1_000_000, ge=1, le=16_000_000)

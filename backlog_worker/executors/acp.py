@@ -6,7 +6,6 @@ Protocol: https://agentclientprotocol.com; JSON-RPC over the standard streams of
 import asyncio
 import contextlib
 import shutil
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,9 +30,10 @@ from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import claimed
-from backlog_worker.executors import Work, answers, exits, presets, process
+from backlog_worker.executors import Work, answers, exits, isolation, presets, process
 from backlog_worker.executors.answers import Answer
-from backlog_worker.executors.command import environment
+from backlog_worker.executors.command import CommandExecutor, environment
+from backlog_worker.executors.isolation import Walls
 from backlog_worker.executors.workspace import Workspace
 
 # How well-known agents are started to speak the protocol.
@@ -57,9 +57,13 @@ class AcpExecutor:
 
     project: Path
     workspaces: Path
+    hidden: tuple[Path, ...] = ()
+    fixed: tuple[Path, ...] = ()
 
     def perform(self, job: Job, work: Work) -> Result:
         """Let the agent of *work* do *job*."""
+        if job.execution.isolation == "strict" and (why := isolation.refusal(job.id)):
+            return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         command = _command(work)
         if not command:
             known = ", ".join(COMMANDS)
@@ -70,7 +74,9 @@ class AcpExecutor:
         try:
             workspace.give(work.context(job), work.prompt)
             folder = self.project if job.execution.isolation == "project" else workspace.place
-            session = _Session(job=job, work=work, workspace=workspace, folder=folder)
+            like = CommandExecutor(self.project, self.workspaces, self.hidden, self.fixed)
+            walls = like.walls(job, work, workspace)
+            session = _Session(job=job, work=work, workspace=workspace, folder=folder, walls=walls)
             return asyncio.run(session.run(command))
         except (FileNotFoundError, PermissionError) as error:
             text = f"the agent cannot be started here: {error}"
@@ -89,6 +95,7 @@ class _Session:
     work: Work
     workspace: Workspace
     folder: Path
+    walls: Walls
     said: list[str] = field(default_factory=list)
     asked: Asked | None = None
     cost: float | None = None
@@ -98,7 +105,7 @@ class _Session:
     async def run(self, command: Sequence[str]) -> Result:
         """Start the agent, talk to it, end it; its whole group is gone afterwards."""
         child = await asyncio.create_subprocess_exec(
-            *process.tether("KILL"),
+            *process.before(self.walls, self.folder),
             *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -293,8 +300,9 @@ async def _status(child: "asyncio.subprocess.Process") -> int | None:
 
 
 async def _ended(child: "asyncio.subprocess.Process") -> None:
-    process.signal_group(child.pid, signal.SIGTERM)
+    if child.returncode is None:
+        process.ask_to_end(child.pid)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), process.TERM_SECONDS)
-    process.signal_group(child.pid, signal.SIGKILL)
+    process.end(child.pid, ended=child.returncode is not None)
     await child.wait()

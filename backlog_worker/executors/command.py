@@ -12,8 +12,9 @@ from backlog_worker.domain.gates import Checked, Gate, judged
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.executors import Work, answers, exits, presets, process
+from backlog_worker.executors import Work, answers, exits, isolation, presets, process
 from backlog_worker.executors.answers import Answer
+from backlog_worker.executors.isolation import Walls
 from backlog_worker.executors.process import Child, Ended, Limits
 from backlog_worker.executors.workspace import Workspace
 
@@ -27,9 +28,13 @@ class CommandExecutor:
 
     project: Path
     workspaces: Path
+    hidden: tuple[Path, ...] = ()  # state and secrets, which no job may see
+    fixed: tuple[Path, ...] = ()  # definitions, which no job may change
 
     def perform(self, job: Job, work: Work) -> Result:
         """Run the setup and the command of *job*, and read what it wrote."""
+        if job.execution.isolation == "strict" and (why := isolation.refusal(job.id)):
+            return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         shared = job.execution.isolation == "shared"
         workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{work.take}", shared=shared)
         try:
@@ -67,6 +72,16 @@ class CommandExecutor:
         why = "timed out" if ended.timed_out else (cut(lines[-1], 300) if lines else f"status {ended.status}")
         return judged(gate, passed=ended.status == 0 and not ended.timed_out, why=why)
 
+    def walls(self, job: Job, work: Work, workspace: Workspace) -> Walls:
+        """Return what a child of *job* may see: in a folder of its own it finds the project read-only."""
+        fixed = self.fixed if job.execution.isolation == "project" else (self.project, *self.fixed)
+        return Walls(
+            hidden=(*self.hidden, self.workspaces),
+            fixed=fixed,
+            open=(workspace.folder, workspace.place),
+            offline=bool(work.agent and work.agent.offline),
+        )
+
     def _run(
         self, arguments: Sequence[str], job: Job, work: Work, workspace: Workspace, *, text: str | None = None
     ) -> Ended:
@@ -82,6 +97,7 @@ class CommandExecutor:
             folder=workspace.place if own else self.project,
             env=environment(work, workspace),
             text=text,
+            walls=self.walls(job, work, workspace),
             report=work.report,
             stop=work.stop,
         )

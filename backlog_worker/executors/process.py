@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from backlog_worker.domain.masking import Stream, masked
-from backlog_worker.executors import Report, Stop
+from backlog_worker.executors import Report, Stop, isolation, reaper
+from backlog_worker.executors.isolation import Isolation, Walls
 
 TAIL_CHARACTERS = 64 * 1024
 LINE_CHARACTERS = 16 * 1024
@@ -47,18 +48,19 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What is to be started: arguments, directory, environment, and what it reads."""
+    """What is to be started: arguments, directory, environment, what it reads, and its walls."""
 
     arguments: Sequence[str]
     folder: Path
     env: Mapping[str, str]
     text: str | None = None
+    walls: Walls = field(default_factory=Walls)
     report: Report = field(default_factory=Report)
     stop: Stop = field(default_factory=Stop)
 
 
 def run(child: Child, limits: Limits) -> Ended:
-    """Run a child to its end; past a limit, or when the claim is lost, its whole group is killed.
+    """Run a child to its end; with it, past a limit, or when the claim is lost, all that it started is killed.
 
     Raises OSError where it cannot be started. On Linux the child also dies with the thread that started it.
     """
@@ -79,7 +81,7 @@ def run(child: Child, limits: Limits) -> Ended:
 def start(child: Child, limits: Limits, *, stdin: int, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[bytes]":
     """Start a child in a group of its own, tethered to us and bound to its memory and computing time."""
     return subprocess.Popen(  # noqa: S603 - an argument list, made from reviewed files only
-        [*tether("KILL"), *bounds(limits), *child.arguments],
+        [*before(child.walls, child.folder), *bounds(limits), *child.arguments],
         cwd=child.folder,
         env=dict(child.env),
         stdin=stdin,
@@ -106,13 +108,43 @@ def watched(child: "subprocess.Popen[bytes]", limits: Limits, heard: Callable[[]
 
 
 def kill(child: "subprocess.Popen[bytes]") -> None:
-    """End the whole group: TERM, five seconds, KILL; also what the child left behind in its group."""
+    """End a child and all that it started: TERM, five seconds, KILL."""
     if child.poll() is None:
-        signal_group(child.pid, signal.SIGTERM)
+        ask_to_end(child.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=TERM_SECONDS)
-    signal_group(child.pid, signal.SIGKILL)
+    end(child.pid, ended=child.poll() is not None)
     child.wait()
+
+
+def ask_to_end(pid: int) -> None:
+    """Send TERM to all that a child started, but not to what keeps it apart: with that it would be killed."""
+    if isolation.in_force() is Isolation.GROUP:
+        signal_group(pid, signal.SIGTERM)
+        return
+    for each in reaper.below(pid):
+        with contextlib.suppress(OSError):
+            if _keeps(each):
+                continue
+            os.kill(each, signal.SIGTERM)
+
+
+def end(pid: int, *, ended: bool) -> None:
+    """Kill all that a child started, in whatever session, then the child and what is left in its group."""
+    if not ended and isolation.in_force() is not Isolation.GROUP:
+        reaper.end_below(pid)
+    signal_group(pid, signal.SIGKILL)
+
+
+def before(walls: Walls, folder: Path) -> list[str]:
+    """Return what goes before the command of a child: a tether to us, and what keeps it apart."""
+    name = "TERM" if isolation.in_force() is Isolation.SUBREAPER else "KILL"  # a subreaper ends the others first
+    return [*tether(name), *isolation.prefix(walls, folder)]
+
+
+def _keeps(pid: int) -> bool:
+    """Return whether a process is the outer or the inner half of `bwrap`."""
+    return Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap"
 
 
 def tether(name: str) -> list[str]:

@@ -4,13 +4,33 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from backlog_worker.domain import masking
 
 SECONDS = 10
+_taken: dict[str, str] = {}
+_withdrawing = False
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of this process, with what was taken out of it."""
+    return {**_taken, **os.environ}
+
+
+def withdraw(names: Iterable[str]) -> None:
+    """Take these out of the environment, and from now on every secret that is read: code of a job finds none there.
+
+    Only for a process that runs no other program as itself: one that does would lose them.
+    """
+    global _withdrawing  # noqa: PLW0603 - the environment is one for the whole process
+    _withdrawing = True
+    for name in names:
+        if name in os.environ:
+            _taken[name] = os.environ.pop(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +50,11 @@ class Secrets:
 
     def _found(self, name: str) -> str | None:
         if name in os.environ:
-            return os.environ[name]
+            if not _withdrawing:
+                return os.environ[name]
+            withdraw([name])
+        if name in _taken:
+            return _taken[name]
         for path in (self.folder / name, self.folder / name.lower()):
             try:
                 return path.read_text(encoding="utf-8").rstrip("\n")

@@ -85,6 +85,7 @@ class Fleet:
             "BACKLOG_BROKER_URL": self.broker,
             "BACKLOG_DATABASE_URL": self.database,
             "BACKLOG_ENV": self.env,
+            "BACKLOG_ISOLATION": "subreaper",  # jobs write their process numbers, which must mean something here
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
         with (self.root / f"{name}.log").open("ab") as log:

@@ -8,7 +8,7 @@ import pytest
 
 from backlog_worker.domain import pipeline
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Throttled
-from backlog_worker.executors import Stop, Work, process
+from backlog_worker.executors import Stop, Work, isolation, process
 from backlog_worker.executors.command import CommandExecutor
 from backlog_worker.executors.python import PythonExecutor
 from backlog_worker.executors.template import TemplateExecutor
@@ -79,7 +79,15 @@ def test_a_refusal_a_quota_and_a_missing_program(command):
     assert "not found" in command.perform(job(run="no-such-program-here"), work()).reason
 
 
-def test_a_time_limit_kills_the_whole_group(command, tmp_path):
+@pytest.fixture
+def host_pids():
+    """Keep children in the process namespace of the test, where the numbers that they write mean something."""
+    isolation.choose("subreaper")
+    yield
+    isolation.choose("")
+
+
+def test_a_time_limit_kills_the_whole_group(command, tmp_path, host_pids):
     run = '\'sh -c "echo $$ >> pids; exec sleep 100" & trap "" TERM; echo $$ >> pids; sleep 100\''
     began = time.monotonic()
     result = command.perform(job(run=run), work(timeout=timedelta(milliseconds=300)))
@@ -88,7 +96,7 @@ def test_a_time_limit_kills_the_whole_group(command, tmp_path):
     assert not [pid for pid in (tmp_path / "pids").read_text().split() if alive(int(pid))]
 
 
-def test_a_lost_claim_kills_the_child_at_once(command, tmp_path, eventually):
+def test_a_lost_claim_kills_the_child_at_once(command, tmp_path, eventually, host_pids):
     stop = Stop()
     found = []
     thread = threading.Thread(
