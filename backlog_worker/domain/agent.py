@@ -22,7 +22,7 @@ HELD: Mapping[str, frozenset[str]] = {
     "openai": _ALL,
     "template": _ALL,
     "replay": _ALL,
-    "command": frozenset(),
+    "command": frozenset({"network: deny"}),  # by namespaces, and refused by a worker without them
     "python": frozenset(),
 }
 
@@ -78,7 +78,6 @@ class Agent:
     target: str
     tools: tuple[str, ...]
     permissions: Mapping[str, str]
-    offline: bool  # its file says `network: deny`; nobody who says nothing is cut off from the model
     timeout: timedelta | None
     usd: float | None
     output_bytes: int | None
@@ -88,9 +87,17 @@ class Agent:
     asked: Mapping[str, str] = field(default_factory=dict)  # the permissions that its file names and that hold it back
     warnings: tuple[Finding, ...] = ()
 
+    @property
+    def offline(self) -> bool:
+        """Return whether its file says `network: deny`; nobody who says nothing is cut off from the model."""
+        return self.asked.get("network") == "deny"
+
     def unheld(self, executor: str) -> list[str]:
         """Return the permissions of its file to which *executor* cannot hold it, such as ``shell: ask``."""
-        return [f"{name}: {word}" for name, word in self.asked.items() if name not in HELD.get(executor, _ALL)]
+        held = HELD.get(executor, _ALL)
+        return [
+            f"{name}: {word}" for name, word in self.asked.items() if name not in held and f"{name}: {word}" not in held
+        ]
 
 
 def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
@@ -113,7 +120,6 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
         target=checked.python or checked.template or checked.recording or "",
         tools=tuple(each.strip() for each in tools if each.strip()),
         permissions=checked.permissions.model_dump(),
-        offline="network" in checked.permissions.model_fields_set and checked.permissions.network == "deny",
         timeout=checked.limits.timeout,
         usd=checked.limits.usd,
         output_bytes=checked.limits.output_bytes,

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -62,7 +62,7 @@ class AcpExecutor:
 
     def perform(self, job: Job, work: Work) -> Result:
         """Let the agent of *work* do *job*."""
-        if job.execution.isolation == "strict" and (why := isolation.refusal(job.id)):
+        if why := isolation.refusal(job):
             return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         command = _command(work)
         if not command:
@@ -75,7 +75,8 @@ class AcpExecutor:
             workspace.give(work.context(job), work.prompt)
             folder = self.project if job.execution.isolation == "project" else workspace.place
             like = CommandExecutor(self.project, self.workspaces, self.hidden, self.fixed)
-            walls = like.walls(job, work, workspace)
+            # Its permissions are held by the protocol: without any network it would not reach its model.
+            walls = replace(like.walls(job, work, workspace), offline=False)
             session = _Session(job=job, work=work, workspace=workspace, folder=folder, walls=walls)
             return asyncio.run(session.run(command))
         except (FileNotFoundError, PermissionError) as error:

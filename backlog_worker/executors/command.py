@@ -33,7 +33,7 @@ class CommandExecutor:
 
     def perform(self, job: Job, work: Work) -> Result:
         """Run the setup and the command of *job*, and read what it wrote."""
-        if job.execution.isolation == "strict" and (why := isolation.refusal(job.id)):
+        if why := isolation.refusal(job, offline=bool(work.agent and work.agent.offline)):
             return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         shared = job.execution.isolation == "shared"
         workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{work.take}", shared=shared)

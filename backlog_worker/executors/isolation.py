@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
+from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import reaper
 
 PROBE_SECONDS = 10
@@ -94,12 +95,13 @@ def words() -> str:
     }[in_force()]
 
 
-def refusal(job_id: str) -> str:
-    """Return why a job with `execution.isolation: strict` cannot run here; nothing where it can."""
-    if in_force() is Isolation.NAMESPACES:
+def refusal(job: Job, *, offline: bool = False) -> str:
+    """Return why a job that must be kept apart, or whose agent must have no network, cannot run here; or nothing."""
+    asked = "execution.isolation: strict" if job.execution.isolation == "strict" else offline and "network: deny"
+    if not asked or in_force() is Isolation.NAMESPACES:
         return ""
     return (
-        f"the job {job_id} says execution.isolation: strict, and only {in_force()} is in force on this machine;"
+        f"the job {job.id} asks for {asked}, and {in_force()} is all that is in force on this machine;"
         " install bubblewrap and allow user namespaces, then look at backlog-worker doctor"
     )
 
