@@ -11,6 +11,7 @@ from backlog_worker.cli import (
     agents,
     audits,
     definitions,
+    edits,
     enacting,
     entries,
     fields,
@@ -36,6 +37,7 @@ app = typer.Typer(
 for module in (
     local,
     entries,
+    edits,
     imports,
     listing,
     runs,

@@ -28,49 +28,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(entry, name="entry")
 
 
-@entry.command("add")
-def add(
-    title: str,
-    body: Annotated[str, typer.Option(help="The text of the work.")] = "",
-    priority: Annotated[str, typer.Option(help="Unset: that of the category, or medium.")] = "",
-    label: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
-    pipeline: Annotated[str, typer.Option()] = "spec",
-    key: Annotated[str, typer.Option(help="The dedupe key; unset: made from the title.")] = "",
-    service: Annotated[str, typer.Option(help="What it is about.")] = "",
-    owner: Annotated[str, typer.Option(help="Who answers for it.")] = "",
-    due: Annotated[str, typer.Option(help="Such as 2026-12-24.")] = "",
-    depends_on: Annotated[list[str] | None, typer.Option(help="Ids or dedupe keys of entries that come first.")] = None,
-    dry_run: DryRun = False,
-) -> None:
-    """File one entry by hand; the same key is filed once."""
-    from backlog_worker.domain.events import digest
-    from backlog_worker.lifecycle import intake
-
-    with_kit, given = kit()
-    with with_kit.store.intake(actor=given.who) as unit:
-        now = unit.now()  # how old an entry is decides when it goes: no host's clock says so
-    record = {
-        "title": title,
-        "dedupe_key": key or f"manual:{digest(title)[:16]}",
-        **({"priority": priority} if priority else {}),
-        "labels": label or [],
-        "pipeline": pipeline,
-        "service": service,
-        "owner": owner,
-        "due_date": due or None,
-        "depends_on": depends_on or [],
-        "eligible_by": given.who,
-        "created_at": now.isoformat(),
-        "author": given.who,
-        "input": {"title": title, "body": body},
-    }
-    (filed,) = intake.file(with_kit, [("--", record)], actor=given.who, channel="manual", dry_run=dry_run)
-    if filed.error:
-        raise UsageError(filed.error)
-    words = f"{filed.entry_id}  {filed.status or 'known before'}  {filed.reason}"
-    shown("backlog-worker/filed", filed, lambda: say(words))
-
-
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
     """Show one entry with its input, its stages and its last record; of a retired one what its history tells."""
@@ -138,44 +95,13 @@ def next_up(limit: Limit = 20) -> None:
     shown("backlog-worker/next", receipts, _human)
 
 
-@entry.command("edit")
-def edit(
-    entry_id: EntryId,
-    reason: Reason,
-    title: Annotated[str | None, typer.Option()] = None,
-    priority: Annotated[str | None, typer.Option()] = None,
-    team: Annotated[str | None, typer.Option()] = None,
-    owner: Annotated[str | None, typer.Option()] = None,
-    pipeline: Annotated[str | None, typer.Option()] = None,
-    due_date: Annotated[str | None, typer.Option(help="Such as 2026-12-24.")] = None,
-    add_label: Annotated[list[str] | None, typer.Option()] = None,
-    remove_label: Annotated[list[str] | None, typer.Option()] = None,
-    new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file that replaces the input.")] = None,
-) -> None:
-    """Edit an entry that is not under way, and ask again what bars it."""
-    from backlog_worker.lifecycle import operate
-
-    with_kit, given = kit()
-    found = wanted(with_kit, entry_id)
-    texts = {"title": title, "priority": priority, "team": team, "owner": owner, "pipeline": pipeline}
-    changes: dict[str, Any] = {name: value for name, value in texts.items() if value is not None}
-    if due_date is not None:
-        changes["due_date"] = operate.moment(due_date)
-    if add_label or remove_label:
-        changes["labels"] = [*(each for each in found.labels if each not in (remove_label or [])), *(add_label or [])]
-    if new_input is not None:
-        changes["input"] = read_json(new_input)
-    edited = operate.edit(with_kit, found.id, changes, actor=given.who, reason=reason)
-    _told(edited)
-
-
 @entry.command("comment")
 def comment(entry_id: EntryId, text: Annotated[str, typer.Argument(help="What to say about it.")]) -> None:
     """Put words into the history of an entry."""
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
-    _told(operate.comment(with_kit, wanted(with_kit, entry_id).id, text, actor=given.who))
+    told(operate.comment(with_kit, wanted(with_kit, entry_id).id, text, actor=given.who))
 
 
 @entry.command("hold")
@@ -184,7 +110,7 @@ def hold(entry_id: EntryId, reason: Reason) -> None:
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
-    _told(operate.hold(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
+    told(operate.hold(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
 
 
 @entry.command("release")
@@ -193,7 +119,7 @@ def release(entry_id: EntryId, reason: Reason) -> None:
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
-    _told(operate.release(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
+    told(operate.release(with_kit, wanted(with_kit, entry_id).id, actor=given.who, reason=reason))
 
 
 @entry.command("cancel")
@@ -307,6 +233,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
         raise UsageError(message) from None
 
 
-def _told(changed: "Entry") -> None:
+def told(changed: "Entry") -> None:
+    """Say what became of an entry."""
     bars = f"  {', '.join(changed.bars)}" if changed.bars else ""
     shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {standing(changed)}{bars}  {changed.reason}"))

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from backlog_worker.domain import dedupe, expression, plain
 from backlog_worker.domain.document import suggestion
+from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.pipeline import Pipeline, violation
@@ -17,6 +18,11 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.window import Window, parsed
 
+# What an edit may set: all that policies, windows and reports read of an entry.
+EDITABLE = (
+    *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
+    *("signals", "url", "source", "created_at"),
+)
 INPUT_BYTES_MAX = 256 * 1024
 TITLE_CHARACTERS_MAX = 512
 _BARE_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d*)?\s*")
@@ -103,7 +109,7 @@ class Draft(BaseModel):
     author_association: Text = ""
     labels: list[Text] = Field(default=[], max_length=64)
     priority: Text = "medium"
-    signals: dict[Text, float] = Field(default={}, max_length=20)
+    signals: dict[Text, Annotated[float, Field(allow_inf_nan=False)]] = Field(default={}, max_length=20)
     constraints: Constraints = Constraints()
     depends_on: list[Text] = Field(default=[], max_length=100)
     eligible_by: Text = ""
@@ -154,6 +160,18 @@ def _near(path: Sequence[str | int]) -> str:
     model = Window if "windows" in path[:-1] else model
     near = suggestion(str(path[-1]), list(model.model_fields))
     return f"; {near or 'known: ' + ', '.join(model.model_fields)}"
+
+
+def edited(entry: Entry, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that an edit of *entry* writes, checked as those of a draft are; `input` is none of them."""
+    if unknown := [name for name in changes if name not in {*EDITABLE, "input"}]:
+        near = suggestion(unknown[0], [*EDITABLE, "input"]) or f"name one of: {', '.join((*EDITABLE, 'input'))}"
+        message = f"{unknown[0]!r} cannot be edited"
+        raise InvalidInputError(message, hint=near)
+    whole = {"title": entry.title, "dedupe_key": entry.dedupe_key, "created_at": entry.created_at}
+    draft = checked({**whole, **changes})
+    columns = fields(draft, env=entry.env, entry_id=entry.id, actor="", channel="")
+    return {name: columns[name] for name in changes if name in EDITABLE}
 
 
 def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -> dict[str, Any]:

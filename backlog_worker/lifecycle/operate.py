@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell
 from backlog_worker.domain.entry import FINAL, Change, Entry, Note, Status
@@ -19,10 +20,6 @@ from backlog_worker.store import Unit
 
 COMMENT_MAX = 4000
 ANEW = {"faults": 0, "outages": 0, "expiries": 0}
-EDITABLE = (
-    *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
-    "signals",
-)
 
 
 def hold(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
@@ -125,7 +122,7 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
         if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
             message = f"{entry.id} is {entry.status} and cannot be edited"
             raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
-        values = {name: value for name, value in changes.items() if name in EDITABLE}
+        values = drafts.edited(entry, changes)
         if set(values.get("labels", ())) - set(entry.labels):
             at = {"eligible_by": actor, "eligible_at": unit.now().isoformat()}
             values["provenance"] = {**entry.provenance, **at}
@@ -133,7 +130,7 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
         if "input" in changes:
             values |= _new_input(kit, unit, entry, changes["input"])
         if not values:
-            message = f"nothing to edit; name one of: {', '.join((*EDITABLE, 'input'))}"
+            message = f"nothing to edit; name one of: {', '.join((*drafts.EDITABLE, 'input'))}"
             raise UsageError(message)
         if entry.status != Status.BLOCKED:
             values |= _place(kit, unit, replace(entry, **values))

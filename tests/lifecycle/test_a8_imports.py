@@ -135,6 +135,8 @@ BAD = {
     "nothing": "{}",
     "an unknown field": json.dumps({"title": "a", "prioritty": "high"}),
     "signals NaN": '{"title": "a", "signals": {"risk": NaN}}',
+    "signals called nan": json.dumps({"title": "a", "signals": {"risk": "nan"}}),
+    "signals called infinite": json.dumps({"title": "a", "signals": {"risk": "-Infinity"}}),
     "signals a text": json.dumps({"title": "a", "signals": {"risk": "much"}}),
     "signals too many": json.dumps({"title": "a", "signals": {f"s{n}": 1 for n in range(21)}}),
     "a window of nonsense": json.dumps({"title": "a", "constraints": {"windows": ["whenever you like"]}}),
