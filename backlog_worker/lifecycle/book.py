@@ -113,21 +113,23 @@ class Book:
                 return None
             if isinstance(found, InvalidFileError):
                 self._bad.add(digest_of)
-                self._refuse(f"{kind} {row['name']} {digest_of[:12]}{STORED}", found)
+                self._refuse(f"{kind} {row['name']} {digest_of[:12]}{STORED}", found, tell=True)
                 return None
             self._parsed[digest_of] = found
             while len(self._parsed) > KEPT:
                 self._parsed.popitem(last=False)
         return self._parsed[digest_of]
 
-    def _refuse(self, file: str, error: InvalidFileError) -> None:
+    def _refuse(self, file: str, error: InvalidFileError, *, tell: bool) -> None:
         self.findings[file] = error
-        emit("definition_invalid", file=file, findings=[str(finding) for finding in error.findings])
+        if tell:
+            emit("definition_invalid", file=file, findings=[str(finding) for finding in error.findings])
 
-    def look(self, definitions: Definitions, people: Collection[str] = ()) -> None:
+    def look(self, definitions: Definitions, people: Collection[str] = (), *, tell: bool = False) -> None:
         """Read the files of the project and check each by itself; *people* are the roles in force.
 
-        Nothing is written and the database is not asked. What is wrong is kept in `findings`, by file.
+        Nothing is written and the database is not asked. What is wrong is kept in `findings`, by file;
+        *tell* logs it too.
         """
         given = definitions.files()
         own = [each for each in map(policy_of, given) if isinstance(each, Policy)]
@@ -139,13 +141,13 @@ class Book:
         for each in given:
             found = read(each, known)
             if isinstance(found, InvalidFileError):
-                self._refuse(each.file, found)
+                self._refuse(each.file, found, tell=tell)
                 continue
             self.findings.pop(each.file, None)
             good.append(found)
         twice = named_twice(good)
         for file, error in twice.items():
-            self._refuse(file, error)
+            self._refuse(file, error, tell=tell)
         self.files = tuple(each for each in good if each.file.file not in twice)
         self.looked = True
 

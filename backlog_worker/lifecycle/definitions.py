@@ -46,7 +46,7 @@ def reload(
     book.behind = True
     with store.read() as unit:
         people = book.policy(unit).people if f"{POLICY}/{POLICY}" in unit.live_hashes(book.env) else ()
-    book.look(definitions, people)
+    book.look(definitions, people, tell=True)
     here = {each.file.file for each in book.files}
     book.done = {file: digest for file, digest in book.done.items() if file in here}
     how = _How(author=author, first=first, alone=alone, record=record)
@@ -65,7 +65,9 @@ def reload(
         applied += [tried.value] if tried.value else []
     with store.read() as unit:
         book.lived = dict(unit.live_hashes(book.env))
-    book.seen = frozenset(each.key for each in book.files)
+    unsure = any(not file.endswith(STORED) for file in book.findings)  # then what went is looked for again
+    kept = frozenset(book.lived if before is None else before) if unsure else frozenset()
+    book.seen = frozenset(each.key for each in book.files) | kept
     book.unread = book.behind = False
     return applied
 
