@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -127,10 +127,20 @@ class Document:
 
     def checked(self, model: type[M]) -> M:
         """Check the value against *model*; raises InvalidFileError with every mistake at once."""
+        rows = self.text.splitlines()
+        findings = [
+            self.finding(path, "03", f"{written} can be read as two numbers", hint=_two_ways(written))
+            for path, each in _numbers(self.value, ())
+            if _LEADING_ZERO.fullmatch(written := self._written(path, rows))
+        ]
         try:
-            return model.model_validate(self.value)
+            value = model.model_validate(self.value)
         except ValidationError as error:
-            raise InvalidFileError(list(self._findings(error, model))) from None
+            findings += [each for each in self._findings(error, model) if each.place not in {f.place for f in findings}]
+            raise InvalidFileError(findings) from None
+        if findings:
+            raise InvalidFileError(findings)
+        return value
 
     def lengths(self, checked: BaseModel, at: Path = ()) -> Iterator[Finding]:
         """Warn of lengths of time under *at* that are bare numbers and look like seconds."""
@@ -142,6 +152,7 @@ class Document:
             yield self.finding((*at, *path), "34", text, hint=f"write {number}s, or {number}ms", level="warning")
 
     def _findings(self, error: ValidationError, model: type[BaseModel]) -> Iterator[Finding]:
+        rows = self.text.splitlines()
         for each in error.errors(include_url=False, include_context=False):
             path = tuple(part for part in each["loc"] if isinstance(part, str | int))
             if each["type"] == "extra_forbidden":
@@ -149,15 +160,32 @@ class Document:
                 yield self.finding(path, "03", f'unknown key "{path[-1]}"', hint=close)
             else:
                 where = ".".join(str(part) for part in path) or "the file"
-                text, hint = _meant(each["type"], each["input"], self._written(path)) or (each["msg"][:300], "")
+                meant = _meant(each["type"], each["input"], self._written(path, rows))
+                text, hint = meant or (each["msg"][:300], "")
                 yield self.finding(path, "03", f"{where}: {text}", hint=hint)
 
-    def _written(self, path: Path) -> str:
+    def _written(self, path: Path, rows: Sequence[str]) -> str:
         """Return the plain scalar at a place, as it stands in the file; nothing where there is none."""
         line, column = self.places.get(path, (0, 0))
-        rows = self.text.splitlines()
         found = _PLAIN.match(rows[line - 1], column - 1) if 0 < line <= len(rows) else None
         return found[0] if found else ""
+
+
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+(\.[0-9]*)?")
+
+
+def _numbers(value: object, path: Path) -> Iterator[tuple[Path, float]]:
+    """Yield every number inside a value."""
+    if isinstance(value, Mapping | list):
+        for key, each in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _numbers(each, (*path, key))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def _two_ways(written: str) -> str:
+    plain = written.lstrip("+-").lstrip("0") or "0"
+    return f'write a text in quotes, "{written}", or the number {"-" * written.startswith("-")}{plain}'
 
 
 _PLAIN = re.compile(r"[^\s,\[\]{}#'\"]+")
@@ -296,8 +324,6 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
     tag = kind.rsplit(":", 1)[-1]
     if path == ("version",):
         return text
-    if tag in {"int", "float"}:
-        _unambiguous(text, tag)
     if tag == "int":
         return _whole(text)
     if tag == "float":
@@ -311,19 +337,6 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
     if fault := _unstorable(text):
         raise ValueError(fault)
     return None if tag == "null" else text
-
-
-# Leading zeros, signs of base 8 and underscores: versions of YAML, and people, read them as numbers that differ.
-_AMBIGUOUS = re.compile(r"^0[0-9]|^0o|_", re.IGNORECASE)
-
-
-def _unambiguous(text: str, tag: str) -> None:
-    """Make sure that a number is read alike by everybody; raises ValueError that says how to write what is meant."""
-    if _AMBIGUOUS.search(text.lstrip("+-")):
-        value = _whole(text) if tag == "int" else text.replace("_", "")
-        number = f", or the number {value}" if value != text else ""
-        message = f'{text[:40]} can be read as more than one number; write a text in quotes, "{text[:40]}"{number}'
-        raise ValueError(message)
 
 
 def _whole(text: str) -> int | str:

@@ -97,6 +97,11 @@ class Finding:
     hint: str = ""
     level: str = "error"
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Return file, line and column."""
+        return self.file, self.line, self.column
+
     def __str__(self) -> str:
         rows = [f"{self.level}[{self.code}]: {self.text}", f"  --> {self.file}:{self.line}:{self.column}"]
         if self.source:

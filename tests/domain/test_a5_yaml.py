@@ -6,7 +6,7 @@ from backlog_worker.domain import document, pipeline, policy
 from backlog_worker.domain.errors import InvalidFileError
 from backlog_worker.testing import POLICY
 
-AMBIGUOUS = ("007", "0o7", "1_000", "+07", "-012", "00", "0_", "12_3.5", "09")
+AMBIGUOUS = ("007", "+07", "-012", "00", "09", "00.5")
 CLEAR = {"0": 0, "7": 7, "-7": -7, "1.50": 1.5, "0.5": 0.5, "0x1F": 31, "1e3": 1000.0, "yes": "yes", "no": "no"}
 CLEAR |= {
     "on": "on",
@@ -21,13 +21,26 @@ CLEAR |= {
 
 
 @pytest.mark.parametrize("scalar", AMBIGUOUS)
-def test_a5_a_number_that_can_be_read_in_two_ways_is_refused_and_the_quotes_are_named(scalar):
+@pytest.mark.parametrize("line", ["inputs: {{ zip: {} }}", "env: {{ ZIP: {} }}", "id: {}"])
+def test_a5_a_number_that_can_be_read_in_two_ways_is_refused_in_definitions_and_the_quotes_are_named(line, scalar):
+    body = "name: p\njobs:\n  - run: 'true'\n    " + line.format(scalar) + ("" if "id:" in line else "\n    id: a")
     with pytest.raises(InvalidFileError) as raised:
-        document.read(f"a: 1\nb: [x, {scalar}]", file="x.yml", group="2")
+        pipeline.load(body)
     (finding,) = raised.value.findings
-    assert (finding.line, finding.column) == (2, 8)
-    assert f'in quotes, "{scalar}"' in finding.text
-    assert document.read(f'b: "{scalar}"', file="x.yml", group="2").value == {"b": scalar}
+    assert finding.line == 4
+    assert f"{scalar} can be read as two numbers" in finding.text
+    assert f'in quotes, "{scalar}", or the number' in finding.hint
+
+
+@pytest.mark.parametrize("scalar", ["0o7", "1_000", "0x1F", "1e3", "12", "1.50", "true", "False"])
+def test_a5_what_yaml_takes_for_something_else_names_the_quotes_where_a_text_is_wanted(scalar):
+    with pytest.raises(InvalidFileError) as raised:
+        pipeline.load(f"name: p\nenv: {{ A: {scalar} }}\njobs: [{{ id: a, run: 'true' }}]")
+    (finding,) = raised.value.findings
+    assert (finding.line, finding.column) == (2, 11)
+    assert f'"{scalar}"' in finding.hint
+    made = pipeline.load(f"name: p\nenv: {{ A: '{scalar}' }}\njobs: [{{ id: a, run: 'true' }}]")
+    assert made.jobs[0].env == {"A": scalar}
 
 
 @pytest.mark.parametrize("scalar", CLEAR)
@@ -101,6 +114,13 @@ def test_a5_a_hole_that_we_would_be_asked_to_fill_is_refused_in_a_command(hole):
     (finding,) = raised.value.findings
     assert finding.code == "BW231"
     assert hole in finding.text
+
+
+def test_a5_a_text_that_only_begins_like_a_number_is_a_text():
+    made = pipeline.load(
+        "name: p\ndescription: 007 reports, 008 too\nenv: { A: '007' }\njobs: [{ id: a, run: 'true' }]"
+    )
+    assert (made.description, made.jobs[0].env) == ("007 reports, 008 too", {"A": "007"})
 
 
 def test_a5_a_policy_says_the_same():
