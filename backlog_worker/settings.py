@@ -9,6 +9,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from platformdirs import user_runtime_path
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -18,6 +19,7 @@ from backlog_worker.domain import masking
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.masking import masked
+from backlog_worker.domain.wire import unkept_text
 from backlog_worker.integrations import secrets
 
 PREFIX = "BACKLOG_"
@@ -195,6 +197,7 @@ def load() -> Settings:
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             message = f"{name} is not a setting"
             raise InvalidInputError(message, hint=hint)
+    _check_texts(told)
     _agreeing({name: told[name] for name in _DATABASE_NAMES if told.get(name)})
     try:
         made = Settings(**_withdrawn(told))
@@ -205,7 +208,30 @@ def load() -> Settings:
         made = made.model_copy(update={"database_url": ""})  # POSTGRES_DSN may be meant for other programs
     _keep_secrets(made)
     made.database, made.broker  # noqa: B018 - an address that is not served stops the start
+    for name in ("database_url", "broker_url", "url", "openai_url"):
+        _check_address(f"{PREFIX}{name.upper()}", getattr(made, name))
     return made
+
+
+def _check_texts(told: Mapping[str, str]) -> None:
+    """Refuse a value that is no text: it could neither be stored nor printed."""
+    for name, value in told.items():
+        if name.startswith(PREFIX) and (fault := unkept_text(name + value)):
+            message = f"{ascii(name)[1:-1]} is {fault}"
+            raise InvalidInputError(message, hint="write it in UTF-8")
+
+
+def _check_address(name: str, address: str) -> None:
+    """Refuse an address whose host or port cannot be one; its words are not repeated, for it may hold a password."""
+    if not address:
+        return
+    try:
+        fits = "://" in address and (urlsplit(address).port or 1) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        message = f"{name} is no address: {_scheme(address)[:20]!r}, then //, a host, and a port from 1 to 65535"
+        raise InvalidInputError(message, hint="a symbol in a password is written in percents, such as %40 for @")
 
 
 def _agreeing(given: Mapping[str, str]) -> None:

@@ -1,6 +1,8 @@
 """People at a terminal; a command imports what it needs when it is called, so that `--help` answers at once."""
 
 import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,8 @@ from backlog_worker.cli import (
     schedules,
 )
 from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
-from backlog_worker.domain.errors import BacklogError
+from backlog_worker.domain.errors import BacklogError, UnreachableError, UsageError
+from backlog_worker.domain.wire import unkept_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,7 +83,11 @@ def options(
 
 def main() -> None:
     """Run the command line; an error ends it with one sentence and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show is escaped
     try:
+        _check_arguments(sys.argv[1:])
         commands = typer.main.get_command(app)
         fields.mentioned(commands)
         commands(fields.in_front(sys.argv[1:]))
@@ -91,3 +98,19 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        fail(_of_the_system(error))
+
+
+def _check_arguments(given: Sequence[str]) -> None:
+    """Refuse what no database, file and terminal takes, before any command sees it."""
+    for number, each in enumerate(given, start=1):
+        if fault := unkept_text(each):
+            message = f"argument {number} is {fault}"
+            raise UsageError(message, hint="write it in UTF-8, and rename a file whose name is not")
+
+
+def _of_the_system(error: OSError) -> BacklogError:
+    """Say which file or address the system refuses; every other fault of the system has an error of its own before."""
+    what = f"{error.filename}: " if error.filename else ""
+    return UnreachableError(f"{what}{error.strerror or error}", hint="backlog-worker doctor")

@@ -42,6 +42,8 @@ def healthy(
         {"seen": seen, "silent": silent},
         lambda: say(*(f"{each}  seen" for each in seen), *(f"{each}  silent" for each in silent)),
     )
+    if not seen and not silent:
+        talk(f"no worker was ever seen whose name ends with {name or given.host!r}")
     if silent or not seen:
         raise SystemExit(FINDINGS)
 

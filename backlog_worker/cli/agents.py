@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import kit
+from backlog_worker.cli.named import read_text
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError
@@ -77,7 +78,7 @@ def attempt(
     if not path.exists():
         message = f"there is no agent {name}"
         raise NotFoundError(message, hint=f"known: {', '.join(each.name for each in _agents()[0]) or 'none'}")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     body = f"name: try\njobs:\n  - id: it\n    agent: {name}\n    prompt: '{{{{ context.task }}}}'\n"
     found = pipeline.load(body, contract={f"agents/{name}.md": text}.__getitem__)
     solo = wiring.solo(given)

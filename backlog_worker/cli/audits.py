@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import Reason, kit
+from backlog_worker.cli.named import read_object, write_text
 from backlog_worker.cli.output import FINDINGS, plain, say, shown, table
 from backlog_worker.domain.errors import UsageError
 
@@ -49,14 +50,14 @@ def audit_verify(
     seal: Seal = None,
 ) -> None:
     """Verify every chain and seal, and that the history gives every row. A bundle needs no database."""
-    outside = _read(seal) if seal else None
+    outside = read_object(seal) if seal else None
     if bundle is None:
         _verified(outside)
         return
     from backlog_worker.domain.account import proved
     from backlog_worker.lifecycle import evidence
 
-    value = _read(bundle)
+    value = read_object(bundle)
     found = evidence.checked(value, outside)
     words = [plain(line) for line in proved(value, found)]
     shown("backlog-worker/evidence-check", found, lambda: say(f"{bundle}:", *(f"  {line}" for line in words)))
@@ -74,8 +75,8 @@ def audit_show(
     """Show a bundle as people read it, and what of it is proved; ends with status 7 where something is wrong."""
     from backlog_worker.lifecycle import evidence
 
-    value = _read(bundle)
-    found = evidence.checked(value, _read(seal) if seal else None)
+    value = read_object(bundle)
+    found = evidence.checked(value, read_object(seal) if seal else None)
     _written(_account(value, found, form), out)
     if found.faults:
         raise SystemExit(FINDINGS)
@@ -133,7 +134,7 @@ def audit_seal(
     with_kit, given = kit()
     value = tools.execute(with_kit, everything(given.who), "audit_tool", "seal", {})
     if out is not None:
-        out.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        write_text(out, json.dumps(value, indent=1) + "\n")
     words = f"{value['id']}: {value['events']} events of {value['entries']} entries" if value else "nothing to seal yet"
     shown("backlog-worker/seal", value, lambda: say(words))
 
@@ -187,10 +188,10 @@ def audit_operations(
 @audit.command("at")
 def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:14:00Z.")]) -> None:
     """Say how the backlog stood at a moment, from the history alone."""
+    from backlog_worker.domain.moment import parsed
     from backlog_worker.lifecycle import audit as auditing
-    from backlog_worker.lifecycle import operate
 
-    found = auditing.at(kit()[0], operate.moment(moment))
+    found = auditing.at(kit()[0], parsed(moment))
     measures = found.measures
     rows: list[tuple[str, object]] = [*found.counts.items()]
     rows += [("coverage", f"{measures.coverage:.1%} of {measures.eligible} eligible")]
@@ -210,10 +211,10 @@ def audit_diff(
     first: Annotated[str, typer.Argument(help="A moment.")], second: Annotated[str, typer.Argument(help="A later one.")]
 ) -> None:
     """Say which entries stood elsewhere at two moments."""
+    from backlog_worker.domain.moment import parsed
     from backlog_worker.lifecycle import audit as auditing
-    from backlog_worker.lifecycle import operate
 
-    found = auditing.diff(kit()[0], operate.moment(first), operate.moment(second))
+    found = auditing.diff(kit()[0], parsed(first), parsed(second))
     shown("backlog-worker/past-diff", found, lambda: table("", ("entry", "then", "later"), found))
 
 
@@ -255,7 +256,7 @@ def _written(text: str, out: Path | None) -> None:
     if out is None:
         print(text, end="")  # noqa: T201 - the file is the output
     else:
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
         say(f"wrote {out}")
 
 
@@ -266,15 +267,3 @@ def _legal_hold(entry: str, reason: str, *, on: bool) -> None:
     entry = lookup.id_of(with_kit, entry, words=False)
     evidence.legal_hold(with_kit, entry, actor=given.who, reason=reason, on=on)
     say(f"{entry} is {'kept whatever retention says' if on else 'kept as long as retention says'}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise UsageError(message) from None
-    if not isinstance(value, dict):
-        message = f"{path} is no JSON object"
-        raise UsageError(message)
-    return value

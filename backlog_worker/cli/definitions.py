@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import kit
+from backlog_worker.cli.named import read_text
 from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
 
@@ -58,7 +59,7 @@ def show_policy(
 
 
 def _show_past(at: str, sha256: str) -> None:
-    from backlog_worker.lifecycle.operate import moment
+    from backlog_worker.domain.moment import parsed as moment
 
     if at and sha256:
         message = "--at and --hash each name one policy; give one of them"
@@ -127,7 +128,7 @@ def run_examples(files: Files = None) -> None:
 
     failed = 0
     for path in paths("policy", files):
-        for order in examples.orders(policies.load(text_of(path), file=str(path)), file=str(path)):
+        for order in examples.orders(policies.load(read_text(path), file=str(path)), file=str(path)):
             failed += not order.holds
             say(f"{'ok    ' if order.holds else 'FAILED'}  {order.name}")
             for each in order.given:
@@ -305,17 +306,3 @@ def paths(kind: str, files: list[Path] | None) -> list[Path]:
         message = f"there is no {kind} in {folder}"
         raise NotFoundError(message, hint="backlog-worker init")
     return found
-
-
-def text_of(path: Path) -> str:
-    """Read a file as text, without waiting for what is no file; raises NotFoundError or UsageError that names it."""
-    from backlog_worker.integrations import project
-
-    try:
-        return project.text_of(path)
-    except FileNotFoundError:
-        message = f"there is no file {path}"
-        raise NotFoundError(message) from None
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path}: {project.fault(error)}"
-        raise UsageError(message) from None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import DryRun, Reason, kit
-from backlog_worker.cli.entries import EntryId, entry, read_json, told, wanted
+from backlog_worker.cli.entries import EntryId, entry, told, wanted
+from backlog_worker.cli.named import read_json
 from backlog_worker.cli.output import say, shown
 from backlog_worker.domain.errors import UsageError
 

@@ -1,16 +1,14 @@
 """entry: work in the backlog."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
 from backlog_worker.cli.output import as_json, ids, say, shown, table, talk
 from backlog_worker.domain.entry import standing
-from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from backlog_worker.domain.entry import Entry
@@ -219,18 +217,6 @@ def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", 
         talk(f"  {one['entry']}: {one['why']}")
     if refused:
         raise SystemExit(5)
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
-    """Read a JSON file that a person named; raises UsageError with the place."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        message = f"there is no file {path}"
-        raise NotFoundError(message) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        message = f"{path} is not JSON: {error}"
-        raise UsageError(message) from None
 
 
 def told(changed: "Entry") -> None:

@@ -253,11 +253,9 @@ def _here(given: "Settings", name: str, action: str, params: dict[str, Any], *, 
 
 
 def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        message = f"--params-json is no JSON: {error}"
-        raise UsageError(message) from None
+    from backlog_worker.domain import wire
+
+    value = wire.parsed(text, "--params-json")
     if not isinstance(value, dict):
         message = "--params-json is no JSON object"
         raise UsageError(message, hint="such as --params-json '{\"retention_days\": 180}'")

@@ -115,9 +115,9 @@ def explain(
     at: Annotated[str, typer.Option("--at", help="As it stood then, by the policy and the last tick of then.")] = "",
 ) -> None:
     """Say why an entry is (not) running, and what would free it."""
+    from backlog_worker.domain.moment import parsed as moment
     from backlog_worker.lifecycle import explain as explaining
     from backlog_worker.lifecycle import lookup
-    from backlog_worker.lifecycle.operate import moment
     from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()

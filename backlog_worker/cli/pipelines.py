@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import DryRun, Yes, kit
-from backlog_worker.cli.definitions import Files, paths, text_of, validate
+from backlog_worker.cli.definitions import Files, paths, validate
+from backlog_worker.cli.named import read_json, read_object, read_text, write_text
 from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
 from backlog_worker.domain.errors import NotFoundError, RefusedError, UsageError
 
@@ -131,8 +132,8 @@ def run_recordings(
         raise NotFoundError(message, hint="backlog-worker pipeline record RUN > .backlog-worker/recordings/NAME.json")
     found = []
     for path in wanted:
-        recording = _json(path)
-        answers = recording.get("answers", {}) if isinstance(recording, dict) else {}
+        recording = read_object(path)
+        answers = recording.get("answers", {})
         rehearsal_kit, forward = wiring.rehearsal(project, answers, root=project.root)
         try:
             found.append(rehearse(rehearsal_kit, recording, forward, name=path.name))
@@ -179,15 +180,14 @@ def export(
     if str(path) == "-":
         say(made.text.rstrip("\n"))
     elif check:
-        if not path.exists() or text_of(path) != made.text:
+        if not path.exists() or read_text(path) != made.text:
             talk(f"{path} is not what the pipeline gives; run the same command without --check")
             raise SystemExit(FINDINGS)
         say(f"{path} is up to date")
     else:
         if not force:
             _replaceable(path, made)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(made.text, encoding="utf-8")
+        write_text(path, made.text)
         say(f"wrote {path}")
     if made.missing:
         talk(f"{to} cannot express:", *(f"  {each}" for each in made.missing))
@@ -199,7 +199,7 @@ def _replaceable(path: Path, made: "Exported") -> None:
 
     if not os.path.lexists(path):
         return
-    other = ci.maker(text_of(path))
+    other = ci.maker(read_text(path))
     if other is None:
         message = f"{path} was not written by this command"
         raise RefusedError(message, hint="--out FILE writes another one, --force replaces it")
@@ -218,12 +218,12 @@ def fmt(
 
     changed = []
     for path in paths("pipeline", files):
-        text = text_of(path)
+        text = read_text(path)
         new = formatted(text, file=str(path))
         if new != text:
             changed.append(str(path))
             if not check:
-                path.write_text(new, encoding="utf-8")
+                write_text(path, new)
     shown("backlog-worker/formatted", changed, lambda: say(*changed or ["nothing to do"]))
     if check and changed:
         raise SystemExit(FINDINGS)
@@ -300,7 +300,7 @@ def run_one(
         found = _of_file(Path(name))
     if no_setup:
         found = replace(found, jobs=tuple(replace(each, setup=()) for each in found.jobs))
-    value = _json(given) if given else {}
+    value = read_json(given) if given else {}
     status, why = perform_one(solo, found, policy, job, value, outputs)
     say(f"{job}  {status}" + (f"  {plain(why)}" if why else ""))
     if status not in {"completed", "skipped", "canceled"}:
@@ -327,7 +327,7 @@ def _of_file(path: Path) -> "Pipeline":
     from backlog_worker.domain.pipeline import load
     from backlog_worker.integrations.project import contracts
 
-    return load(text_of(path), file=str(path), contract=contracts(path).__getitem__)
+    return load(read_text(path), file=str(path), contract=contracts(path).__getitem__)
 
 
 def _triggers(found: "Pipeline") -> str:
@@ -346,11 +346,3 @@ def _estimated(found: "Pipeline", value: "Estimate") -> None:
     if value.unknown:
         talk(f"never ran, so nothing is known of: {', '.join(value.unknown)}")
     following(f"backlog-worker run start {found.name}")
-
-
-def _json(path: Path) -> Any:  # noqa: ANN401 - free JSON
-    try:
-        return json.loads(text_of(path))
-    except ValueError as error:
-        message = f"{path} is no JSON: {error}"
-        raise UsageError(message) from None

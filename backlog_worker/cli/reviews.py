@@ -84,7 +84,7 @@ def decide(
     ] = False,
 ) -> None:
     """Answer a review, once."""
-    from backlog_worker.cli.entries import read_json
+    from backlog_worker.cli.named import read_json
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.review import Answer, Decided
     from backlog_worker.lifecycle import review as reviews
@@ -113,13 +113,14 @@ def decide(
 
 def _value(text: str) -> object:
     """Read the value of an answer: JSON, or a text as it is."""
-    import json
+    from backlog_worker.domain import wire
+    from backlog_worker.domain.errors import InvalidInputError
 
     if not text:
         return None
     try:
-        return json.loads(text)
-    except ValueError:
+        return wire.parsed(text, "--value")
+    except InvalidInputError:
         return text
 
 

@@ -65,7 +65,7 @@ def start(
     timeout: Annotated[float, typer.Option("--timeout", help="Wait for so many seconds at most.")] = 3600.0,
 ) -> None:
     """Start a pipeline in your name, under the same rules as everything else."""
-    from backlog_worker.cli.entries import read_json
+    from backlog_worker.cli.named import read_json
     from backlog_worker.engine import Engine
 
     with_kit, who = kit()
@@ -189,7 +189,7 @@ def fork(
     ] = None,
 ) -> None:
     """Do a run again from a stage, as a new entry linked to the first."""
-    from backlog_worker.cli.entries import read_json
+    from backlog_worker.cli.named import read_json
     from backlog_worker.lifecycle import again
 
     with_kit, given = kit()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import DryRun, kit
+from backlog_worker.cli.named import read_text, write_text
 from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
-from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -148,7 +149,7 @@ def export(
     if out is None:
         print(text, end="")  # noqa: T201 - the file is the output
     else:
-        out.write_text(text, encoding="utf-8")
+        write_text(out, text)
         say(f"wrote {out}")
 
 
@@ -184,12 +185,7 @@ def document() -> str:
 @schedule.command("check")
 def check(path: Annotated[Path, typer.Argument(help="A cron file of `schedule export`.")]) -> None:
     """Compare a cron file with beat_schedule.py; ends with status 7 where they have drifted apart."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{path} cannot be read: {error}"
-        raise UsageError(message) from None
-    found = drift(text)
+    found = drift(read_text(path))
     shown("backlog-worker/drift", found, lambda: say(*found or [f"{path} is what beat_schedule.py says"]))
     if found:
         talk("help: backlog-worker schedule export --out FILE")

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.governing import PART
+from backlog_worker.domain.moment import in_utc
 from backlog_worker.domain.policy import Policy
 
 MISSING = {
@@ -53,7 +54,7 @@ class DigestFile(BaseModel):
     kind: Literal["platform", "risk"]
     env: Words
     period: str = Field(pattern=r"^\d{4}-(\d{2}|\d{2}-\d{2})$")
-    generated_at: datetime
+    generated_at: Annotated[datetime, AfterValidator(in_utc)]
     services: list[ServiceFile] = Field(default=[], max_length=5000)
 
 

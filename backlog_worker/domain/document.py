@@ -253,7 +253,10 @@ def formatted(text: str, *, file: str) -> str:
     yaml.preserve_quotes = True
     yaml.indent(mapping=2, sequence=4, offset=2)
     out = StringIO()
-    yaml.dump(yaml.load(text), out)
+    try:
+        yaml.dump(yaml.load(text), out)
+    except (YAMLError, ValueError, OverflowError):  # a text that the library takes for a date or a number, and is none
+        return text
     new = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
     return new if read(new, file=file, group="2").value == before.value else text
 

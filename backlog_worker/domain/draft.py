@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
@@ -13,6 +13,7 @@ from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
+from backlog_worker.domain.moment import in_utc
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
@@ -36,14 +37,6 @@ def _written(value: object) -> object:
     return value
 
 
-def _utc(value: datetime) -> datetime:
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        message = "the date lies before the year 1 or after the year 9999"
-        raise ValueError(message) from None
-
-
 def _title(value: str) -> str:
     value = " ".join(value.split())
     if not value:
@@ -62,7 +55,7 @@ def _no_null(value: object) -> object:
     return value
 
 
-Moment = Annotated[datetime, BeforeValidator(_written), AfterValidator(_utc)]
+Moment = Annotated[datetime, BeforeValidator(_written), AfterValidator(in_utc)]
 Text = Annotated[str, Field(max_length=300), BeforeValidator(_no_null)]
 
 

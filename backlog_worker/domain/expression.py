@@ -15,6 +15,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.wire import unkept_text
 
 SOURCE_MAX = 4096
 LIST_MAX = 500
@@ -85,6 +86,9 @@ class Expression:
 
 def compiled(source: str, names: Names, wants: str = "bool") -> Expression:
     """Compile *source*; raises ExpressionError with the column (from 0) of an unknown name or a wrong type."""
+    if fault := unkept_text(source):
+        message = f"it is {fault}"
+        raise ExpressionError(message)
     if len(source.encode()) > SOURCE_MAX:
         message = f"an expression may have {SOURCE_MAX} bytes, this one has {len(source.encode())}"
         raise ExpressionError(message)
@@ -97,11 +101,14 @@ def read_fields(source: str) -> frozenset[str]:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Prepare free JSON for CEL: numbers become decimals, nulls disappear, long texts and lists are cut."""
+    """Prepare free JSON for CEL: numbers become decimals, nulls disappear, long texts and lists are cut.
+
+    Raises ExpressionError for a number that is larger than any decimal.
+    """
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
-        return float(value)
+        return _decimal(value)
     if isinstance(value, str):
         return value[:TEXT_MAX]
     if isinstance(value, Mapping):
@@ -109,6 +116,14 @@ def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
     if isinstance(value, list | tuple):
         return [plain(each) for each in value[:LIST_MAX] if each is not None]
     return str(value)
+
+
+def _decimal(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        message = "a number is larger than an expression can hold"
+        raise ExpressionError(message) from None
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ from backlog_worker.domain.expression import ExpressionError
 
 ROOTS = ("context", "entry", "env", "input", "inputs", "jobs", "params", "run", "secrets")
 _HOLE = re.compile(r"\$\{\{(?P<cel>(?:(?!\$\{\{).)*?)\}\}|\{\{(?P<word>[^{}]*?)\}\}", re.DOTALL)
-_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
+_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,9})\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _HEAD = re.compile(r"[A-Za-z_][\w-]*")
 _GO = frozenset({"end", "else", "break", "continue"})  # words of Go's templates, which shells are given
 _SECRET = re.compile(r"secrets\.([A-Za-z_][A-Za-z0-9_]*)$")

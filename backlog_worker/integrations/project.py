@@ -128,8 +128,8 @@ def fault(error: OSError | UnicodeDecodeError) -> str:
     return f"the file cannot be read: {error.strerror or error}"
 
 
-def text_of(path: Path) -> str:
-    """Read a regular file of at most SIZE_MAX bytes; whatever else has that name is not waited for.
+def text_of(path: Path, most: int = SIZE_MAX) -> str:
+    """Read a regular file of at most *most* bytes; whatever else has that name is not waited for.
 
     Links are followed, for mounted configurations consist of them. Raises OSError or UnicodeDecodeError.
     """
@@ -140,11 +140,11 @@ def text_of(path: Path) -> str:
             said = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
             raise OSError(errno.EINVAL, said, str(path))
         with os.fdopen(handle, "rb", closefd=False) as file:
-            content = file.read(SIZE_MAX + 1)
+            content = file.read(most + 1)
     finally:
         os.close(handle)
-    if len(content) > SIZE_MAX:
-        raise OSError(errno.EFBIG, f"it is larger than {SIZE_MAX // 1024 // 1024} MiB", str(path))
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most // 1024 // 1024} MiB", str(path))
     return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
@@ -157,16 +156,6 @@ def requeued(
         values["due_date"] = None  # else the clock would take it out again at once
     place = intake.queued(entry, policy, unit.now(), kit.book.pipeline(unit, entry.pipeline))
     return unit.move(entry.id, Change.REQUEUED, words, **values, **place)
-
-
-def moment(text: str) -> datetime:
-    """Read a moment that a person typed; raises InvalidInputError."""
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        message = f"{text!r} is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
-        raise InvalidInputError(message) from None
-    return value.astimezone() if value.tzinfo is None else value
 
 
 def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:

@@ -108,14 +108,16 @@ class JsonlStore(Store):
             self._rewrite()
             return before, self._items + self._events
 
+    @on_disk
     def backup(self, path: Path) -> None:
         """Copy both files into a new folder, as they stand after a whole transaction."""
-        if path.exists():
-            message = f"{path} is there already"
-            raise UsageError(message, hint="name a new folder")
         with self.exclusively():
             self._catch_up(writes=True)
-            path.mkdir(parents=True)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                message = f"{path} is there already"
+                raise UsageError(message, hint="name a new folder") from None
             for name in (EVENTS, ITEMS):
                 if (self.folder / name).exists():
                     shutil.copyfile(self.folder / name, path / name)

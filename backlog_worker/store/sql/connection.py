@@ -10,10 +10,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 
-from backlog_worker.domain.errors import MissingExtraError
+from backlog_worker.domain.errors import InvalidInputError, MissingExtraError
 from backlog_worker.store.sql import deadline, faults
 from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
 
@@ -25,6 +25,7 @@ _OPTIONS = (
     " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 )
 Clock = Callable[[], float]
+_ADDRESSES = "postgresql://user:password@host:5432/name or sqlite:////absolute/path.db; in a password write @ as %40"
 # A SQLite file must not be open in a process that forks: the child would close it, and with it drop the locks that
 # guard the file. So every transaction on one has a connection of its own, and a fork waits until it is closed.
 FORKING = threading.RLock()
@@ -32,10 +33,17 @@ os.register_at_fork(before=FORKING.acquire, after_in_parent=FORKING.release, aft
 
 
 def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
-    """Make an engine for *url*; *clock* replaces the database's clock, for SQLite in tests only."""
-    if url.startswith("postgresql"):
-        return _postgres(url), POSTGRES
-    return _sqlite(url, clock or time.time), SQLITE
+    """Make an engine for *url*; *clock* replaces the database's clock, for SQLite in tests only.
+
+    Raises InvalidInputError for what is no address of a database.
+    """
+    try:
+        if url.startswith("postgresql"):
+            return _postgres(url), POSTGRES
+        return _sqlite(url, clock or time.time), SQLITE
+    except (ArgumentError, ValueError, TypeError):  # their words may hold a password
+        message = f"BACKLOG_DATABASE_URL is no address of a database: {url.partition(':')[0]}:..."
+        raise InvalidInputError(message, hint=_ADDRESSES) from None
 
 
 @contextmanager
@@ -95,6 +103,7 @@ def _sqlite(url: str, clock: Clock) -> Engine:
 
     @sa.event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+        if word := connection.get_execution_options().get("begin", "BEGIN"):  # nothing: VACUUM runs outside of one
+            connection.exec_driver_sql(word)
 
     return engine

@@ -11,6 +11,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 
 from backlog_worker.domain.errors import UsageError
+from backlog_worker.store import disk
 from backlog_worker.store.sql import connection
 from backlog_worker.store.sql.connection import Clock
 from backlog_worker.store.sql.verify import Verify
@@ -91,14 +92,18 @@ class Store:
 
         Raises UsageError for PostgreSQL, whose own tools do that, and where something stands at *path*.
         """
-        if path.exists():
-            message = f"{path} is there already"
-            raise UsageError(message, hint="name a new file")
         if self.dialect.name == "postgresql":
             message = "PostgreSQL is backed up by its own tools"
             raise UsageError(message, hint=f'pg_dump --format=custom --file={path} "$BACKLOG_DATABASE_URL"')
+        try:
+            path.touch(mode=0o600, exist_ok=False)  # VACUUM INTO fills an empty file, and says little of a bad place
+        except FileExistsError:
+            message = f"{path} is there already"
+            raise UsageError(message, hint="name a new file") from None
+        except OSError as error:
+            raise disk.own(error, path.parent) from None
         with self.connected() as opened:
-            opened.exec_driver_sql("VACUUM INTO :path", {"path": str(path)})
+            opened.execution_options(begin="").exec_driver_sql("VACUUM INTO :path", {"path": str(path)})
 
     def compact(self) -> tuple[int, int]:
         """Give space back to the disk; returns the size before and after, in bytes. PostgreSQL does that by itself."""
@@ -106,6 +111,7 @@ class Store:
             message = "PostgreSQL is vacuumed by its own autovacuum"
             raise UsageError(message)
         with self.connected() as opened:
+            opened.execution_options(begin="")
             before = self._pages(opened)
             opened.exec_driver_sql("VACUUM")
             return before, self._pages(opened)
