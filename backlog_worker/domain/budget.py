@@ -15,13 +15,16 @@ class Usage:
     """What one call of a model used; `usd` is what the provider said, None where it did not say.
 
     What was no cost or no count is refused: it stands in `refused` as it was told, and nowhere else. Without all of
-    its tokens (`counted`) nobody can price a call.
+    its tokens (`counted`) nobody can price a call. `input_tokens` are all that were read; `cached_tokens` of them came
+    from the provider's cache, and `stored_tokens` were put into it: each has a price of its own.
     """
 
     model: str = ""
     provider: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    stored_tokens: int = 0
     usd: float | None = None
     counted: bool = True
     refused: tuple[str, ...] = ()
@@ -102,14 +105,17 @@ def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float |
         return usage.usd
     if not usage.model or not usage.counted:
         return None
-    return _listed(usage.model, usage.provider, usage.input_tokens, usage.output_tokens)
+    return _listed(usage)
 
 
 @lru_cache(maxsize=4096)
-def _listed(model: str, provider: str, read: int, written: int) -> float | None:
-    tokens = Tokens(input_tokens=read, output_tokens=written)
-    extra: dict[str, Any] = {"provider_id": provider} if provider else {}
+def _listed(usage: Usage) -> float | None:
+    """Return the price of the public list; a cache without a price of its own costs what the input costs."""
+    counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    cache = {"cache_read_tokens": usage.cached_tokens, "cache_write_tokens": usage.stored_tokens}
+    tokens = Tokens(**counts, **{name: count for name, count in cache.items() if count})
+    extra: dict[str, Any] = {"provider_id": usage.provider} if usage.provider else {}
     try:
-        return float(calc_price(tokens, model_ref=model, **extra).total_price)
+        return float(calc_price(tokens, model_ref=usage.model, **extra).total_price)
     except (LookupError, ValueError):
         return None

@@ -26,6 +26,8 @@ from acp.schema import (
     UsageUpdate,
 )
 
+from backlog_worker.domain import returned
+from backlog_worker.domain.legible import message_of
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Asked, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
@@ -44,6 +46,7 @@ COMMANDS = {
     "goose": ("goose", "acp"),
     "opencode": ("opencode", "acp"),
 }
+SAID_MAX = 16_000_000  # characters of an answer
 ENDED_SECONDS = 1.0  # for a child whose pipe broke to be seen as ended
 # What a kind of tool call needs the permission for; whatever is not known is asked about as a command.
 NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
@@ -78,7 +81,7 @@ class AcpExecutor:
             # Its permissions are held by the protocol: without any network it would not reach its model.
             walls = replace(like.walls(job, work, workspace), offline=False)
             session = _Session(job=job, work=work, workspace=workspace, folder=folder, walls=walls)
-            return asyncio.run(session.run(command))
+            return returned.checked(asyncio.run(session.run(command)), most=job.execution.output_bytes)
         except (FileNotFoundError, PermissionError) as error:
             text = f"the agent cannot be started here: {error}"
             return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
@@ -101,6 +104,9 @@ class _Session:
     asked: Asked | None = None
     cost: float | None = None
     broke: bool = False
+    size: int = 0
+    prompted: bool = False
+    spent: bool = False
     ending: "asyncio.Event" = field(default_factory=asyncio.Event)
 
     async def run(self, command: Sequence[str]) -> Result:
@@ -129,7 +135,15 @@ class _Session:
             return Faulted(kind=FailureKind.TIMEOUT, reason=text)
         except asyncio.CancelledError:
             return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the agent was killed")
-        except (RequestError, ConnectionError, ValueError) as error:
+        except (
+            RequestError,
+            ConnectionError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
             return _failed(error, await _status(child))
         finally:
             self._spend(None)
@@ -144,6 +158,7 @@ class _Session:
                 client_info=Implementation(name="backlog-worker", version="1"),
             )
             session = await connection.new_session(cwd=str(self.folder), mcp_servers=[])
+            self.prompted = True
             prompting = asyncio.ensure_future(
                 connection.prompt(session_id=session.session_id, prompt=[text_block(self.work.prompt)])
             )
@@ -186,8 +201,11 @@ class _Session:
     async def session_update(self, update: Any, **_: Any) -> None:  # noqa: ANN401 - one of thirteen
         """Take what the agent says: words into the log, its plan into progress, its usage into cost."""
         if isinstance(update, AgentMessageChunk):
-            text = getattr(update.content, "text", "")
+            text = str(getattr(update.content, "text", ""))
             self.said.append(text)
+            self.size += len(text)
+            if self.size > SAID_MAX:
+                self.ending.set()
             for line in text.splitlines():
                 self.work.report.line(line)
         elif isinstance(update, AgentPlanUpdate) and update.entries:
@@ -214,6 +232,9 @@ class _Session:
     def _stopped(self) -> Result:
         if self.asked is not None:
             return self.asked
+        if not self.broke:
+            reason = f"the agent said more than {SAID_MAX} characters, and was stopped"
+            return Faulted(kind=FailureKind.VALIDATION, reason=reason)
         limit = self.work.agent.usd if self.work.agent else None
         reason = f"the agent spent {self.cost:.2f} USD, its limit is {limit}"
         return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
@@ -237,12 +258,17 @@ class _Session:
         return answers.result(value, artifacts)
 
     def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
-        if usage is None and self.cost is None:
+        """Count what a prompt used, once; an agent that tells nothing used a model all the same, for an unknown sum."""
+        if self.spent or not self.prompted:
             return
+        self.spent = True
         model = self.work.agent.model if self.work.agent else ""
         counts = {name: getattr(usage, name, None) for name in ("input_tokens", "output_tokens")}
+        cached, stored = (getattr(usage, f"cached_{name}_tokens", None) or 0 for name in ("read", "write"))
+        if counts["input_tokens"] is not None:
+            counts |= {"input_tokens": counts["input_tokens"] + cached + stored}
+            counts |= {"cached_tokens": cached, "stored_tokens": stored}
         self.work.report.spend(claimed({"model": "" if model == "default" else model, **counts, "usd": self.cost}))
-        self.cost = None
 
 
 class _Closing:
@@ -283,7 +309,7 @@ def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermission
 
 def _failed(error: Exception, status: int | None) -> Result:
     """Say why a session broke: what the agent answered, or how its program ended. That is a fault of the job."""
-    text = cut(f"{error} {getattr(error, 'data', None) or ''}".strip(), 400)
+    text = cut(f"{message_of(error)} {answers.text(getattr(error, 'data', None))}".strip(), 400)
     if presets.limited(text):
         return presets.throttled(text)
     if "auth" in text.lower():

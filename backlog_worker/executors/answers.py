@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from backlog_worker.domain import throttle
+from backlog_worker.domain.legible import shown
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
 
@@ -31,13 +32,13 @@ class Answer:
 
 
 def read(value: Any) -> Answer:  # noqa: ANN401 - free JSON of a job
-    """Take an answer apart."""
+    """Take an answer apart; whether its data can be kept is judged with the result that is made of it."""
     if not isinstance(value, dict):
         return Answer(data=value)
     return Answer(
         data=unwrapped(value),
         succeeded=value.get("success", True) is True,
-        message=masked(_text(value.get("message"))),
+        message=masked(text(value.get("message"))),
         retry_after=_wait(value.get("retryAfterMs")),
         wrong=_wrong(value),
     )
@@ -49,9 +50,18 @@ def result(value: Any, artifacts: Mapping[str, bytes] | None = None, *, usual: s
     if answer.succeeded:
         return Done(output=answer.data, artifacts=artifacts or {})
     if answer.wrong:
-        text = f"{answer.wrong}: {answer.message}" if answer.message else answer.wrong
-        return Faulted(kind=FailureKind.VALIDATION, reason=cut(text, 400), data=answer.data)
+        words = f"{answer.wrong}: {answer.message}" if answer.message else answer.wrong
+        return Faulted(kind=FailureKind.VALIDATION, reason=cut(words, 400), data=answer.data)
     return Faulted(kind=FailureKind.EXECUTION, reason=cut(answer.message or usual, 400), data=answer.data)
+
+
+def parsed(said: str | bytes) -> Any:  # noqa: ANN401 - free JSON of a job
+    """Parse JSON; raises ValueError for whatever is none, also where it is nested too deep to be read."""
+    try:
+        return json.loads(said)
+    except RecursionError:
+        message = "it is nested too deep to be read"
+        raise ValueError(message) from None
 
 
 def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a job
@@ -75,12 +85,16 @@ def _wrong(value: Mapping[str, Any]) -> str:
         return ""
     if said is None:
         return "success is null, not true"
-    shown = json.dumps(said, ensure_ascii=False)
-    shown = shown if len(shown) <= SHOWN_MAX else "..."
-    return f"success is {_KINDS.get(type(said), 'the object')} {masked(shown)}, not true"
+    words = text(said, quoted=True)
+    words = words if len(words) <= SHOWN_MAX else "..."
+    return f"success is {_KINDS.get(type(said), 'the object')} {masked(words)}, not true"
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - free JSON of a job
-    if value is None or isinstance(value, str):
+def text(value: Any, *, quoted: bool = False) -> str:  # noqa: ANN401 - free JSON of a job
+    """Return a value as text: JSON where it is JSON, else the name of its type."""
+    if not quoted and (value is None or isinstance(value, str)):
         return value or ""
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return shown(value)

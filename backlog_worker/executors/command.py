@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from backlog_worker.domain import returned
 from backlog_worker.domain.gates import Checked, Gate, judged
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
@@ -33,6 +34,9 @@ class CommandExecutor:
 
     def perform(self, job: Job, work: Work) -> Result:
         """Run the setup and the command of *job*, and read what it wrote."""
+        return returned.checked(self._performed(job, work), most=job.execution.output_bytes)
+
+    def _performed(self, job: Job, work: Work) -> Result:
         if why := isolation.refusal(job, offline=bool(work.agent and work.agent.offline)):
             return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         shared = job.execution.isolation == "shared"
@@ -57,12 +61,12 @@ class CommandExecutor:
         finally:
             workspace.remove()
 
-    def check(self, gate: Gate, job: Job, work: Work, output: object) -> Checked:
+    def check(self, gate: Gate, job: Job, work: Work, value: object) -> Checked:
         """Run the command of a gate with the output in `$BACKLOG_OUTPUT`; status 0 passes, its last line says why."""
         workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{gate.id}.{work.take}")
         try:
             workspace.give(work.context(job))
-            workspace.output.write_text(json.dumps(output, ensure_ascii=False), encoding="utf-8")
+            workspace.output.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
             ended = self._run(_shell(gate.run or "false"), job, work, workspace)
         except OSError as error:
             return judged(gate, passed=False, why=f"cannot be started: {error}")

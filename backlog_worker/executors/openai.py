@@ -12,17 +12,13 @@ from typing import Any
 
 import httpx2
 
-from backlog_worker.domain import throttle
+from backlog_worker.domain import returned
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
-from backlog_worker.domain.usage import claimed
 from backlog_worker.executors import Work, answers
-from backlog_worker.executors.presets import json_in
-
-TOO_MANY = 429
-# Answers that another try may change; every other 4xx is a refusal.
-PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+from backlog_worker.executors.body import beginning, bounded, words_of
+from backlog_worker.executors.completion import by_status, spoken
 
 
 class OpenAIExecutor:
@@ -62,7 +58,7 @@ class OpenAIExecutor:
         if not found:
             kind = FailureKind.INFRASTRUCTURE if in_time else FailureKind.TIMEOUT
             return Faulted(kind=kind, reason="the claim was lost" if in_time else f"timed out after {work.timeout}")
-        return _told(found[0], work)
+        return returned.checked(_told(found[0], work), most=job.execution.output_bytes)
 
 
 def _request(job: Job, work: Work) -> dict[str, Any]:
@@ -81,59 +77,37 @@ def _request(job: Job, work: Work) -> dict[str, Any]:
 
 
 def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str, Any]) -> Result:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
-        answer = client.post(f"{endpoint}/chat/completions", json=dict(request), headers=headers)
+        with client.stream("POST", f"{endpoint}/chat/completions", json=dict(request), headers=headers) as answer:
+            body = bounded(answer)
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
         text = f"the endpoint {endpoint} is no address: {error}"
         return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
     except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
         return Faulted(kind=FailureKind.TIMEOUT, reason=cut(f"{endpoint} did not answer in time: {error}", 400))
+    except (ValueError, httpx2.DecodingError) as error:
+        return Faulted(kind=FailureKind.VALIDATION, reason=cut(f"{endpoint} answered with {error}", 400))
     except (httpx2.HTTPError, RuntimeError) as error:
         text = f"{endpoint} cannot be reached: {type(error).__name__} {error}"
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=cut(text, 400))
+    return _read(endpoint, answer, body)
+
+
+def _read(endpoint: str, answer: httpx2.Response, body: bytes) -> Result:
     if not answer.is_success:
-        return _unsuccessful(answer)
+        return _unsuccessful(answer, body)
     try:
-        return Done(output=answer.json())
+        return Done(output=answers.parsed(body))
     except ValueError:
-        return Faulted(kind=FailureKind.VALIDATION, reason=f"{endpoint} answered with no JSON")
+        return Faulted(
+            kind=FailureKind.VALIDATION, reason=cut(f"{endpoint} answered with no JSON: {beginning(body)}", 400)
+        )
 
 
-def _unsuccessful(answer: httpx2.Response) -> Result:
-    if answer.status_code == TOO_MANY:
-        said = answer.headers
-        return throttle.retry_after(_words(answer), said.get("retry-after"), said.get("retry-after-ms"))
-    if answer.status_code in PASSING:
-        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=_words(answer))
-    return Refused(kind=FailureKind.EXECUTION, reason=_words(answer), role="operator")
+def _unsuccessful(answer: httpx2.Response, body: bytes = b"") -> Result:
+    return by_status(answer.status_code, words_of(answer, body), answer.headers)
 
 
 def _told(result: Result, work: Work) -> Result:
-    """Count the tokens of an answer and take its text apart."""
-    if not isinstance(result, Done):
-        return result
-    answer = result.output if isinstance(result.output, dict) else {}
-    given = answer.get("usage")
-    usage: Mapping[str, Any] = given if isinstance(given, dict) else {}
-    counts = {"input_tokens": usage.get("prompt_tokens"), "output_tokens": usage.get("completion_tokens")}
-    work.report.spend(claimed({"model": answer.get("model") or (work.agent.model if work.agent else ""), **counts}))
-    message = ((answer.get("choices") or [{}])[0] or {}).get("message") or {}
-    if message.get("refusal"):
-        return Refused(kind=FailureKind.EXECUTION, reason=cut(f"the model refused: {message['refusal']}", 400))
-    text = str(message.get("content") or "")
-    for line in text.splitlines()[:200]:
-        work.report.line(line)
-    try:
-        return answers.result(json_in(text), usual="the model gave up")
-    except ValueError as error:
-        return Faulted(kind=FailureKind.VALIDATION, reason=f"the answer is not usable: {error}")
-
-
-def _words(answer: httpx2.Response) -> str:
-    try:
-        error = answer.json().get("error")
-        text = error.get("message") if isinstance(error, dict) else error
-    except (ValueError, AttributeError):
-        text = answer.text
-    return cut(f"status {answer.status_code}: {text or 'no words'}", 400)
+    return spoken(result.output, work) if isinstance(result, Done) else result

@@ -3,7 +3,7 @@
 Flags are those of the agents' own documentation as of late 2026; a `command:` in the agent's file goes before them.
 """
 
-import json
+import contextlib
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,8 +15,8 @@ from backlog_worker.domain import throttle
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result, Throttled
-from backlog_worker.domain.usage import claimed
-from backlog_worker.executors import Work, answers
+from backlog_worker.domain.usage import claimed, of_provider
+from backlog_worker.executors import Work, answers, exits
 from backlog_worker.executors.process import Ended
 from backlog_worker.executors.workspace import Workspace
 
@@ -27,8 +27,12 @@ _LIMITED = re.compile(
 _MOMENT = r"(?P<at>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:?\d\d)?)"
 _LENGTH = r"(?P<number>-?\d+(?:\.\d+)?) ?(?P<unit>ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)?"
 _RESET = re.compile(rf"(?i)(?:resets? (?:at|in)|retry.?after)[^\d-]{{0,12}}(?:{_MOMENT}|{_LENGTH})(?![\w:-])")
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n```", re.DOTALL)
+_FENCES = ("```", "~~~")
+_LANGUAGES = ("jsonc", "json5", "json")
+_THOUGHT = "</think>"  # ends what a model thinks aloud before it answers
+_NEVER_BEGAN = frozenset({exits.NOT_RUN, exits.NOT_FOUND})
 WAIT = timedelta(minutes=5)  # where a provider says "later" and not when
+_BEGINS = frozenset('{["-0123456789tfnNI')
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH_DIGITS = 10
 
@@ -55,7 +59,7 @@ class Preset:
     def read(self, ended: Ended, work: Work, otherwise: Callable[[], Result]) -> Result:
         """Turn how the agent ended into a result: what it wrote to its output file goes before what it printed."""
         told = _last_json(ended.tail)
-        if told:
+        if ended.status not in _NEVER_BEGAN:
             _spend(told, work)
         if ended.timed_out or ended.killed:
             return otherwise()
@@ -64,7 +68,7 @@ class Preset:
             return throttled(ended.tail)
         result = otherwise()
         if told.get("is_error") and isinstance(result, Done):
-            words = masked(str(told.get("result") or told.get("error") or "the agent says that it failed"))
+            words = masked(answers.text(told.get("result") or told.get("error") or "the agent says that it failed"))
             return Faulted(kind=FailureKind.EXECUTION, reason=cut(words, 400))
         if isinstance(result, Done) and result.output is None:
             return _spoken(told, ended, result)
@@ -132,26 +136,43 @@ def _unit(word: str) -> float:
 
 
 def json_in(text: str) -> Any:  # noqa: ANN401 - free JSON of a model
-    """Return the JSON that a model said: the whole text, or its last fenced block; raises ValueError."""
-    blocks = [text.strip(), *(block for block in reversed(_FENCED.findall(text)))]
-    for block in blocks:
-        try:
-            return json.loads(block)
-        except ValueError:
-            continue
+    """Return the JSON that a model said: the whole text, what follows its thoughts, or its last fenced block.
+
+    Raises ValueError where that is no JSON.
+    """
+    said = text.rpartition(_THOUGHT)[2]
+    for block in [text.strip(), said.strip(), *reversed(_fenced(said))]:
+        if block[:1] in _BEGINS:
+            with contextlib.suppress(ValueError):
+                return answers.parsed(block)
     message = "it holds no JSON"
     raise ValueError(message)
 
 
+def _fenced(text: str) -> list[str]:
+    """Return what stands between lines of three backticks, or after the last of them."""
+    blocks: list[list[str]] = [[]]
+    for line in text.splitlines():
+        bare = line.rstrip()
+        named = next((each for each in _LANGUAGES if bare.lower().endswith(each)), "")
+        before = bare[: len(bare) - len(named)].rstrip()
+        if before.endswith(_FENCES):
+            blocks[-1].append(before.rstrip("`~"))
+            blocks.append([])
+        else:
+            blocks[-1].append(line)
+    return ["\n".join(block).strip() for block in blocks[1:]]
+
+
 def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
     """Take what the agent said for its output: JSON where it is JSON, else a text."""
-    text = str(told.get("result") or told.get("response") or "") or ended.tail
+    text = answers.text(told.get("result") or told.get("response")) or ended.tail
     try:
         value = json_in(text)
     except ValueError:
         value = {"text": text.strip()[-64_000:]}
     if isinstance(value, dict) and value.get("refused"):
-        return Refused(kind=FailureKind.VALIDATION, reason=cut(str(value["refused"]), 400))
+        return Refused(kind=FailureKind.VALIDATION, reason=cut(answers.text(value["refused"]), 400))
     return answers.result(value, done.artifacts, usual="the agent gave up")
 
 
@@ -160,7 +181,7 @@ def _last_json(text: str) -> dict[str, Any]:
     for line in [*reversed(text.strip().splitlines()), text]:
         if line.strip().startswith("{"):
             try:
-                value = json.loads(line)
+                value = answers.parsed(line)
             except ValueError:
                 continue
             return value if isinstance(value, dict) else {}
@@ -168,12 +189,8 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 def _spend(told: Mapping[str, Any], work: Work) -> None:
-    found_usage = told.get("usage")
-    usage: Mapping[str, Any] = found_usage if isinstance(found_usage, dict) else {}
+    """Count what an agent tells of its usage; one that tells nothing used a model all the same, for an unknown sum."""
     cost = told.get("total_cost_usd", told.get("cost_usd"))
-    read, written = usage.get("input_tokens"), usage.get("output_tokens")
-    if cost is None and read is None and written is None:
-        return
-    model = str(told.get("model") or (work.agent.model if work.agent else ""))
+    model = told.get("model") or (work.agent.model if work.agent else "")
     named = {"model": "" if model == "default" else model}
-    work.report.spend(claimed({**named, "input_tokens": read, "output_tokens": written, "usd": cost}))
+    work.report.spend(claimed({**named, **of_provider(told.get("usage")), "usd": cost}))

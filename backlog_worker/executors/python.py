@@ -1,4 +1,8 @@
-"""A Python callable: `package.module:name` is called with the context and returns JSON, or a Result of its own."""
+"""A Python callable: `package.module:name` is called with the context and returns JSON, or a Result of its own.
+
+It is called in a thread of its own: whatever it raises there is its own, also `SystemExit`, `KeyboardInterrupt` and
+`CancelledError`, which in the worker's thread would mean that the worker stops.
+"""
 
 import ctypes
 import importlib
@@ -7,7 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+from backlog_worker.domain import returned
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.legible import error_words, message_of, shown
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job
@@ -19,20 +25,38 @@ class _StoppedError(BaseException):
 
 
 class PythonExecutor:
-    """Calls callables of reviewed files; an inline job runs in the caller's thread, any other in one with a time limit.
+    """Calls callables of reviewed files within their time limits.
 
     A callable that blocks outside of Python cannot be interrupted: it is abandoned, and what it returns is void.
     """
 
     def perform(self, job: Job, work: Work) -> Result:
         """Call the callable of *job* once."""
-        try:
-            call = _callable(job.target)
-        except (ImportError, AttributeError, TypeError) as error:
-            return Refused(kind=FailureKind.POLICY, reason=f"{job.target} cannot be imported: {error}", role="operator")
-        if job.inline:
-            return _called(call, work.context(job))
-        return _limited(call, job, work)
+        found: list[Result] = []
+        ended = threading.Event()
+
+        def _body() -> None:
+            try:
+                value = _called(job, work.context(job))
+                found.append(returned.checked(value, most=job.execution.output_bytes))
+            except _StoppedError:
+                pass
+            except BaseException as error:  # noqa: BLE001 - the edge: what a callable raises is recorded as its failure
+                found.append(_raised(error))
+            finally:
+                ended.set()
+
+        thread = threading.Thread(target=_body, daemon=True, name=f"{work.run_id}.{job.id}")
+        thread.start()
+        work.stop.on_gone(ended.set)
+        in_time = ended.wait(work.timeout.total_seconds())
+        if found:
+            return found[0]
+        if thread.ident is not None and thread.is_alive():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_StoppedError))
+        if in_time:
+            return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the callable was stopped")
+        return Faulted(kind=FailureKind.TIMEOUT, reason=f"timed out after {work.timeout.total_seconds():g} s")
 
 
 @lru_cache(maxsize=256)
@@ -48,39 +72,26 @@ def _callable(target: str) -> Callable[[dict[str, Any]], object]:
     return called
 
 
-def _called(call: Callable[[dict[str, Any]], object], context: dict[str, Any]) -> Result:
+def _called(job: Job, context: dict[str, Any]) -> Result:
     try:
-        value = call(context)
-    except InvalidInputError as error:
-        return Refused(kind=FailureKind.VALIDATION, reason=cut(str(error), 400))
-    except Exception as error:  # noqa: BLE001 - the edge: a user's callable may raise anything, and it is recorded
-        return raised.fault(error)
+        call = _callable(job.target)
+    except _StoppedError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a module runs when it is imported, and may raise anything
+        text = f"{job.target} cannot be imported: {error_words(error)}"
+        return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
+    value = call(context)
     if isinstance(value, Done | Asked | Throttled | Faulted | Refused):
         return value
     answered = answers.result(value, usual="it says that it did not succeed")
     return answered if isinstance(answered, Faulted) else Done(output=value)
 
 
-def _limited(call: Callable[[dict[str, Any]], object], job: Job, work: Work) -> Result:
-    found: list[Result] = []
-    ended = threading.Event()
-
-    def _body() -> None:
-        try:
-            found.append(_called(call, work.context(job)))
-        except _StoppedError:
-            pass
-        finally:
-            ended.set()
-
-    thread = threading.Thread(target=_body, daemon=True, name=f"{work.run_id}.{job.id}")
-    thread.start()
-    work.stop.on_gone(ended.set)
-    in_time = ended.wait(work.timeout.total_seconds())
-    if found:
-        return found[0]
-    if thread.ident is not None and thread.is_alive():
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_StoppedError))
-    if in_time:
-        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the callable was stopped")
-    return Faulted(kind=FailureKind.TIMEOUT, reason=f"timed out after {work.timeout.total_seconds():g} s")
+def _raised(error: BaseException) -> Result:
+    """Say how a callable ended that returned nothing."""
+    if isinstance(error, InvalidInputError):
+        return Refused(kind=FailureKind.VALIDATION, reason=cut(message_of(error), 400))
+    if isinstance(error, SystemExit):
+        reason = f"it called sys.exit({shown(error.code)}) and returned nothing"
+        return Faulted(kind=FailureKind.EXECUTION, reason=reason)
+    return raised.fault(error)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 
 from backlog_worker.domain.errors import UnreachableError
+from backlog_worker.domain.legible import error_words
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import FailureKind, Faulted
 
@@ -19,7 +20,7 @@ DEPTH = 20
 
 def fault(error: BaseException) -> Faulted:
     """Turn an exception into a fault with its words: infrastructure, timeout or execution."""
-    words = cut(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__, 400)
+    words = cut(error_words(error), 400)
     if any(_outside(each) for each in _causes(error)):
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=words)
     kind = FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.EXECUTION

@@ -1,15 +1,26 @@
 """A directory per run: what a job is given, what it returns, and nothing of another run."""
 
+import errno
 import json
+import os
 import shutil
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-OUTPUT_BYTES_MAX = 1_000_000
-ARTIFACT_BYTES_MAX = 16_000_000
-ARTIFACTS_MAX = 100
+from backlog_worker.domain.artifact import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, artifact_name
+from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.output import BYTES_MAX
+from backlog_worker.executors import answers
+
+_NO_LINK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"} | {
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +61,17 @@ class Workspace:
         if prompt:
             self.prompt.write_text(prompt, encoding="utf-8")
 
-    def returned(self, most: int = OUTPUT_BYTES_MAX) -> Any:  # noqa: ANN401 - free JSON of a child
+    def returned(self, most: int = BYTES_MAX) -> Any:  # noqa: ANN401 - free JSON of a child
         """Read what the job returned, or None; raises ValueError that says what is wrong with it."""
-        if self.output.is_symlink() or not self.output.exists():
+        content = self._read(self.output, most, "the output")
+        if content is None:
             return None
-        size = self.output.stat().st_size
-        if size > most:
-            message = f"the output has {size} bytes, at most {most} are taken"
-            raise ValueError(message)
-        text = self.output.read_text(encoding="utf-8", errors="replace")
-        return json.loads(text.replace("\\u0000", "\\ufffd")) if text.strip() else None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            message = f"the output is no UTF-8 at byte {error.start + 1}"
+            raise ValueError(message) from None
+        return answers.parsed(text) if text.strip() else None
 
     def artifacts(self, patterns: Sequence[str]) -> dict[str, bytes]:
         """Read the files that a job leaves for good; raises ValueError where they are too many or too large.
@@ -69,14 +81,47 @@ class Workspace:
         found: dict[str, bytes] = {}
         for pattern in patterns:
             for path in sorted(self.place.glob(pattern.lstrip("/"))):
-                if path.is_symlink() or not path.is_file() or self.place.resolve() not in path.resolve().parents:
+                if not stat.S_ISREG(_mode(path)) or self.place.resolve() not in path.resolve().parents:
                     continue
-                name = str(path.relative_to(self.place))
-                if path.stat().st_size > ARTIFACT_BYTES_MAX or len(found) >= ARTIFACTS_MAX:
-                    message = f"artifact {name}: at most {ARTIFACTS_MAX} files of {ARTIFACT_BYTES_MAX} bytes are kept"
+                try:
+                    name = artifact_name(str(path.relative_to(self.place)))
+                except InvalidInputError as error:
+                    raise ValueError(str(error)) from None
+                if len(found) >= ARTIFACTS_MAX:
+                    message = f"artifact {name}: at most {ARTIFACTS_MAX} files are kept"
                     raise ValueError(message)
-                found[name] = path.read_bytes()
+                content = self._read(path, ARTIFACT_BYTES_MAX, f"artifact {name}")
+                if content is not None:
+                    found[name] = content
         return found
+
+    def _read(self, path: Path, most: int, what: str) -> bytes | None:
+        """Read a regular file of at most so many bytes, or None where there is none; raises ValueError.
+
+        Every step from the folder of all workspaces down is opened by its name alone: no link is followed, and nothing
+        that is opened can block.
+        """
+        root = self.folder.parent.parent
+        *folders, name = path.relative_to(root).parts
+        opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        try:
+            for folder in folders:
+                opened.append(os.open(folder, _NO_LINK | os.O_DIRECTORY, dir_fd=opened[-1]))
+            mode = os.stat(name, dir_fd=opened[-1], follow_symlinks=False).st_mode
+            if not stat.S_ISREG(mode):
+                message = f"{what} is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a regular file"
+                raise ValueError(message)
+            opened.append(os.open(name, _NO_LINK, dir_fd=opened[-1]))
+            return _bounded(opened[-1], most, what)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            named = "a link" if error.errno in {errno.ELOOP, errno.ENOTDIR} else os.strerror(error.errno or 0)
+            message = f"{what} cannot be read: {named}"
+            raise ValueError(message) from None
+        finally:
+            for each in reversed(opened):
+                os.close(each)
 
     def remove(self) -> None:
         """Remove the directory; a place that the run shares stays until the run's last job on this machine."""
@@ -94,3 +139,26 @@ def runs(root: Path) -> list[str]:
 def forget(root: Path, run_id: str) -> None:
     """Remove the directory of a run that has ended, with the place that its jobs shared."""
     shutil.rmtree(root / run_id, ignore_errors=True)
+
+
+def _bounded(file: int, most: int, what: str) -> bytes:
+    """Read an open file; raises ValueError where it is no regular file, or has more than *most* bytes."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode):  # it was replaced between the look and the opening
+        message = f"{what} is not a regular file"
+        raise ValueError(message)
+    chunks, size = [], 0
+    while size <= most and (chunk := os.read(file, min(most + 1 - size, 1 << 20))):
+        chunks.append(chunk)
+        size += len(chunk)
+    if size > most:
+        message = f"{what} has {max(size, found.st_size)} bytes, at most {most} are taken"
+        raise ValueError(message)
+    return b"".join(chunks)
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.lstat().st_mode
+    except OSError:
+        return 0

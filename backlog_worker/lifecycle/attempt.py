@@ -16,11 +16,11 @@ import tenacity
 from backlog_worker.domain import attempts
 from backlog_worker.domain.attempts import HOLD, Tried
 from backlog_worker.domain.entry import Note
-from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.outcome import Done, Faulted, Refused
 from backlog_worker.executors import Report
 from backlog_worker.lifecycle import Kit
 from backlog_worker.lifecycle.held import Ended, Taken
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.telemetry import emit
 
 Once = Callable[[Tried, timedelta], Ended]
@@ -98,7 +98,8 @@ def _kept(kit: Kit, taken: Taken, tried: Tried) -> Tried:
     if taken.alone:
         return tried
     run_id, job_id, take = taken.key
-    try:
+
+    def _keep() -> Tried:
         with kit.store.begin(actor=kit.worker) as unit:
             held = run_id in unit.renew([run_id])
             stamped = tried.at(unit.now())
@@ -109,10 +110,9 @@ def _kept(kit: Kit, taken: Taken, tried: Tried) -> Tried:
             said = {name: last[name] for name in ("attempt", "kind", "reason")}
             data = {"job_id": job_id, "take": take, "attempts": stamped.attempts, **said}
             unit.note(taken.entry.id, Note.ATTEMPTED, data)
-    except BacklogError as error:
-        emit("database_away", error=str(error))
-        return tried
-    return stamped
+        return stamped
+
+    return attempt("attempt", _keep, run=run_id, job=job_id).value or tried
 
 
 def _row(taken: Taken, tried: Tried) -> dict[str, Any]:

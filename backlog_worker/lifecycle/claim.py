@@ -8,6 +8,8 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note, Status
+from backlog_worker.domain.legible import error_words
+from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import FailureKind, Verdict
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
@@ -34,9 +36,32 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
     Eligibility is judged again by the policy in force, in the transaction of the claim, and its answers are kept in
     the event; one whose due date has passed is escalated instead. Claim and first take are one commit.
     """
-    taken, bells = insist(lambda: _taken(kit, entry_ids))
+    taken, bells = _claimed(kit, entry_ids)
     emit("claimed", count=len(taken), worker=kit.worker)
     return stage.work(kit, taken, bells)
+
+
+def _claimed(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
+    """Claim entries together; where that raises, each alone, and one that cannot begin alone goes to people."""
+    tried = attempt("claim", lambda: insist(lambda: _taken(kit, entry_ids)))
+    if tried.error is None:
+        return tried.value or ([], [])
+    if tried.elsewhere:
+        raise tried.error
+    if len(entry_ids) > 1:
+        alone = [_claimed(kit, [each]) for each in entry_ids]
+        return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
+    why = cut(f"its run cannot begin: {masked(error_words(tried.error))}", 400)
+    return [], attempt("claim", lambda: insist(lambda: _unbegun(kit, entry_ids, why))).value or []
+
+
+def _unbegun(kit: Kit, entry_ids: Sequence[str], why: str) -> list[Bell]:
+    with kit.store.begin(actor=kit.worker) as unit:
+        policy = kit.book.policy(unit)
+        ready = [entry for entry in unit.hold(entry_ids).values() if entry.status == Status.READY]
+        verdict = Verdict(change=Change.ESCALATED, reason=why, kind=FailureKind.EXECUTION, role=POISON_ROLE)
+        endings = [Ending(entry=each, run=None, pipeline=None, stages={}, policy=policy) for each in ready]
+        return settle.conclude(kit, unit, [(each, verdict) for each in endings])
 
 
 def _taken(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
@@ -200,7 +225,9 @@ def _begun(
     read, void = stood.found(unit, begun)
     starts = []
     for (entry, pipeline, said), run in zip(fit, runs, strict=True):
-        data = {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash}
+        data: dict[str, Any] = {"eligibility": dict(said), "policy": policy.stamp, "policy_hash": policy.hash}
+        if len(fit) > 1:
+            data["among"] = len(fit)
         claimed = unit.move(
             entry.id,
             Change.CLAIMED,
@@ -237,40 +264,57 @@ def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> l
     """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
     expired = unit.expired(entry_ids)
     lost = unit.held_stages([each.run_id for each in expired.values() if each.run_id]) if expired else {}
+    claims = unit.facts(list(expired)) if expired else {}
     poison: list[tuple[Ending, Verdict]] = []
     for entry in expired.values():
         if entry.status == Status.READY:
             unit.move(entry.id, Change.EXPIRED, "no worker took it in time")
             continue
-        expiries, gone = entry.expiries + 1, lost.get(str(entry.run_id), [])
+        gone, claimed = lost.get(str(entry.run_id), []), claims.get(entry.id, {}).get("claimed", {})
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
-        if expiries < policy.claims.max_attempts:
-            words = f"{_of_lost(entry, gone)} was lost ({expiries} of {policy.claims.max_attempts})"
-            data = {"kind": FailureKind.INFRASTRUCTURE.value, "lost": gone}
-            unit.move(entry.id, Change.EXPIRED, words, data, expiries=expiries)
-            continue
-        text = (
-            f"its worker was lost {expiries} times, the last time {_of_lost(entry, gone)};"
-            " it may be poison, or the machines are unwell"
-        )
-        if gone:
-            unit.note(entry.id, Note.LOST, {"lost": gone})
-        job_id = gone[0]["job"] if len(gone) == 1 else ""
-        verdict = Verdict(
-            change=Change.ESCALATED,
-            reason=text,
-            kind=FailureKind.POISON,
-            role=POISON_ROLE,
-            job_id=job_id,
-            expiries=1,
-        )
-        poison.append((ending_of(kit, unit, entry, policy), verdict))
+        if not _goes_again(unit, policy, entry, gone, int(claimed.get("among", 1))):
+            poison.append((ending_of(kit, unit, entry, policy), _poison(unit, entry, gone)))
     if expired:
         emit("expired", count=len(expired), poison=len(poison))
     if not poison:
         return []
     unit.flush()  # the record names what was lost, which must be in the history first
     return settle.conclude(kit, unit, poison)
+
+
+def _goes_again(unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping[str, Any]], among: int) -> bool:
+    """Queue an entry again whose worker was lost; false where that happened once too often.
+
+    A worker that held *among* several entries of one bell counts against none of them, for nobody knows which of them
+    ended it: each goes alone from now on.
+    """
+    data = {"kind": FailureKind.INFRASTRUCTURE.value, "lost": lost}
+    if among > 1:
+        words = f"{_of_lost(entry, lost)} was lost with {among} entries in hand; it goes alone next, and is not counted"
+        unit.move(entry.id, Change.EXPIRED, words, data)
+        return True
+    expiries, most = entry.expiries + 1, policy.claims.max_attempts
+    if expiries < most:
+        words = f"{_of_lost(entry, lost)} was lost ({expiries} of {most})"
+        unit.move(entry.id, Change.EXPIRED, words, data, expiries=expiries)
+    return expiries < most
+
+
+def _poison(unit: Unit, entry: Entry, lost: Sequence[Mapping[str, Any]]) -> Verdict:
+    text = (
+        f"its worker was lost {entry.expiries + 1} times, the last time {_of_lost(entry, lost)};"
+        " it may be poison, or the machines are unwell"
+    )
+    if lost:
+        unit.note(entry.id, Note.LOST, {"lost": lost})
+    return Verdict(
+        change=Change.ESCALATED,
+        reason=text,
+        kind=FailureKind.POISON,
+        role=POISON_ROLE,
+        job_id=lost[0]["job"] if len(lost) == 1 else "",
+        expiries=1,
+    )
 
 
 def _of_lost(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:

@@ -82,10 +82,14 @@ def regroup(env: str, unit: Unit, policy: Policy, groups: Mapping[str, Group]) -
 
 
 def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell]:
-    """Ring once for each entry, or once for a batch of a pipeline whose jobs are all light."""
-    single = [claim_bell((entry.id,), entry.attempt + 1) for entry in chosen if entry.pipeline not in light]
+    """Ring once for each entry, or once for a batch of a pipeline whose jobs are all light.
+
+    An entry that ran before goes alone: if it ends its worker, it takes no other with it.
+    """
+    batched = {entry.id for entry in chosen if entry.pipeline in light and not entry.attempt}
+    single = [claim_bell((entry.id,), entry.attempt + 1) for entry in chosen if entry.id not in batched]
     for name in sorted(light):
-        ids = [entry.id for entry in chosen if entry.pipeline == name]
+        ids = [entry.id for entry in chosen if entry.pipeline == name and entry.id in batched]
         size = policy.dispatch.batch
         single += [claim_bell(tuple(ids[at : at + size]), 1) for at in range(0, len(ids), size)]
     return single

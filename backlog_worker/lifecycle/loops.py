@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import tenacity
 
 from backlog_worker.domain.errors import BacklogError, BusyError, UnreachableError
+from backlog_worker.domain.legible import message_of
 from backlog_worker.domain.masking import cut
 from backlog_worker.telemetry import emit
 
@@ -179,4 +180,4 @@ def _error(state: tenacity.RetryCallState) -> BaseException:
 
 
 def _words(error: BaseException) -> str:
-    return cut((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
+    return cut((message_of(error).strip().splitlines() or [type(error).__name__])[0], 300)

@@ -1,5 +1,6 @@
 """Do one job: its attempts, its contract, its gates, its fallback; nothing is written here but artifacts."""
 
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -7,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain import expression, frontier
+from backlog_worker.domain import expression, frontier, output, returned
 from backlog_worker.domain.agent import Agent
-from backlog_worker.domain.attempts import HOLD, Tried, failure, words
-from backlog_worker.domain.errors import BusyError, NotFoundError, RefusedError, UnreachableError
+from backlog_worker.domain.attempts import HOLD, Tried, failure, line, words
+from backlog_worker.domain.errors import BusyError, InvalidInputError, NotFoundError, RefusedError, UnreachableError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.gates import Checked, GateResult, evaluated
+from backlog_worker.domain.legible import error_words
 from backlog_worker.domain.masking import cut, masked, masked_bytes, masked_value
 from backlog_worker.domain.outcome import PAUSES, Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
 from backlog_worker.domain.pipeline import Job, violation
@@ -31,13 +33,20 @@ GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit lo
 
 def done(kit: Kit, taken: Taken) -> Ended:
     """Do a job; what nobody foresaw fails this attempt, with its words, and is no silence until the lease ends."""
-    tried = attempt("stage", lambda: perform(kit, taken), run=taken.run["id"], job=taken.job.id)
+    return _guarded(taken, taken.tried, lambda: perform(kit, taken))
+
+
+def _guarded(taken: Taken, before: Tried, step: Callable[[], Ended]) -> Ended:
+    """Return what a step returns; where it raises, a fault that says so and counts as an attempt."""
+    tried = attempt("stage", step, run=taken.run["id"], job=taken.job.id)
     if tried.value is not None:
         return tried.value
-    outside = tried.elsewhere or isinstance(tried.error, OSError)
+    error = tried.error or RuntimeError("a step returned nothing")
+    outside = tried.elsewhere or isinstance(error, OSError)
     kind = FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION
-    reason = cut(f"{type(tried.error).__name__}: {tried.error}", 400)
-    return _ended(taken, Faulted(kind=kind, reason=reason))
+    result = Faulted(kind=kind, reason=cut(error_words(error), 400))
+    failed = before.with_failure({"run": taken.run["id"], **line(result, "", take=taken.take)})
+    return replace(_ended(taken, result), tried=failed)
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
@@ -148,7 +157,8 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     def _once(tried: Tried, left: timedelta) -> Ended:
         work = _work(taken, given, report, job.agent, left, tried)
-        return _checked(kit, taken, _performed(kit, job.kind, job, work, given.secrets), work, given.secrets)
+        done = _performed(kit, job.kind, job, work, given.secrets)
+        return _guarded(taken, taken.tried, lambda: _checked(kit, taken, done, work, given.secrets))
 
     ended = attempted(kit, taken, report, _once)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
@@ -161,9 +171,10 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
     """Let an executor do a job; one that raises, though it should not, failed, and its words hold no secret."""
     try:
-        return kit.executors[name].perform(job, work)
-    except Exception as error:  # noqa: BLE001 - the edge of an executor: only here is known what must not be said
-        reason = cut(f"{type(error).__name__}: {error}", 400, secrets)
+        return returned.checked(kit.executors[name].perform(job, work), most=job.execution.output_bytes)
+    # SystemExit and KeyboardInterrupt come from outside in this thread: the worker stops.
+    except (Exception, CancelledError, GeneratorExit) as error:  # noqa: BLE001 - only here are the secrets known
+        reason = cut(error_words(error), 400, secrets)
         emit("loop_failed", loop="executor", error=reason, run=work.run_id, job=job.id)
         outside = isinstance(error, OSError | UnreachableError | BusyError)
         return Faulted(kind=FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION, reason=reason)
@@ -212,6 +223,12 @@ def judged_output(
 
     Nothing becomes the output of a completed stage but by this.
     """
+    try:
+        done = replace(done, output=output.as_json(done.output, most=taken.job.execution.output_bytes))
+    except InvalidInputError as error:
+        return _ended(
+            taken, Faulted(kind=FailureKind.VALIDATION, reason=cut(f"its output is not usable: {error}", 400))
+        )
     if why := violation(taken.job.output, done.output):
         text = f"the output breaks its contract: {why}"
         return _ended(taken, Faulted(kind=FailureKind.VALIDATION, reason=text, data=done.output))
@@ -239,8 +256,8 @@ def _kept(kit: Kit, given: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]
 def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
     if not taken.job.gates:
         return []
-    output = expression.plain(done.output)
-    values = drafts.rule_values(public(taken.entry)) | {"output": output, "inputs": expression.plain(work.inputs)}
+    plain = expression.plain(done.output)
+    values = drafts.rule_values(public(taken.entry)) | {"output": plain, "inputs": expression.plain(work.inputs)}
     return [
         evaluated(gate, values) if gate.check is not None else kit.gates.check(gate, taken.job, work, done.output)
         for gate in taken.job.gates

@@ -18,6 +18,7 @@ from backlog_worker.domain.reasons import Wait
 from backlog_worker.domain.writeback import End, Person, RunFacts
 from backlog_worker.lifecycle import Kit, intake
 from backlog_worker.lifecycle.ask import About, dead_letter
+from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
@@ -87,7 +88,8 @@ def record(
         lost=facts.get("lost", ()),
     )
     run = _run_facts(ending, facts, unit.now())
-    value = writeback.record(held.entry, run, ending.pipeline, ending.stages, end)
+    made = attempt("record", lambda: writeback.record(held.entry, run, ending.pipeline, ending.stages, end))
+    value = made.value or writeback.record(held.entry, run, None, {}, end)  # an end is told, if without its jobs
     unit.note(ending.entry.id, Note.RECORDED, {"sha256": digest(value), "record": value})
     unit.put(
         {

@@ -4,25 +4,23 @@ A checkpoint, the next takes and the settling of a run share one transaction, an
 entry's row is locked before its stages are read: of two last jobs that end at once exactly one sees the join.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from backlog_worker.domain import draft as drafts
-from backlog_worker.domain import throttle
 from backlog_worker.domain.attempts import Tried
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.causes import basis
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note
-from backlog_worker.domain.errors import StoreError
-from backlog_worker.domain.events import digest
-from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, handled, outcome
-from backlog_worker.domain.masking import cut
-from backlog_worker.domain.outcome import Asked, Done, FailureKind, Faulted, Outcome, Refused, Throttled
+from backlog_worker.domain.frontier import Ruling, Stage, StageStatus, current, outcome
+from backlog_worker.domain.legible import error_words, legible
+from backlog_worker.domain.masking import cut, masked
+from backlog_worker.domain.outcome import FailureKind, Outcome, Refused, Verdict
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.lifecycle import Kit, ahead, given, settle
+from backlog_worker.lifecycle import Kit, ahead, checkpoint, settle
 from backlog_worker.lifecycle.ahead import planned, stages_of
 from backlog_worker.lifecycle.held import Ended, Start, Taken
 from backlog_worker.lifecycle.loops import attempt, insist
@@ -38,7 +36,16 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     Only what a plan rang for is begun, and whatever a later plan cancels is not pending any more: so nothing is
     planned here, and of a large graph only this stage is read.
     """
-    return work(kit, insist(lambda: _begun(kit, run_id, job_id)), [])
+    begun = attempt("stage", lambda: insist(lambda: _begun(kit, run_id, job_id)), run=run_id, job=job_id)
+    if begun.error is None:
+        return work(kit, begun.value or [], [])
+    if begun.elsewhere:
+        raise begun.error
+    text = cut(f"it cannot begin: {masked(error_words(begun.error))}", 400)
+    failed = attempt("stage", lambda: fail(kit, run_id, job_id, FailureKind.EXECUTION, text), run=run_id, job=job_id)
+    if failed.error is None or failed.elsewhere:
+        return failed.value or []
+    return break_off(kit, run_id, text)
 
 
 def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
@@ -228,16 +235,50 @@ def _begun(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
 
 
 def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
-    """Write results until they are written or their claims are lost; one that no database takes is a failed attempt."""
-    try:
-        return insist(partial(_record, kit, ended), given_up=partial(_gone, ended))
-    except StoreError as error:
-        emit("step_refused", loop="stage", error=str(error))
-        if len(ended) == 1:
-            result = Refused(kind=FailureKind.VALIDATION, reason=cut(f"its result cannot be kept: {error}", 400))
-            return insist(partial(_record, kit, [Ended(taken=ended[0].taken, result=result, tried=ended[0].tried)]))
-    alone = [_recorded(kit, [each]) for each in ended]
-    return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
+    """Write results until they are written or their claims are lost.
+
+    What cannot be written is tried alone, then as a failure that says so, then as one that says no more. Where even
+    that cannot be written its run is broken off: no exception makes a run wait for the end of its lease.
+    """
+    tried = attempt("stage", lambda: insist(partial(_record, kit, ended), given_up=partial(_gone, ended)))
+    if tried.error is None and tried.value is not None:
+        return tried.value
+    if tried.elsewhere and tried.error is not None:
+        raise tried.error
+    if len(ended) > 1:
+        alone = [_recorded(kit, [each]) for each in ended]
+        return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
+    (one,) = ended
+    why = cut(error_words(tried.error), 300) if tried.error else ""
+    for instead in _failures(one, f"its result cannot be kept: {why}"):
+        again = attempt("stage", lambda: insist(partial(_record, kit, [instead])))  # noqa: B023 - done before the next
+        if again.value is not None:
+            return again.value
+    return [], insist(partial(break_off, kit, one.taken.run["id"], why))
+
+
+def _failures(ended: Ended, reason: str) -> Iterator[Ended]:
+    """Return what is written in place of a result: a refusal, and one without what was tried and spent before."""
+    result = Refused(kind=FailureKind.VALIDATION, reason=cut(reason, 400))
+    yield Ended(taken=ended.taken, result=result, tried=ended.tried)
+    plain = legible(reason).encode("ascii", "replace").decode()[:400]
+    bare = replace(ended.tried, failed=())
+    yield Ended(taken=replace(ended.taken, approval=None), result=replace(result, reason=plain), tried=bare)
+
+
+def break_off(kit: Kit, run_id: str, why: str) -> list[Bell]:
+    """End a run that nobody can carry on: its entry goes to people, with the reason and without its jobs."""
+    with kit.store.begin(actor=kit.worker) as unit:
+        entries, run = unit.renew([run_id]), unit.run_of(run_id)
+        if run is None or run_id not in entries:
+            return []
+        entry = entries[run_id]
+        unit.untake(entry.id, str(entry.pipeline_hash), run_id)
+        reason = cut(f"its run cannot go on: {legible(why)}", 400)
+        verdict = Verdict(change=Change.ESCALATED, reason=reason, kind=FailureKind.EXECUTION, role="operator", faults=1)
+        policy = kit.book.policy_by_hash(unit, run["policy_hash"])
+        broken = Ending(entry=entry, run=run, pipeline=None, stages={}, policy=policy)
+        return settle.conclude(kit, unit, [(broken, verdict)])
 
 
 def _gone(ended: Sequence[Ended]) -> bool:
@@ -288,10 +329,10 @@ def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
         unit.lease = max(each.taken.policy.claims.timeout.total_seconds() for each in ended)
         entries = unit.renew([each.taken.run["id"] for each in ended])
         live = [each for each in ended if each.taken.run["id"] in entries]
-        kept = unit.checkpoint([_row(unit, each) for each in live])
+        kept = unit.checkpoint([checkpoint.row(unit, each) for each in live])
         live = [each for each in live if (each.taken.entry.id, each.taken.job.id) in kept]
         for each in live:
-            _note(unit, each)
+            checkpoint.note(unit, each)
         starts = _starts(unit, live, entries)
         for each in live:
             ahead.asked_by(kit, unit, starts[each.taken.run["id"]], each)
@@ -318,78 +359,3 @@ def _starts(unit: Unit, live: Sequence[Ended], entries: Mapping[str, Entry]) -> 
         )
         for run_id, old in olds.items()
     }
-
-
-def _row(unit: Unit, ended: Ended) -> dict[str, Any]:
-    taken, result, tried = ended.taken, ended.result, ended.tried.at(unit.now())
-    status, reason = _stood(unit, ended)
-    output = result.output if isinstance(result, Done) else None
-    return {
-        "entry_id__": taken.entry.id,
-        "pipeline_hash__": taken.pipeline.hash,
-        "job_id__": taken.job.id,
-        "run_id__": taken.run["id"],
-        "takes__": taken.take,
-        "status": status.value,
-        "leased_until": None,
-        "attempts": tried.attempts,
-        "used": tried.used,
-        "tries": list(tried.failed),
-        "wake_at": datetime.fromisoformat(reason["until"]) if reason and "until" in reason else None,
-        "approval": given.judged(taken.approval),
-        "ended_at": unit.now(),
-        "output": output,
-        "sha256": digest(output) if isinstance(result, Done) else None,
-        "artifacts": list(ended.artifacts),
-        "gates": [each.as_data() for each in ended.gates],
-        "reason": reason,
-        "cost": {**(ended.cost or {}), "cached_from": ended.cached} if ended.cached else ended.cost,
-    }
-
-
-def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None]:
-    """Say how a take leaves its stage: where it stands, and why."""
-    taken, result = ended.taken, ended.result
-    match result:
-        case Done():
-            return (StageStatus.WAITING if ended.asked else StageStatus.COMPLETED), None
-        case Asked():
-            return StageStatus.WAITING, {"kind": "review", "text": cut(result.question, 400)}
-        case Throttled():
-            until, why = throttle.resumes(result, unit.now(), taken.policy.claims.quota_max)
-            said = {"kind": FailureKind.QUOTA.value, "text": why, "until": until.isoformat()}
-            return StageStatus.WAITING, said
-        case Faulted() if ended.pause is not None:
-            until, most = unit.now() + ended.pause, taken.job.retry.max_attempts
-            text = f"attempt {ended.tried.used} of {most} at {taken.job.id} failed: {result.reason}"
-            said = {"kind": FailureKind.BACKOFF.value, "text": text, "until": until.isoformat()}
-            return StageStatus.WAITING, said
-        case _:
-            said = {"kind": result.kind.value, "text": result.reason, "rule": result.rule}
-            final = taken.job.continue_on_error or handled(taken.pipeline, taken.job.id, taken.stages)
-            if isinstance(result, Refused):
-                return StageStatus.FAILED, {**said, "role": result.role}
-            return StageStatus.FAILED, said if final else {**said, "fault": True}
-
-
-def _note(unit: Unit, ended: Ended) -> None:
-    result = ended.result
-    data = {
-        "job_id": ended.taken.job.id,
-        "take": ended.taken.take,
-        "result": type(result).__name__.lower(),
-        "attempts": ended.tried.attempts,
-        "tries": len(ended.tried.failed),
-        "gates": {each.id: each.result.value for each in ended.gates},
-        "sha256": digest(result.output) if isinstance(result, Done) else None,
-        "artifacts": [each["sha256"] for each in ended.artifacts],
-    }
-    if isinstance(result, Faulted | Refused):
-        data |= {"kind": result.kind.value, "reason": cut(result.reason, 400)}
-    if ended.pause is not None:
-        data["pause_seconds"] = ended.pause.total_seconds()
-    if ended.cost:
-        data["cost"] = dict(ended.cost)
-    if ended.cached:
-        data["cached_from"] = ended.cached
-    unit.note(ended.taken.entry.id, Note.CHECKPOINTED, data)

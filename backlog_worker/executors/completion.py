@@ -1,0 +1,95 @@
+"""What a model answered, read with tolerance: whatever stands in the answer, the end is a result."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from backlog_worker.domain import throttle
+from backlog_worker.domain.legible import kind_of
+from backlog_worker.domain.masking import cut
+from backlog_worker.domain.outcome import FailureKind, Faulted, Refused, Result
+from backlog_worker.domain.usage import claimed, of_provider
+from backlog_worker.executors import Work, answers
+from backlog_worker.executors.presets import json_in, limited, throttled
+
+TOO_MANY = 429
+# Answers that another try may change; every other 4xx is a refusal.
+PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+
+
+def by_status(status: int, words: str, headers: Mapping[str, str]) -> Result:
+    """Say what a status means that is no success: a limit, a fault that may pass, or a refusal."""
+    if status == TOO_MANY:
+        return throttle.retry_after(words, headers.get("retry-after"), headers.get("retry-after-ms"))
+    if status in PASSING:
+        return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=words)
+    return Refused(kind=FailureKind.EXECUTION, reason=words, role="operator")
+
+
+def spoken(answer: object, work: Work) -> Result:
+    """Count the tokens of an answer and take its text apart."""
+    if not isinstance(answer, dict):
+        return _unusable(f"it is {kind_of(answer)}, not an object")
+    _spend(answer, work)
+    return _error(answer["error"]) if answer.get("error") else _chosen(_first(answer.get("choices")), work)
+
+
+def _chosen(choice: Mapping[str, Any], work: Work) -> Result:
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return _unusable("it holds no message")
+    if message.get("refusal"):
+        return Refused(
+            kind=FailureKind.EXECUTION, reason=cut(f"the model refused: {answers.text(message['refusal'])}", 400)
+        )
+    text = _content(message.get("content"))
+    for line in text.splitlines()[:200]:
+        work.report.line(line)
+    try:
+        return answers.result(json_in(text), usual="the model gave up")
+    except ValueError as error:
+        return _unusable(f"{error}{_why(choice.get('finish_reason'), message)}")
+
+
+def _spend(answer: Mapping[str, Any], work: Work) -> None:
+    """Count what a call used; what the provider does not tell is not known, and never nothing."""
+    model = answer.get("model") or (work.agent.model if work.agent else "")
+    work.report.spend(claimed({"model": model, **of_provider(answer.get("usage"))}))
+
+
+def _error(error: object) -> Result:
+    """Read an error that comes with the status of a success, as gateways send it: its code is a status where it is one.
+
+    Without one it is a failure of the call, which the next attempt may change.
+    """
+    told = error if isinstance(error, dict) else {}
+    words = cut(f"an error within the answer: {answers.text(told.get('message')) or answers.text(error)}", 400)
+    code = told.get("code", told.get("status"))
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:  # noqa: PLR2004 - as HTTP has them
+        return by_status(code, words, {})
+    if limited(f"{answers.text(told.get('type'))} {answers.text(code)} {words}"):
+        return throttled(words)
+    return Faulted(kind=FailureKind.EXECUTION, reason=words)
+
+
+def _first(choices: object) -> Mapping[str, Any]:
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _content(content: object) -> str:
+    """Return the text of a message: a text, or the texts of its parts."""
+    if isinstance(content, list):
+        return "".join(_content(each.get("text") if isinstance(each, dict) else each) for each in content)
+    return content if isinstance(content, str) else answers.text(content)
+
+
+def _why(finish: object, message: Mapping[str, Any]) -> str:
+    if finish == "length":
+        return "; the model reached its limit of tokens"
+    if finish == "content_filter":
+        return "; the provider's filter cut it"
+    return "; the model called a tool" if message.get("tool_calls") else ""
+
+
+def _unusable(why: str) -> Faulted:
+    return Faulted(kind=FailureKind.VALIDATION, reason=cut(f"the answer is not usable: {why}", 400))
