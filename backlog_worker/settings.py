@@ -125,6 +125,8 @@ class Settings(BaseSettings):
         if scheme not in _SERVED:
             message = f"BACKLOG_DATABASE_URL begins with {scheme!r}, which is not a database that we can use"
             raise InvalidInputError(message, hint=_DATABASES)
+        if wanted in {"jsonl", "memory"} and scheme != wanted:
+            return embedded[wanted]  # named for this command; the address is that of the fleet
         if {"auto": "postgresql"}.get(_SERVED[scheme], scheme.partition("+")[0]) != wanted:
             message = f"BACKLOG_BACKEND={self.keeps} does not fit BACKLOG_DATABASE_URL={masked(self.database_url)}"
             raise InvalidInputError(message, hint="set only one of them, or the two alike")

@@ -226,21 +226,20 @@ def web(
     if find_spec("uvicorn") is None or find_spec("fastapi") is None:
         message = "the HTTP API needs fastapi and uvicorn"
         raise MissingExtraError(message, hint="python -m pip install backlog-worker")
-    import uvicorn
-
     from backlog_worker.executors import isolation
 
     isolation.shut()
 
     from backlog_worker import telemetry
     from backlog_worker.web.app import made
+    from backlog_worker.web.limits import serve
 
     with_kit, given = kit()
     telemetry.configure(level=given.log_level, as_json=given.log_json)
     if host != LOOPBACK:
         talk(f"listening on {host}: put TLS in front of it, and keep /metrics and /healthz inside")
     talk(f"http://{host}:{port}/v1/openapi.json")
-    uvicorn.run(made(with_kit, wiring.pepper_of(given)), host=host, port=port, log_level="warning")
+    serve(made(with_kit, wiring.pepper_of(given)), host, port)
 
 
 def _here(given: "Settings", name: str, action: str, params: dict[str, Any], *, env: str, dry_run: bool) -> Any:  # noqa: ANN401 - each action has a result of its own

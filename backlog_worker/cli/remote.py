@@ -23,6 +23,9 @@ _ERRORS: Mapping[int, type[errors.BacklogError]] = {
 
 def execute(given: Settings, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - each action has an answer of its own
     """Run one action on the server; raises what the action raises, and UnreachableError where nobody answers."""
+    if not given.token.get_secret_value():
+        message = f"BACKLOG_URL is {given.url}, and BACKLOG_TOKEN is not set"
+        raise errors.UnauthenticatedError(message, hint="backlog-worker token create NAME --role ROLE, on the server")
     url = f"{given.url.rstrip('/')}/v1/tools/execute"
     headers = {"authorization": f"Bearer {given.token.get_secret_value()}"}
     try:

@@ -1,7 +1,9 @@
 """schedule: what the clock runs, made from beat_schedule.py alone; as a cron file for those who schedule elsewhere."""
 
+import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,12 +15,14 @@ import typer
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.named import read_text, write_text
 from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
-from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.errors import NotFoundError, RefusedError
+from backlog_worker.domain.masking import without_password
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from backlog_worker.lifecycle.slots import Schedule
+    from backlog_worker.settings import Settings
 
 COLUMNS = ("name", "schedule", "runs", "catch up", "last slot", "result", "last done", "late", "missed", "next")
 schedule = typer.Typer(help="The beat schedule.", no_args_is_help=True)
@@ -142,10 +146,11 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
 ) -> None:
     """Print the jobs that have a time of day as a cron file, for those who run no beat."""
-    from backlog_worker import settings
-
-    given = settings.load()
-    text = "\n".join(_cron(registry(), root=given.folder.parent, env=given.env, user=user)) + "\n"
+    _, given = kit()  # a database that is not there would be made empty by the first job
+    if given.keeps == "memory":
+        message = "BACKLOG_BACKEND=memory is gone with this process: cron has nothing to work on"
+        raise RefusedError(message, hint="unset BACKLOG_BACKEND, or set BACKLOG_DATABASE_URL")
+    text = "\n".join(_cron(registry(), given, user=user)) + "\n"
     if out is None:
         print(text, end="")  # noqa: T201 - the file is the output
     else:
@@ -214,16 +219,37 @@ def drift(text: str) -> list[str]:
     return found
 
 
-def _cron(jobs: list[Job], *, root: Path, env: str, user: str) -> Iterator[str]:
+def _cron(jobs: list[Job], given: "Settings", *, user: str) -> Iterator[str]:
+    """Return lines that need nothing from around them: cron gives a job no PATH and no environment of ours."""
     yield "# Made by `backlog-worker schedule export` from beat_schedule.py; `schedule check` finds drift."
+    address, secret = without_password(given.database)
+    if secret:
+        yield "# The password of the database stands in no crontab: put it into ~/.pgpass of the user that runs this."
     yield "CRON_TZ=UTC"
     yield "SHELL=/bin/sh"
     who = f"{user} " if user else ""
+    values: dict[str, object] = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "BACKLOG_DIR": given.folder,
+        "BACKLOG_ENV": given.env,
+        "BACKLOG_BACKEND": given.keeps,
+    }
+    if given.keeps != "jsonl":
+        values["BACKLOG_DATABASE_URL"] = address
+    words = " ".join(f"{name}={_quoted(value)}" for name, value in values.items())
+    log = _quoted(given.folder / "state" / "cron.log")
     for job in jobs:
         if job.cron:
-            params = shlex.quote(f'{{"env":"{env}"}}')
-            command = f"backlog-worker tool run --tool {job.tool} --action {job.action} --params-json {params}"
-            yield f"{job.cron} {who}cd {shlex.quote(str(root))} && {command}  # {job.name}"
+            params = _quoted(json.dumps({"env": given.env}))
+            run = f"backlog-worker tool run --tool {job.tool} --action {job.action} --params-json {params}"
+            place = f"cd {_quoted(given.folder.parent)} && umask 077"
+            yield f"{job.cron} {who}{place} && {words} {run} >>{log} 2>&1  # {job.name}"
+
+
+def _quoted(value: object) -> str:
+    """Quote a word for a shell and for cron, which ends a command at a per cent sign without a backslash."""
+    word = shlex.quote(str(value))
+    return word.replace("%", "'\\%'" if word.startswith("'") else "\\%")
 
 
 def _seconds(interval: object) -> float:

@@ -240,7 +240,7 @@ def rule_values(columns: Mapping[str, Any]) -> dict[str, Any]:
         "entry.category": columns["category"],
         "entry.team": columns["team"],
         "entry.owner": columns["owner"],
-        "entry.labels": list(columns["labels"])[: expression.LIST_MAX],
+        "entry.labels": list(columns["labels"]),
         "entry.priority": columns["priority"],
         "entry.signals": expression.plain(columns["signals"]),
         "entry.pipeline": columns["pipeline"],

@@ -18,6 +18,8 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.wire import unkept_text
 
 SOURCE_MAX = 4096
+# Values are read whole. CEL ends loops within loops by a budget of its own; only an expression that searches in a list
+# or a text for every item of another could take for ever: such a one refuses longer lists and texts.
 LIST_MAX = 500
 TEXT_MAX = 64 * 1024
 
@@ -33,6 +35,10 @@ _ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _NAME = re.compile(r"\bentry\.([a-z_]+)")
 # One that does not end goes on to the end of the text, so that nothing is read twice.
 LITERAL = re.compile(r"'(?:[^'\\]|\\.)*+\\?(?:'|\Z)|\"(?:[^\"\\]|\\.)*+\\?(?:\"|\Z)")
+_LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(")
+_SEARCH = re.compile(
+    r"\bin\b|\.\s*(?:contains|matches|indexOf|lastIndexOf|replace|split|startsWith|endsWith|join)\s*\("
+)
 
 
 class ExpressionError(InvalidInputError):
@@ -49,6 +55,12 @@ class Expression:
 
     source: str
     program: Any
+
+    @property
+    def searches_in_loops(self) -> bool:
+        """Return whether the time that it takes may grow with the square of what it reads."""
+        text = LITERAL.sub("''", self.source)
+        return bool(_LOOP.search(text) and _SEARCH.search(text))
 
     def number(self, values: Mapping[str, Any]) -> float:
         """Evaluate to a finite number; raises ExpressionError for all else."""
@@ -77,6 +89,9 @@ class Expression:
         return value
 
     def _result(self, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the library's own value type
+        if self.searches_in_loops and (words := _too_long(values, "")):
+            message = f"{self.source!r} searches for every item of a list, and {words}"
+            raise ExpressionError(message)
         try:
             return self.program.eval(data=values)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -101,7 +116,7 @@ def read_fields(source: str) -> frozenset[str]:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Prepare free JSON for CEL: numbers become decimals, nulls disappear, long texts and lists are cut.
+    """Prepare free JSON for CEL: numbers become decimals, and nulls disappear.
 
     Raises ExpressionError for a number that is larger than any decimal.
     """
@@ -110,11 +125,11 @@ def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
     if isinstance(value, int | float):
         return _decimal(value)
     if isinstance(value, str):
-        return value[:TEXT_MAX]
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items() if each is not None}
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value[:LIST_MAX] if each is not None]
+        return [plain(each) for each in value if each is not None]
     return str(value)
 
 
@@ -124,6 +139,20 @@ def _decimal(value: float) -> float:
     except OverflowError:
         message = "a number is larger than an expression can hold"
         raise ExpressionError(message) from None
+
+
+def _too_long(value: object, path: str) -> str:
+    """Say which list or text is longer than an expression may compare; nothing where none is."""
+    name = path.removeprefix(".") or "a value"
+    if isinstance(value, str):
+        return f"{name} has {len(value)} characters, at most {TEXT_MAX} go there" if len(value) > TEXT_MAX else ""
+    if isinstance(value, Mapping):
+        return next(filter(None, (_too_long(each, f"{path}.{key}") for key, each in value.items())), "")
+    if isinstance(value, list):
+        if len(value) > LIST_MAX:
+            return f"{name} has {len(value)} items, at most {LIST_MAX} go there"
+        return next(filter(None, (_too_long(each, f"{path}[]") for each in value)), "")
+    return ""
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ A value is known once `keep` was called with it. Mask first and cut afterwards: 
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from backlog_worker.domain.forms import SHORTEST, Finder, finder, finder_in_bytes
 
@@ -91,6 +91,18 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
 def cut(text: str, most: int, secrets: Sequence[str] = ()) -> str:
     """Return the first *most* characters of *text*, masked before the cut so that no part of a secret is left."""
     return masked(text, secrets)[:most]
+
+
+def without_password(address: str) -> tuple[str, bool]:
+    """Return an address without its password, in the user's part or in the query, and whether it had one."""
+    parts = urlsplit(address)
+    user, at, host = parts.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(key, value) for key, value in query if "password" not in key.lower()]
+    if not colon and len(kept) == len(query):
+        return address, False
+    return urlunsplit((parts.scheme, f"{name}{at}{host}", parts.path, urlencode(kept), parts.fragment)), True
 
 
 def masked_value(value: object, secrets: Sequence[str] = ()) -> object:

@@ -1,57 +1,78 @@
 """Messages from elsewhere: the signature is checked over the raw bytes, in constant time, before anything is parsed.
 
-GitHub's `X-Hub-Signature-256`; Standard Webhooks (https://www.standardwebhooks.com) with five minutes of tolerance;
-GitLab's `X-Gitlab-Token` as it is.
+GitHub's `X-Hub-Signature-256`; Standard Webhooks (https://www.standardwebhooks.com) with five minutes of tolerance and
+secrets as they are issued (`whsec_` and base64); GitLab's `X-Gitlab-Token` as it is.
 """
 
 import hashlib
 import hmac
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from standardwebhooks import Webhook
-from standardwebhooks.webhooks import WebhookVerificationError
+from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 
 from backlog_worker.domain.errors import InvalidInputError, UnauthenticatedError
 from backlog_worker.domain.trigger import Event
 
 BYTES_MAX = 1_000_000
 EVENTS = frozenset({"push", "pull_request"})
+ISSUED = "whsec_"  # how secrets of Standard Webhooks begin; what follows is base64
 
 
-def verified(secret: str, body: bytes, headers: Mapping[str, str]) -> str:
-    """Check that a message was signed with *secret*; returns the id of the delivery.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A verified message: its id, the digest of its bytes, and whether the signature covers the id."""
+
+    id: str
+    sha256: str
+    id_signed: bool
+
+
+def verify(secret: str, body: bytes, headers: Mapping[str, str]) -> Delivery:
+    """Check that a message was signed with *secret*.
 
     Raises UnauthenticatedError for a wrong or missing signature. Headers are named in lower case.
     """
     if len(body) > BYTES_MAX:
         message = f"the message has {len(body)} bytes, at most {BYTES_MAX} are taken"
         raise InvalidInputError(message)
-    given = headers.get("x-hub-signature-256", "")
-    if given:
+    sha256 = hashlib.sha256(body).hexdigest()
+    if given := headers.get("x-hub-signature-256", ""):
         wanted = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         if hmac.compare_digest(wanted.encode(), given.encode()):
-            return headers.get("x-github-delivery") or hashlib.sha256(body).hexdigest()
+            return Delivery(id=headers.get("x-github-delivery") or sha256, sha256=sha256, id_signed=False)
     elif "webhook-signature" in headers:
-        try:
-            Webhook(secret.encode()).verify(body, dict(headers))
-        except (WebhookVerificationError, ValueError):
-            pass
-        else:
-            return headers["webhook-id"]
+        if _standard(secret, body, headers):
+            return Delivery(id=headers["webhook-id"], sha256=sha256, id_signed=True)
     elif "x-gitlab-token" in headers and hmac.compare_digest(headers["x-gitlab-token"].encode(), secret.encode()):
-        return headers.get("x-gitlab-event-uuid") or hashlib.sha256(body).hexdigest()
+        return Delivery(id=headers.get("x-gitlab-event-uuid") or sha256, sha256=sha256, id_signed=False)
     message = "the signature of the message is missing or wrong"
     raise UnauthenticatedError(message)
+
+
+def _standard(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
+    """Return whether the signature of Standard Webhooks is right and at most five minutes old."""
+    try:
+        webhook = Webhook(secret if secret.startswith(ISSUED) else secret.encode())
+    except (ValueError, RuntimeError, EmptyWebhookSecretError):
+        message = f"a webhook secret begins with {ISSUED} and is no base64"
+        raise UnauthenticatedError(message, hint="store it as its sender shows it") from None
+    try:
+        webhook.verify(body, dict(headers), json_parse=False)
+    except (WebhookVerificationError, ValueError):  # a header or a body that is no text is a ValueError
+        return False
+    return True
 
 
 def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:
     """Read a verified message; raises InvalidInputError where it is no JSON object."""
     try:
         payload = json.loads(body)
-    except ValueError as error:
-        message = f"the message is no JSON: {error}"
+    except (ValueError, RecursionError) as error:
+        message = f"the message is no JSON that can be read: {error}"
         raise InvalidInputError(message) from None
     if not isinstance(payload, dict):
         message = "the message is no JSON object"
@@ -59,9 +80,9 @@ def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:
     kind = headers.get("x-github-event") or _gitlab(headers.get("x-gitlab-event", ""))
     if kind not in EVENTS:
         return Event(type="webhook", delivery=delivery, payload=payload)
-    pull = payload.get("pull_request") or payload.get("object_attributes") or {}
+    pull = _part(payload, "pull_request") or _part(payload, "object_attributes")
     if kind == "pull_request":
-        branch = (pull.get("base") or {}).get("ref") or pull.get("target_branch") or ""
+        branch = _part(pull, "base").get("ref") or pull.get("target_branch") or ""
         action = str(payload.get("action") or pull.get("action") or "")
         return Event(type=kind, delivery=delivery, payload=payload, branch=str(branch), action=action)
     ref = str(payload.get("ref", ""))
@@ -73,7 +94,17 @@ def _gitlab(name: str) -> str:
     return {"Push Hook": "push", "Merge Request Hook": "pull_request"}.get(name, "")
 
 
+def _part(payload: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = payload.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(payload: Mapping[str, Any], name: str) -> list[Any]:
+    found = payload.get(name)
+    return found if isinstance(found, list) else []
+
+
 def _touched(payload: Mapping[str, Any]) -> list[str]:
-    commits = [each for each in payload.get("commits") or [] if isinstance(each, dict)]
-    lists = [each.get(name) or [] for each in commits for name in ("added", "modified", "removed")]
+    commits = [each for each in _list(payload, "commits") if isinstance(each, dict)]
+    lists = [_list(each, name) for each in commits for name in ("added", "modified", "removed")]
     return sorted({str(path) for listed in lists for path in listed})

@@ -1,15 +1,17 @@
 """What starts by itself: schedules whose slot is due, and messages from elsewhere, each filed once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from backlog_worker.domain import template, trigger
-from backlog_worker.domain.errors import NotFoundError, UnauthenticatedError
+from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, UnauthenticatedError
 from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.slots import Slots
 from backlog_worker.integrations import webhooks
+from backlog_worker.integrations.webhooks import Delivery
 from backlog_worker.lifecycle import Kit, enact, intake, slots
 from backlog_worker.lifecycle.intake import Filed
 from backlog_worker.lifecycle.slots import Schedule
@@ -17,6 +19,15 @@ from backlog_worker.store import PIPELINE, Unit
 from backlog_worker.telemetry import emit
 
 PREFIX = "schedule:"  # of the rows that say how far the schedules of pipelines were looked at
+REPLAYED_SECONDS = 300.0  # for so long the same bytes under another delivery id are a replay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What became of a message: the entries that it filed or had filed before, and what could not be filed."""
+
+    filed: tuple[Filed, ...] = ()
+    refused: tuple[Filed, ...] = ()
 
 
 def scheduled(kit: Kit) -> list[Filed]:
@@ -43,10 +54,11 @@ def schedules(kit: Kit, unit: Unit) -> list[Schedule]:
     return list(_schedules(kit, unit))
 
 
-def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> list[Filed]:
+def receive(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> Received:
     """Take a signed message for a pipeline and file what its triggers make of it; a repeated delivery is filed once.
 
-    Raises NotFoundError where the pipeline takes no message, UnauthenticatedError where none of its secrets signed it.
+    Raises NotFoundError where the pipeline takes no message, UnauthenticatedError where none of its secrets signed it,
+    ConflictError for a replay, and InvalidInputError where nothing that it asks for can be filed.
     """
 
     def _read(unit: Unit) -> tuple[Pipeline | None, datetime]:
@@ -61,13 +73,41 @@ def received(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> li
         raise NotFoundError(message)
     lower = {key.lower(): value for key, value in headers.items()}
     delivery = _verified(kit, waiting, body, lower)
-    event = webhooks.event(body, lower, delivery)
+    event = webhooks.event(body, lower, delivery.id)
     records = []
     for number, each in enumerate(pipeline.triggers):
         if each in waiting and trigger.fits(each, event):
-            key = f"hook:{name}:{number}:{delivery}"
+            key = f"hook:{name}:{number}:{delivery.id}"
             records.append((key, _record(pipeline, each, key, trigger.given(each, event), now.isoformat())))
-    return _filed(kit, records, "webhook")
+    if not records:
+        return Received()
+    _refuse_replay(kit, name, delivery)
+    return _sorted(_filed(kit, records, "webhook"))
+
+
+def _refuse_replay(kit: Kit, name: str, delivery: Delivery) -> None:
+    """Refuse bytes that came a moment ago under another id, where the signature does not cover the id."""
+    if delivery.id_signed:
+        return
+
+    def _take(unit: Unit) -> bool:
+        unit.forget_messages()
+        return unit.take_lease(f"message:{name}:{delivery.sha256}", delivery.id, REPLAYED_SECONDS)
+
+    if not intake.within(kit, "trigger:webhook", _take):
+        message = f"the same message came less than {REPLAYED_SECONDS:g} s ago under another delivery id"
+        emit("delivery_refused", error=message)
+        raise ConflictError(message, hint="send a delivery again under its own id")
+
+
+def _sorted(found: Sequence[Filed]) -> Received:
+    """Tell what was filed from what was refused; raises InvalidInputError where all was refused."""
+    filed = tuple(each for each in found if not each.error)
+    refused = tuple(each for each in found if each.error)
+    if refused and not filed:
+        message = "; ".join(each.error for each in refused)
+        raise InvalidInputError(message, hint="give the trigger a `transform` that takes what the pipeline needs")
+    return Received(filed=filed, refused=refused)
 
 
 def _schedules(kit: Kit, unit: Unit) -> dict[Schedule, list[tuple[Pipeline, int]]]:
@@ -103,7 +143,7 @@ def _slotted(
             yield key, _record(pipeline, by, key, dict(by.input), now.isoformat())
 
 
-def _verified(kit: Kit, waiting: list[TriggerFile], body: bytes, headers: Mapping[str, str]) -> str:
+def _verified(kit: Kit, waiting: list[TriggerFile], body: bytes, headers: Mapping[str, str]) -> Delivery:
     names = sorted({name for each in waiting for name in template.secrets_in(each.secret or "")})
     refusal = UnauthenticatedError(f"none of the secrets {', '.join(names)} is set here")
     for name in names:
@@ -111,7 +151,7 @@ def _verified(kit: Kit, waiting: list[TriggerFile], body: bytes, headers: Mappin
         if not secret:
             continue
         try:
-            return webhooks.verified(secret, body, headers)
+            return webhooks.verify(secret, body, headers)
         except UnauthenticatedError as error:
             refusal = error
     emit("delivery_refused", error=str(refusal))

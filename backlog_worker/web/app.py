@@ -3,25 +3,25 @@
 Errors are RFC 9457 problems with `error` beside `detail`, for clients of older runbooks.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import BaseModel, ConfigDict
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as HttpError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backlog_worker.domain import errors
-from backlog_worker.domain.masking import masked, masked_value
+from backlog_worker.domain.masking import masked
 from backlog_worker.domain.roles import Caller
 from backlog_worker.integrations.webhooks import BYTES_MAX
 from backlog_worker.lifecycle import Kit, access, tools, triggers
+from backlog_worker.telemetry import emit
 from backlog_worker.web import metrics
+from backlog_worker.web.limits import Limited
+from backlog_worker.web.problem import Answer, problem
 
 STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
     (errors.UnauthenticatedError, 401),
@@ -34,15 +34,7 @@ STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
     (errors.UnreachableError, 503),
     (errors.BusyError, 503),
 )
-RETRY_AFTER = "5"
-
-
-class Answer(JSONResponse):
-    """JSON without secrets."""
-
-    def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON
-        """Return the body, masked."""
-        return super().render(masked_value(content))
+DOCTOR = "`backlog-worker doctor` on the server names it"
 
 
 class Execute(BaseModel):
@@ -71,6 +63,7 @@ def made(kit: Kit, pepper: bytes) -> FastAPI:
     app.add_exception_handler(errors.BacklogError, _problem)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HttpError, _plain)
+    app.add_exception_handler(Exception, _unexpected)
     app.include_router(routes)
     with suppress(errors.UnreachableError):  # a server may start while its database is away
         access.remember(kit)
@@ -117,10 +110,17 @@ def dashboard(kit: OfProcess, caller: Asked, env: str = "") -> Any:  # noqa: ANN
 
 @routes.post("/v1/hooks/{pipeline}", status_code=202)
 async def hook(pipeline: str, request: Request, kit: OfProcess) -> dict[str, Any]:
-    """Take a signed message for a pipeline; a repeated delivery is filed once."""
+    """Take a signed message for a pipeline; a repeated delivery is filed once.
+
+    What could not be filed beside what was is in `refused`; where nothing could, the answer is an error.
+    """
     body = await request.body()
-    filed = await run_in_threadpool(triggers.received, kit, pipeline, body, dict(request.headers))
-    return {"entries": [each.entry_id for each in filed], "new": sum(each.new for each in filed)}
+    got = await run_in_threadpool(triggers.receive, kit, pipeline, body, dict(request.headers))
+    return {
+        "entries": [each.entry_id for each in got.filed],
+        "new": sum(each.new for each in got.filed),
+        "refused": [each.error for each in got.refused],
+    }
 
 
 @routes.get("/healthz")
@@ -130,18 +130,18 @@ def alive() -> dict[str, str]:
 
 
 @routes.get("/readyz")
-def ready(kit: OfProcess) -> dict[str, str]:
+def ready(kit: OfProcess) -> Any:  # noqa: ANN401 - a problem where it is not ready
     """Say whether the database answers, a policy is in force, and the broker answers, each asked now.
 
-    A process that knows of no broker says that it is unknown.
+    A process that knows of no broker says that it is unknown. Whoever asks is not known, so no address is named.
     """
     access.remember(kit)
     with kit.store.read() as unit:
         policy = kit.book.policy(unit).stamp
     answer = kit.broker()
     if answer.asked and not answer.answers:
-        message = f"the broker {answer.address} does not answer: {answer.error}"
-        raise errors.UnreachableError(message, hint="start it, or correct BACKLOG_BROKER_URL")
+        emit("not_ready", error=f"the broker {answer.address} does not answer: {answer.error}")
+        return problem(_AWAY, "the broker does not answer", hint=DOCTOR, code=errors.UnreachableError.__name__)
     return {"status": "ok", "policy": policy, "broker": answer.words}
 
 
@@ -153,70 +153,35 @@ def measured(kit: OfProcess) -> PlainTextResponse:
     return PlainTextResponse(masked(metrics.text(kit)), media_type="text/plain; version=0.0.4")
 
 
-class Limited:
-    """Refuse a body that is larger than *most* bytes, however it arrives."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app, self.most = app, most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes."""
-        said = Headers(scope=scope).get("content-length", "0") if scope["type"] == "http" else "0"
-        if said.isdigit() and int(said) > self.most:
-            await _answer(413, f"the body has {said} bytes, at most {self.most} are taken")(scope, receive, send)
-            return
-        counted = 0
-
-        async def _counted() -> Message:
-            nonlocal counted
-            message = await receive()
-            counted += len(message.get("body", b""))
-            if counted > self.most:
-                raise HTTPException(413, f"the body has more than {self.most} bytes")
-            return message
-
-        await self.app(scope, _counted, send)
+_AWAY = 503
+_UNTOLD: tuple[tuple[type[errors.BacklogError], str], ...] = (
+    (errors.FullError, "a disk of the server is full"),
+    (errors.UnreachableError, "the database does not answer"),
+    (errors.StoreError, "the database refuses this"),
+)
 
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:
-    status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
-    return _answer(status, str(error), hint=getattr(error, "hint", ""), code=type(error).__name__)
+    """Answer with an error of ours; one that names addresses and statements is for the log alone."""
+    status, code = next((code for kind, code in STATUSES if isinstance(error, kind)), 500), type(error).__name__
+    if isinstance(error, errors.UnreachableError | errors.StoreError):
+        emit("not_ready", error=str(error))
+        words = next(words for kind, words in _UNTOLD if isinstance(error, kind))
+        return problem(status, words, hint=DOCTOR, code=code)
+    return problem(status, str(error), hint=getattr(error, "hint", ""), code=code)
+
+
+async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
+    emit("request_failed", error=f"{type(error).__name__}: {error}")
+    return problem(500, "the server failed at this request; its log says more", code="InternalError")
 
 
 async def _unreadable(_request: Request, error: Exception) -> JSONResponse:
     found = error.errors() if isinstance(error, RequestValidationError) else ()
     parts = [f"{'.'.join(str(part) for part in each['loc'][1:]) or 'the body'}: {each['msg']}" for each in found]
-    return _answer(422, "; ".join(parts) or str(error), code="InvalidInputError")
+    return problem(422, "; ".join(parts) or str(error), code="InvalidInputError")
 
 
 async def _plain(_request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HttpError) else 500
-    return _answer(status, str(getattr(error, "detail", error)))
-
-
-def _answer(status: int, detail: str, *, hint: str = "", code: str = "") -> JSONResponse:
-    body: Mapping[str, Any] = {
-        "type": "about:blank",
-        "title": _TITLES.get(status, "Error"),
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "error": detail,
-        "hint": hint,
-    }
-    headers = {"retry-after": RETRY_AFTER} if status == _AWAY else {}
-    if status == _UNKNOWN:
-        headers["www-authenticate"] = "Bearer"
-    return Answer(body, status_code=status, headers=headers, media_type="application/problem+json")
-
-
-_AWAY, _UNKNOWN = 503, 401
-_TITLES = {
-    401: "Not authenticated",
-    403: "Not allowed",
-    404: "Not found",
-    409: "Conflict",
-    413: "Too large",
-    422: "Invalid",
-    503: "Unavailable",
-}
+    return problem(status, str(getattr(error, "detail", error)))

@@ -64,7 +64,7 @@ def test_an_address_that_is_served_is_used(monkeypatch, url, keeps, database):
 
 @pytest.mark.parametrize(
     ("backend", "url"),
-    [("sqlite", POSTGRES), ("jsonl", POSTGRES), ("memory", "sqlite:///x"), ("postgres", "sqlite:///x"), ("auto", "")],
+    [("sqlite", POSTGRES), ("postgres", "sqlite:///x"), ("auto", "")],
 )
 def test_a_backend_that_does_not_fit_the_address_is_refused_without_the_password(monkeypatch, backend, url):
     monkeypatch.setenv("BACKLOG_BACKEND", backend)
@@ -72,6 +72,13 @@ def test_a_backend_that_does_not_fit_the_address_is_refused_without_the_password
     with pytest.raises(InvalidInputError, match=f"BACKLOG_BACKEND={backend}") as refused:
         settings.load()
     assert "secret-word" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("backend", "begins"), [("jsonl", "jsonl:///"), ("memory", "memory://")])
+def test_files_and_memory_that_are_named_beside_the_address_of_the_fleet_are_used(monkeypatch, backend, begins):
+    monkeypatch.setenv("BACKLOG_BACKEND", backend)
+    monkeypatch.setenv("BACKLOG_DATABASE_URL", POSTGRES)
+    assert settings.load().database.startswith(begins)
 
 
 @pytest.mark.parametrize("name", ["BACKLOG_DATABASE_URL", "BACKLOG_POSTGRES_DSN", "POSTGRES_DSN"])

@@ -42,8 +42,8 @@ DEPLOY = json.dumps({"event_type": "deploy", "environment": "production", "commi
 
 def test_a_signed_message_that_fits_starts_a_pipeline_once(table):
     headers = signed(DEPLOY, **{"X-GitHub-Delivery": "d-1"})
-    (filed,) = triggers.received(table.kit, "hooked", DEPLOY, headers)
-    (again,) = triggers.received(table.kit, "hooked", DEPLOY, headers)
+    (filed,) = triggers.receive(table.kit, "hooked", DEPLOY, headers).filed
+    (again,) = triggers.receive(table.kit, "hooked", DEPLOY, headers).filed
     assert (filed.new, again.new, again.entry_id) == (True, False, filed.entry_id)
     table.run(3)
     with table.kit.store.read() as unit:
@@ -62,32 +62,32 @@ def test_a_signed_message_that_fits_starts_a_pipeline_once(table):
 )  # fmt: skip
 def test_regression_a_wrong_signature_is_refused(table, headers):
     with pytest.raises(UnauthenticatedError, match="signature"):
-        triggers.received(table.kit, "hooked", DEPLOY, headers)
+        triggers.receive(table.kit, "hooked", DEPLOY, headers)
     assert table.statuses() == {}
 
 
 def test_the_signature_is_that_of_the_bytes_and_not_of_the_value(table):
     spaced = json.dumps(json.loads(DEPLOY), indent=2).encode()
     with pytest.raises(UnauthenticatedError):
-        triggers.received(table.kit, "hooked", spaced, signed(DEPLOY))
-    assert triggers.received(table.kit, "hooked", spaced, signed(spaced))
+        triggers.receive(table.kit, "hooked", spaced, signed(DEPLOY))
+    assert triggers.receive(table.kit, "hooked", spaced, signed(spaced)).filed
 
 
 def test_what_does_not_fit_or_is_no_message_starts_nothing(table):
     other = DEPLOY.replace(b"production", b"staging")
-    assert triggers.received(table.kit, "hooked", other, signed(other)) == []
+    assert triggers.receive(table.kit, "hooked", other, signed(other)).filed == ()
     with pytest.raises(InvalidInputError):
-        triggers.received(table.kit, "hooked", b"[1]", signed(b"[1]"))
+        triggers.receive(table.kit, "hooked", b"[1]", signed(b"[1]"))
     with pytest.raises(NotFoundError):
-        triggers.received(table.kit, "spec", DEPLOY, signed(DEPLOY))
+        triggers.receive(table.kit, "spec", DEPLOY, signed(DEPLOY))
 
 
 def test_a_push_starts_what_watches_its_branch(table):
     push = json.dumps({"ref": "refs/heads/main", "commits": [{"added": ["a"]}]}).encode()
-    (filed,) = triggers.received(table.kit, "hooked", push, signed(push, **{"X-GitHub-Event": "push"}))
+    (filed,) = triggers.receive(table.kit, "hooked", push, signed(push, **{"X-GitHub-Event": "push"})).filed
     assert filed.new
     side = push.replace(b"main", b"side")
-    assert triggers.received(table.kit, "hooked", side, signed(side, **{"X-GitHub-Event": "push"})) == []
+    assert triggers.receive(table.kit, "hooked", side, signed(side, **{"X-GitHub-Event": "push"})).filed == ()
 
 
 def test_a_slot_of_a_schedule_is_filed_once_however_often_it_is_looked_at(table):

@@ -105,7 +105,7 @@ WAYS = {
     ),
     "generate weekly": lambda t: tools.execute(t.kit, ANA, "backlog_tool", "auto_generate_weekly", {}),
     "run start": lambda t: Engine(t.kit, ring=len).start("hooked", {}, labels=["ai-ok"]),
-    "hook": lambda t: triggers.received(t.kit, "hooked", *signed()),
+    "hook": lambda t: triggers.receive(t.kit, "hooked", *signed()),
     "HTTP hook": by_hook,
     "HTTP tool": by_http,
     "HTTP generate": lambda t: posted(t, "/v1/backlog/generate/weekly"),
@@ -113,7 +113,7 @@ WAYS = {
 
 
 def signed():
-    body = b'{"ref": "main"}'
+    body = b'{"ref": "main", "before": "a1"}'
     signature = "sha256=" + hmac.new(b"s" * 32, body, hashlib.sha256).hexdigest()
     return body, {"x-hub-signature-256": signature, "x-github-delivery": "d2"}
 

@@ -88,6 +88,11 @@ class Limits(Versions):
         text = "DELETE FROM leases WHERE env = :env AND name {ids}"
         return self.count(text, env=self.env, ids=self.dialect.bind(names))
 
+    def forget_messages(self) -> None:
+        """Forget the messages that came too long ago for a replay."""
+        text = "DELETE FROM leases WHERE env = :env AND name LIKE 'message:%' AND until < {now}"
+        self.count(text, env=self.env)
+
     def leases(self) -> list[dict[str, Any]]:
         """Return every named lease."""
         text = "SELECT name, holder, until FROM leases WHERE env = :env ORDER BY name"
