@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from backlog_worker.domain import masking
-from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.errors import InvalidInputError, NotFoundError
 from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.wire import unkept_text
@@ -99,8 +99,25 @@ class Settings(BaseSettings):
 
     @property
     def folder(self) -> Path:
-        """Return the project's folder, absolute."""
+        """Return the project's folder, absolute: where none is named, the nearest one here or above, as git looks."""
+        if "dir" in self.model_fields_set:
+            return self.dir.absolute()
+        above = (self.here, *(each / self.dir for each in Path.cwd().parents))
+        return next((each for each in above if each.is_dir()), self.here)
+
+    @property
+    def here(self) -> Path:
+        """Return the folder of a project that begins in this directory."""
         return self.dir.absolute()
+
+    def must_have_begun(self) -> None:
+        """Make sure that there is a project, unless the backlog is kept elsewhere; raises NotFoundError."""
+        elsewhere = self.keeps in {"auto", "postgres", "memory"} or bool(self.database_url)
+        if elsewhere or any((self.folder / name).exists() for name in ("policy.yml", "policy.yaml", "state")):
+            return
+        where = f"in {self.folder}" if "dir" in self.model_fields_set else f"in {self.here.parent} or above"
+        message = f"there is no project {where}"
+        raise NotFoundError(message, hint="backlog-worker init makes one here; --dir names another")
 
     @property
     def keeps(self) -> str:

@@ -78,7 +78,8 @@ def new_id(prefix: str) -> str:
 
 
 def store_of(settings: Settings) -> Store:
-    """Open the store, making the folder of an embedded one."""
+    """Open the store, making the folder of an embedded one; raises NotFoundError where there is no project for it."""
+    settings.must_have_begun()
     if settings.keeps == "auto":
         prepare = partial(_prepared, settings)
         return AutoStore(

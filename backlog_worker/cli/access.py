@@ -21,6 +21,7 @@ def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":
     from backlog_worker.store import migrate as migrations
 
     given = settings.load()
+    given.must_have_begun()
     telemetry.configure(level="WARNING" if given.log_level == "INFO" else given.log_level)
     if given.keeps == "memory":
         store = wiring.store_of(given)

@@ -74,7 +74,7 @@ def init(
         message = f"there is no template {template!r}"
         hint = suggestion(template, list(machine.TEMPLATES)) or f"one of: {', '.join(machine.TEMPLATES)}"
         raise UsageError(message, hint=hint)
-    written, kept = machine.write_files(settings.load().folder, template=template, force=force)
+    written, kept = machine.write_files(settings.load().here, template=template, force=force)
     for path in written:
         say(f"wrote {path}")
     for path in kept:

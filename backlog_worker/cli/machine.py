@@ -84,7 +84,8 @@ def up(*, workers: int, flower: bool, web: bool = False) -> None:
 
 def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -> None:
     """Run the story of the seed to its end: sample issues in, specifications out, people asked, a report."""
-    given = settings.load()
+    loaded = settings.load()
+    given = loaded.model_copy(update={"dir": loaded.here})  # a demo inside of a project is one of its own
     if fresh:
         _forget(given)
     write_files(given.folder)

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from backlog_worker.domain import agent as agents
-from backlog_worker.domain import condition, document, include, lint, template
+from backlog_worker.domain import condition, document, filling, include, lint, template
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.document import Document
@@ -144,13 +144,10 @@ def load(
 ) -> Pipeline:
     """Check a pipeline; *contract* reads a schema, an agent or an included file by its path.
 
-    *people* are the roles of the policy, where that is known: an approval by any other could never be given.
-
-    Raises InvalidFileError with all findings of all files at once.
+    *people* are the roles of the policy, where known. Raises InvalidFileError with all findings of all files at once.
     """
-    source = document.read(body, file=file, group=GROUP)
+    source, reader = document.read(body, file=file, group=GROUP), _Reader(contract)
     checked = source.checked(PipelineFile)
-    reader = _Reader(contract)
     findings: list[Finding] = list(lint.of_pipeline(source, checked))
     placed = include.placed(source, checked, reader, findings)
     if not placed and not findings:
@@ -158,7 +155,8 @@ def load(
     order, masks, unnamed = _linted(placed, people, findings)
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
-    if findings:
+    holes = [each for job in made for each in filling.unfilled(job, accepts)]
+    if findings := [*findings, *(each for each in holes if each.level == "error")]:
         found = sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
         raise InvalidFileError(found)
     ancestors = {each.id: _unmasked(placed, mask) for each, mask in zip(placed, masks, strict=True)}
@@ -179,7 +177,7 @@ def load(
         index={each.id: at for at, each in enumerate(placed)},
         order=order,
         masks=masks,
-        warnings=(*lint.warnings(placed, ancestors, unnamed), *lint.lengths(source, checked, made)),
+        warnings=(*lint.warnings(placed, ancestors, unnamed), *lint.lengths(source, checked, made), *holes),
     )
 
 

@@ -36,7 +36,7 @@ from backlog_worker.executors import Work, answers, exits, isolation, presets, p
 from backlog_worker.executors.answers import Answer
 from backlog_worker.executors.command import CommandExecutor, environment
 from backlog_worker.executors.isolation import Walls
-from backlog_worker.executors.workspace import Workspace
+from backlog_worker.executors.workspace import Workspace, with_artifacts
 
 # How well-known agents are started to speak the protocol.
 COMMANDS = {
@@ -255,7 +255,7 @@ class _Session:
                 value = presets.json_in(text)
             except ValueError:
                 value = {"text": text[-64_000:]}
-        return answers.result(value, artifacts)
+        return with_artifacts(answers.result(value, artifacts), self.job, self.work, self.workspace)
 
     def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
         """Count what a prompt used, once; an agent that tells nothing used a model all the same, for an unknown sum."""

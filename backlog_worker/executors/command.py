@@ -17,7 +17,7 @@ from backlog_worker.executors import Work, answers, exits, isolation, presets, p
 from backlog_worker.executors.answers import Answer
 from backlog_worker.executors.isolation import Walls
 from backlog_worker.executors.process import Child, Ended, Limits
-from backlog_worker.executors.workspace import Workspace
+from backlog_worker.executors.workspace import Workspace, with_artifacts
 
 SAID_MAX = 300  # characters that a child printed last and that are told as the reason of its failure
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HOME")
@@ -50,9 +50,11 @@ class CommandExecutor:
             if job.kind == "agent":
                 preset = presets.found(work.agent)
                 ended = self._run(preset.arguments(work, workspace), job, work, workspace, text=preset.stdin(work))
-                return preset.read(ended, work, lambda: _result(ended, workspace, work.timeout, job))
-            ended = self._run(_shell(job.target), job, work, workspace)
-            return _result(ended, workspace, work.timeout, job)
+                result = preset.read(ended, work, lambda: _result(ended, workspace, work.timeout, job))
+            else:
+                ended = self._run(_shell(job.target), job, work, workspace)
+                result = _result(ended, workspace, work.timeout, job)
+            return with_artifacts(result, job, work, workspace)
         except (FileNotFoundError, PermissionError) as error:
             text = f"the command cannot be started here: {error}"
             return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")

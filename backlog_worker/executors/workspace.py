@@ -12,8 +12,10 @@ from typing import Any
 
 from backlog_worker.domain.artifact import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, artifact_name
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
 from backlog_worker.domain.output import BYTES_MAX
-from backlog_worker.executors import answers
+from backlog_worker.domain.pipeline import Job
+from backlog_worker.executors import Work, answers
 
 _NO_LINK = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"} | {
@@ -95,6 +97,11 @@ class Workspace:
                     found[name] = content
         return found
 
+    def unmatched(self, patterns: Sequence[str]) -> list[str]:
+        """Return the patterns that no file matches; a link is none."""
+        found = {each: self.place.glob(each.lstrip("/")) for each in patterns}
+        return [each for each, paths in found.items() if not any(stat.S_ISREG(_mode(path)) for path in paths)]
+
     def _read(self, path: Path, most: int, what: str) -> bytes | None:
         """Read a regular file of at most so many bytes, or None where there is none; raises ValueError.
 
@@ -129,6 +136,20 @@ class Workspace:
         run = self.folder.parent
         if run.exists() and not any(run.iterdir()):
             shutil.rmtree(run, ignore_errors=True)
+
+
+def with_artifacts(result: Result, job: Job, work: Work, workspace: Workspace) -> Result:
+    """Say in the log which patterns of artifacts match nothing; a plain name that is not there fails the job."""
+    if not isinstance(result, Done):
+        return result
+    missing = workspace.unmatched(job.artifacts)
+    for pattern in missing:
+        work.report.line(f"[artifacts] no file matches {pattern}")
+    named = [each for each in missing if not set(each) & set("*?[")]
+    if named:
+        text = f"it left no file {', '.join(named)} in its workspace, which `artifacts` names"
+        return Faulted(kind=FailureKind.VALIDATION, reason=text[:400])
+    return result
 
 
 def runs(root: Path) -> list[str]:
