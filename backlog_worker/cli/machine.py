@@ -21,6 +21,7 @@ from backlog_worker.cli.screen import status_panel
 from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
+from backlog_worker.domain.specification import duplicates
 from backlog_worker.domain.tracker import drafted
 from backlog_worker.executors import isolation
 from backlog_worker.integrations import broker, project
@@ -209,7 +210,8 @@ def _seen(kit: Kit) -> Callable[[str], bool]:
 
 def _import(kit: Kit, number: int) -> None:
     """File the sample issues; those of an interrupted demo are known, and the demo goes on with them."""
-    records = ((f"sample:{at}", drafted(issue)) for at, issue in enumerate(samples.issues(number), start=1))
+    made = duplicates.pointed(samples.issues(number))
+    records = ((f"sample:{at}", drafted(issue)) for at, issue in enumerate(made, start=1))
     results = list(intake.file(kit, records, actor="demo", channel="import"))
     new = [each for each in results if each.new]
     queued = sum(each.status == "queued" for each in new)

@@ -116,25 +116,57 @@ def _label(issue: dict[str, Any], kind: str, at: int, chance: random.Random) -> 
 
 
 def _bug(words: dict[str, Any], error: str, chance: random.Random) -> str:
-    expected = chance.choice(("The page should load.", "It should say what is wrong.", "Both changes must be kept."))
-    style = chance.randrange(4)
-    if style == 0:
-        return (
-            f"## Steps to reproduce\n1. Open {words['area']}\n2. Wait {words['n']} minutes\n3. Press save\n\n"
-            f"## Expected behaviour\n{expected}\n\n## Actual behaviour\nIt fails with {words['code']}.\n\n"
-            f"```\n{error}\n  at {words['path']}:{words['n']}\n```\n\n**Environment:**\n{words['version']}, staging\n"
+    expected = chance.choice(("The page loads.", "A message says what is wrong.", "Both changes are kept."))
+    written = chance.choices((_form, _template, _prose, _grumble), (40, 25, 25, 10))[0]
+    return written(words, error, expected, chance)
+
+
+def _form(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
+    """Write as the issue forms of GitHub do, with a checklist that says nothing of the problem."""
+    return (
+        "### Is there an existing issue for this?\n\n- [X] I have searched the existing issues\n"
+        "- [X] I agree to follow the Code of Conduct\n\n"
+        f"### Current Behavior\n\nSince the last release {words['area']} fails with {words['code']}.\n\n"
+        f"### Expected Behavior\n\n{expected}\n\n"
+        f"### Steps To Reproduce\n\n1. Open {words['area']}\n2. Wait {words['n']} minutes\n3. Press save\n\n"
+        f"### Environment\n\n```markdown\n- OS: {chance.choice(('Ubuntu 22.04', 'macOS 14.2', 'Windows 11'))}\n"
+        f"- Runtime: {words['version']}\n```\n\n"
+        f"### Relevant log output\n\n```shell\n{error}\n    at save ({words['path']}:{words['n']}:7)\n```\n\n"
+        "### Anything else?\n\n_No response_\n"
+    )
+
+
+def _template(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
+    """Write as the older templates are filled in, with their hints left where they were."""
+    return (
+        "<!-- Thank you for the report! Please search first. -->\r\n**Describe the bug**\r\n"
+        f"{words['Area']} is broken in `{words['path']}`: it answers {words['code']}.\r\n\r\n"
+        f"**To Reproduce**\r\nSteps to reproduce the behavior:\r\n1. Call `{words['route']}`\r\n2. Look at the log:"
+        f"\r\n\r\n~~~\r\n{error}\r\n~~~\r\n\r\n**Expected behavior**\r\n{expected}\r\n\r\n"
+        "**Screenshots**\r\nIf applicable, add screenshots to help explain your problem.\r\n\r\n"
+        f"**Versions**\r\n{words['version']}\r\n\r\n@{chance.choice(_PEOPLE)} can you look? Related to #{words['n']}."
+    )
+
+
+def _prose(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
+    """Write without any template, with a trace."""
+    return (
+        f"since yesterday {words['area']} is broken for us ({words['version']}). it worked before!\n\n"
+        f"calling `{words['route']}` gives {words['code']} but it should give 200. {expected}\n\n```\n{error}\n"
+        f"    at handle ({words['path']}:{words['n']}:13)\n    at next (/srv/node_modules/router/index.js:88:5)\n```\n"
+        f"{chance.choice(('thanks!', 'any idea?', '🙏'))} <img src=x onerror=alert(1)>\n"
+    )
+
+
+def _grumble(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
+    """Write too little to work on: a person has to ask."""
+    return chance.choice(
+        (
+            f"{words['route']} never returns. {words['version']}. Why? 🤷",
+            f"I see this all the time:\n\n> {error}\n",
+            f"### Steps To Reproduce\n\n_No response_\n\n### Expected Behavior\n\n{expected}\n",
         )
-    if style == 1:
-        return (
-            f"since yesterday {words['area']} is broken for us ({words['version']}). it worked before!\r\n\r\n"
-            f"calling `{words['route']}` gives {words['code']} but it should give 200.\r\n\r\n~~~\r\n{error}\r\n~~~"
-        )
-    if style == 2:  # noqa: PLR2004 - one of four styles
-        return (
-            f"{expected} Instead I see:\n\n> {error}\n\nHappens in `{words['path']}` with {words['version']}.\n"
-            f"@{chance.choice(_PEOPLE)} can you look? Related to #{words['n']}. <img src=x onerror=alert(1)>\n"
-        )
-    return f"{words['route']} never returns. Expected: an answer within a second. {words['version']}. Why? 🤷"
+    )
 
 
 def _wish(words: dict[str, Any], chance: random.Random) -> str:

@@ -27,7 +27,7 @@ _API_REPOSITORY = re.compile(r"^https?://(?:api\.)?(?P<host>[^/]+)/(?:api/v\d+/)
 _ENDED = frozenset({"closed", "merged", "done"})
 _OPEN = frozenset({"open", "opened", "reopened"})
 _DEPENDENCIES = ("depends_on", "dependsOn", "blocked_by", "blockedBy")
-_INPUT = ("number", "title", "body", "comments", "attachments")
+_INPUT = ("number", "title", "body", "comments", "attachments", "similar")
 Record = Mapping[str, Any]
 
 

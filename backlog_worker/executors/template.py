@@ -1,5 +1,7 @@
 """The output rendered from the entry, without a model: an issue becomes a technical specification."""
 
+from collections.abc import Sequence
+
 from backlog_worker.domain import specification
 from backlog_worker.domain.outcome import Done, Result
 from backlog_worker.domain.pipeline import Job
@@ -12,6 +14,12 @@ class TemplateExecutor:
     def perform(self, job: Job, work: Work) -> Result:
         """Write the specification; its sections are the output, its Markdown an artifact."""
         title, body = str(work.entry.get("title", "")), str(work.input.get("body") or "")
-        found = specification.analysed(title, body, labels=[str(each) for each in work.entry.get("labels", ())])
-        document = specification.markdown(found, url=str(work.entry.get("url", "")))
-        return Done(output=found.as_data(), artifacts={f"{job.id}.md": document.encode()})
+        labels, similar = _texts(work.entry.get("labels")), _texts(work.input.get("similar"))
+        found = specification.analysed(title, body, labels=labels, similar=similar)
+        document = specification.markdown(found, url=str(work.entry.get("url", ""))).encode("utf-8", "replace")
+        output = {**found.as_data(), "markdown": document.decode()}
+        return Done(output=output, artifacts={f"{job.id}.md": document})
+
+
+def _texts(given: object) -> list[str]:
+    return [str(each) for each in given] if isinstance(given, Sequence) and not isinstance(given, str) else []

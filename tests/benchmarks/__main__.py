@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from backlog_worker import telemetry
-from tests.benchmarks import crowds, graphs, latency, replay, servers, storage, throughput
+from tests.benchmarks import analysis, crowds, graphs, latency, replay, servers, storage, throughput
 
 Bench = Callable[[servers.Servers, argparse.Namespace], dict[str, object]]
 BENCHMARKS: dict[str, tuple[str, Bench]] = {
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, tuple[str, Bench]] = {
     "p11": ("SQLite / PostgreSQL, P2's work; at least 1.0", lambda s, g: throughput.sqlite_against_postgres(s, g.rounds, g.entries)),
     "p12": ("a slot that waits for an agent / a Celery slot that sleeps; at most 1.3, CPU under 0.002", lambda s, _g: throughput.waiting_slot(s)),
     "p13": ("a tick behind 1 M entries of one full key / behind 10 k; under 2", lambda s, g: crowds.compared(s, tuple(g.sizes))),
+    "p14": ("analysis of an issue without a model: median under 2 ms; ten times the text under 30 times as long", analysis.measured),
 }  # fmt: skip
 
 

@@ -6,17 +6,12 @@ import os
 with open(os.environ["BACKLOG_CONTEXT"], encoding="utf-8") as file:
     context = json.load(file)
 
-entry, draft = context["entry"], context["previousJobs"]["draft"]["output"]["sections"]
-lines = ["# " + entry["title"], "", draft["summary"], ""]
-for name in ("versions", "steps", "expected", "actual", "components", "acceptance", "questions"):
-    if draft[name]:
-        lines += ["## " + name.capitalize(), "", *("- " + each for each in draft[name]), ""]
-
+entry, draft = context["entry"], context["previousJobs"]["draft"]["output"]
 folder = os.path.join(".backlog-worker", "specs")
 os.makedirs(folder, exist_ok=True)
 path = os.path.join(folder, entry["id"] + ".md")
 with open(path + ".aside", "w", encoding="utf-8") as file:
-    file.write("\n".join(lines))
+    file.write(draft["markdown"])
 os.replace(path + ".aside", path)
 
 with open(os.environ["BACKLOG_OUTPUT"], "w", encoding="utf-8") as file:
