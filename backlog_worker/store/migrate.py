@@ -95,15 +95,16 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
     if connection.dialect.name != "postgresql":
         yield
         return
-    for text in ("SET lock_timeout = '30s'", "SET statement_timeout = 0", "SELECT pg_advisory_lock(872304551)"):
-        connection.execute(sa.text(text))
-    connection.commit()
-    try:
-        with patiently(connection):
-            yield
-    finally:
-        connection.rollback()
-        connection.invalidate()  # ends the session, and with it the lock and the settings
+    # All of it lies in one transaction: behind a pooler the next one may be another session.
+    words = (
+        "SET LOCAL lock_timeout = '30s'",
+        "SET LOCAL statement_timeout = 0",
+        "SELECT pg_advisory_xact_lock(872304551)",
+    )
+    with patiently(connection):
+        for text in words:
+            connection.execute(sa.text(text))
+        yield
 
 
 def _config() -> Config:

@@ -1,6 +1,7 @@
 """Engines and transactions: a pool per process, made after the fork; writers of SQLite queue from their first word."""
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -24,6 +25,7 @@ _OPTIONS = (
     "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC"
     " -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off"
 )
+LITE_WAIT_MS = 30_000  # how long a transaction on SQLite waits for the lock of another
 Clock = Callable[[], float]
 _ADDRESSES = "postgresql://user:password@host:5432/name or sqlite:////absolute/path.db; in a password write @ as %40"
 # A SQLite file must not be open in a process that forks: the child would close it, and with it drop the locks that
@@ -78,27 +80,54 @@ def _postgres(url: str) -> Engine:
             address,
             pool_size=5,
             max_overflow=15,
-            connect_args={"options": _OPTIONS, **deadline.SOCKET},
+            connect_args=dict(deadline.SOCKET),
         )
     except ModuleNotFoundError:
         message = "PostgreSQL needs the driver psycopg"
         raise MissingExtraError(message, hint='python -m pip install "backlog-worker[postgres]"') from None
     deadline.limited(engine)
+    sa.event.listen(engine, "connect", _settled)
+    sa.event.listen(engine, "begin", _begun_pooled)
     return engine
+
+
+def _settled(raw: Any, _record: object) -> None:  # noqa: ANN401 - the driver, which is imported where it is used
+    """Set what every session needs; behind a pooler such as PgBouncer each transaction does so for itself.
+
+    There a session is not ours alone: startup options are refused, and what is set or prepared meets somebody else.
+    A pooler is known by the id that it gives for the server's process.
+    """
+    raw.autocommit = True
+    raw.pooled = raw.execute("SELECT pg_backend_pid()").fetchone()[0] != raw.info.backend_pid
+    if raw.pooled:
+        raw.prepare_threshold = None
+    else:
+        raw.execute(_settings("SET"))
+    raw.autocommit = False
+
+
+def _begun_pooled(connection: Connection) -> None:
+    raw: Any = connection.connection.driver_connection
+    if raw.pooled:
+        raw.execute(_settings("SET LOCAL"))
+
+
+def _settings(word: str) -> str:
+    return "; ".join(f"{word} {name} = '{value}'" for name, value in re.findall(r"-c (\w+)=(\S+)", _OPTIONS))
 
 
 def _sqlite(url: str, clock: Clock) -> Engine:
     memory = url in {"sqlite://", "memory://"}
     pool: dict[str, Any] = {"poolclass": StaticPool if memory else NullPool}
     address = "sqlite://" if memory else url
-    arguments = {"check_same_thread": False, "timeout": 30}
+    arguments = {"check_same_thread": False, "timeout": LITE_WAIT_MS / 1000}
     engine = sa.create_engine(address, connect_args=arguments, **pool)
 
     @sa.event.listens_for(engine, "connect")
     def _connected(raw: sqlite3.Connection, _record: object) -> None:
         raw.isolation_level = None  # we begin ourselves: a deferred transaction that turns into a writer fails
         raw.create_function("backlog_now", 0, clock)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={LITE_WAIT_MS}"):
             raw.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")

@@ -91,11 +91,26 @@ def _worded(engine: Engine, kind: type[BacklogError], error: Exception, cause: B
         hint = "make room; workers wait and go on when there is some"
         return FullError(f"the disk of the database {_address(engine)} is full: {reason}", hint=hint)
     if kind is BusyError:
-        hint = "it is tried again; where that does not help, look for who holds the lock"
-        return BusyError(f"the database is busy{_at(error)}: {reason}", hint=hint)
+        return _busy(engine, error, cause, reason)
     rotten = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _ROTTEN_LITE
     hint = "restore the file from a backup" if rotten else ""
     return StoreError(f"the database refused{_at(error) or ' a statement'}: {reason}", hint=hint)
+
+
+def _busy(engine: Engine, error: Exception, cause: BaseException, reason: str) -> BusyError:
+    """Say who holds what, as far as the database tells."""
+    hint = "it is tried again; where that does not help, look for who holds the lock"
+    if engine.dialect.name == "sqlite":
+        file = engine.url.database or "memory"
+        hint = f"it is tried again; where that does not help, end the process that holds it: fuser {file}"
+        return BusyError(f"another process holds the lock of {file}{_at(error)}: {reason}", hint=hint)
+    if getattr(cause, "sqlstate", None) == "55P03":
+        hint = (
+            "it is tried again; a migration or a maintenance command may hold it: SELECT pid, query FROM"
+            " pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity)"
+        )
+        return BusyError(f"another session holds a lock that this needs{_at(error)}: {reason}", hint=hint)
+    return BusyError(f"the database is busy{_at(error)}: {reason}", hint=hint)
 
 
 def _at(error: Exception) -> str:
