@@ -13,6 +13,7 @@ from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 import beat_schedule
+from backlog_worker import modes
 from backlog_worker import settings as environment
 from backlog_worker.domain import trigger
 from backlog_worker.domain.bell import Bell, Step
@@ -27,6 +28,7 @@ from backlog_worker.store import Store
 from backlog_worker.telemetry import emit
 from backlog_worker.wiring import new_id, store_of
 
+modes.private()
 isolation.shut()  # beat, workers and monitors hold secrets: no child of a job reads them out of their memory
 SETTINGS = environment.load()
 AMQP = SETTINGS.broker.startswith(("amqp", "pyamqp"))

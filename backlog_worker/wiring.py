@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ulid import ULID
 
+from backlog_worker import modes
 from backlog_worker import settings as environment
 from backlog_worker import store as stores
 from backlog_worker.domain import trigger
@@ -80,6 +81,9 @@ def new_id(prefix: str) -> str:
 def store_of(settings: Settings) -> Store:
     """Open the store, making the folder of an embedded one; raises NotFoundError where there is no project for it."""
     settings.must_have_begun()
+    state = settings.folder / "state"
+    if state.exists() or str(state) in settings.database:
+        modes.keep(state)  # nobody else enters it
     if settings.keeps == "auto":
         prepare = partial(_prepared, settings)
         return AutoStore(
@@ -90,7 +94,9 @@ def store_of(settings: Settings) -> Store:
             env=settings.env,
         )
     if settings.database.startswith("sqlite:///"):
-        Path(settings.database.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(settings.database.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        modes.touch(file)
     return stores.opened(settings.database, env=settings.env)
 
 

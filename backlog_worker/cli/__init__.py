@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from backlog_worker import modes
 from backlog_worker.cli import (
     admin,
     agents,
@@ -83,6 +84,7 @@ def options(
 
 def main() -> None:
     """Run the command line; an error ends it with one sentence and its exit code."""
+    modes.private()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show is escaped

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.live import Live
 
-from backlog_worker import settings, telemetry, wiring
+from backlog_worker import modes, settings, telemetry, wiring
 from backlog_worker.cli import samples, supervisor
 from backlog_worker.cli.definitions import schema_of
 from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
@@ -59,16 +59,19 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
         if there is not None and not (force and there == path):
             kept.append(there)  # also with the other ending: two files of one name are none
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(FILES / name, path)
+        with modes.as_people():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(FILES / name, path)
         written.append(path)
+    modes.keep(folder / "state")
     schemas = folder / "state" / "schemas"
     schemas.mkdir(parents=True, exist_ok=True)
     for kind in ("policy", "pipeline", "agent", "digest"):
         (schemas / f"{kind}.json").write_text(json.dumps(schema_of(kind), indent=1))
     ignore = folder / ".gitignore"
     if not ignore.exists():
-        ignore.write_text("state/\nspecs/\n")
+        with modes.as_people():
+            ignore.write_text("state/\nspecs/\n")
     return written, kept
 
 

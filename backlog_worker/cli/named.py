@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from backlog_worker import modes
 from backlog_worker.domain import wire
 from backlog_worker.domain.errors import InvalidInputError, NotFoundError, UsageError
 
@@ -46,8 +47,9 @@ def read_object(path: Path) -> dict[str, Any]:
 def write_text(path: Path, text: str) -> None:
     """Write a file whole; raises UsageError that names it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with modes.as_people():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
     except (OSError, ValueError) as error:
         message = f"{path} cannot be written: {_reason(error)}"
         raise UsageError(message) from None

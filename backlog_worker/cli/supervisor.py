@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
+from backlog_worker import modes
 from backlog_worker.domain.errors import BacklogError, MissingExtraError
 from backlog_worker.executors.process import tether
 from backlog_worker.lifecycle.loops import attempt
@@ -111,6 +112,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=-1 if service.name == "broker" else modes.of_people(),  # ours hand it on to jobs
             )
 
     def _logged(self, service: Service) -> BinaryIO:

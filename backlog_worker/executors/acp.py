@@ -26,6 +26,7 @@ from acp.schema import (
     UsageUpdate,
 )
 
+from backlog_worker import modes
 from backlog_worker.domain import returned
 from backlog_worker.domain.legible import message_of
 from backlog_worker.domain.masking import cut, masked
@@ -120,6 +121,7 @@ class _Session:
             cwd=self.folder,
             env=environment(self.work, self.workspace),
             start_new_session=True,
+            umask=modes.of_people(),
             limit=16 * 1024 * 1024,
         )
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(self._talk(child))

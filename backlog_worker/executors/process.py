@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from backlog_worker import modes
 from backlog_worker.domain.masking import Stream, masked
 from backlog_worker.executors import Report, Stop, isolation, reaper
 from backlog_worker.executors.isolation import Isolation, Walls
@@ -88,6 +89,7 @@ def start(child: Child, limits: Limits, *, stdin: int, stderr: int = subprocess.
         stdout=subprocess.PIPE,
         stderr=stderr,
         start_new_session=True,
+        umask=modes.of_people(),
     )
 
 
