@@ -20,10 +20,15 @@ def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
         message = f"{what} is not JSON: {str(error)[:200]}"
         raise InvalidInputError(message) from None
-    if fault := unkept(value):
-        message = f"{what} holds what no database keeps: {fault}"
-        raise InvalidInputError(message)
+    kept(value, what)
     return value
+
+
+def kept(value: object, what: str) -> None:
+    """Make sure that every database keeps a JSON value; raises InvalidInputError."""
+    if fault := unkept(value):
+        message = f"{what}: {fault} is what no database keeps"
+        raise InvalidInputError(message)
 
 
 def unkept(value: object) -> str:
@@ -32,7 +37,7 @@ def unkept(value: object) -> str:
     while waiting:
         each, depth = waiting.pop()
         if depth > DEPTH_MAX:
-            return f"it is nested deeper than {DEPTH_MAX} levels"
+            return f"nesting deeper than {DEPTH_MAX} levels"
         if isinstance(each, dict):
             waiting += [(part, depth + 1) for pair in each.items() for part in pair]
         elif isinstance(each, list | tuple):

@@ -64,12 +64,12 @@ class Notifier:
         headers = {"content-type": "application/cloudevents+json", "webhook-id": delivery}
         headers["webhook-timestamp"] = str(int(now.timestamp()))
         secret = self.secrets(f"NOTIFY_{name.upper().replace('-', '_')}_SECRET")
-        if secret:
-            headers["webhook-signature"] = Webhook(secret.encode()).sign(delivery, now, text)
         try:
+            if secret:
+                headers["webhook-signature"] = Webhook(secret.encode()).sign(delivery, now, text)
             with httpx2.Client(timeout=SECONDS, trust_env=False, follow_redirects=False) as client:
                 answer = client.post(address, content=text.encode(), headers=headers)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:  # a port, a host or a text that cannot be
             raise OSError(masked(f"{type(error).__name__}: {error}")) from None
         if not answer.is_success:
             message = f"{self.route(name)} answered {answer.status_code}"

@@ -35,7 +35,7 @@ class FolderReports:
             return None
         try:
             return str(found[-1]), json.loads(found[-1].read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
             text, hint = f"not JSON: {error}", "write it again with the tool that makes it"
             finding = Finding(code="BW401", text=text, file=str(found[-1]), line=line, column=column, hint=hint)

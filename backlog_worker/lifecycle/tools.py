@@ -16,6 +16,7 @@ from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInp
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
+from backlog_worker.domain.wire import kept
 from backlog_worker.lifecycle import (
     Kit,
     alerts,
@@ -187,13 +188,12 @@ def job(kit: Kit, name: str) -> Any:  # noqa: ANN401 - each action has a result 
 
 
 def _checked(tool: Tool, params: Mapping[str, Any]) -> BaseModel:
+    kept(dict(params), "the parameters")
     try:
         return tool.params.model_validate(params)
     except ValidationError as error:
-        parts = []
-        for each in error.errors(include_url=False, include_context=False):
-            where = ".".join(str(part) for part in each["loc"]) or "parameters"
-            parts.append(f"{where}: {each['msg']}")
+        found = error.errors(include_url=False, include_context=False)
+        parts = [f"{'.'.join(map(str, each['loc'])) or 'parameters'}: {each['msg']}" for each in found]
         known = ", ".join(tool.params.model_fields) or "none"
         raise InvalidInputError("; ".join(parts), hint=f"{tool.name} takes: {known}") from None
 

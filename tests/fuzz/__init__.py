@@ -8,6 +8,6 @@ from tests.fuzz.door import Door
 
 def doors() -> list[Door]:
     """Return every door, imported when it is asked for."""
-    from tests.fuzz import cli, values
+    from tests.fuzz import backlog, cli, values
 
-    return [*values.DOORS, cli.DOOR]
+    return [*values.DOORS, *backlog.DOORS, cli.DOOR]
