@@ -38,6 +38,7 @@ def test_d_what_a_reader_calls_ready_passes_and_what_is_not_goes_to_people():
     [
         "<!-- what should happen -->",
         "Verified: <!-- x -->",
+        "Verified: Verified:",
         "_No response_",
         "N/A",
         "Verified: TBD",

@@ -12,6 +12,7 @@ from backlog_worker.domain.specification import analysed, duplicates, markdown
 from tests.domain.extraction import corpus, found
 
 HINTS = (
+    "Verified: <!-- what should happen -->", "Verified:",
     "<!-- what should happen -->", "_No response_", "N/A", "A clear and concise description of what you expected to happen.",
     "Describe the expected behaviour here", "...", "[e.g. it works]", "<your text>", "TBD", "Bitte beschreibe das Verhalten", "Décrivez ici",
     "Describa el comportamiento", "Descreva aqui", "Descrivi qui", "Опишите здесь", "请描述预期行为", "ここに記入してください", "여기에 작성해 주세요",

@@ -8,6 +8,7 @@ from backlog_worker.domain.specification import requests
 from backlog_worker.domain.specification.cleaning import Block, hollow, stripped
 from backlog_worker.domain.specification.excerpts import CODE_MAX, PASSAGE_MAX, cut, fence
 
+LABEL_BLANKS: Final = 2  # of a label that stands alone
 INDENTED: Final = 2  # what is indented so far belongs to the item above
 WRAPPED: Final = 60  # a line that is shorter was ended on purpose
 SENTENCE_MIN: Final = 5
@@ -50,7 +51,7 @@ def passages(blocks: Sequence[Block], *, code: bool = False) -> list[str]:
                 found[-1] = f"{found[-1]}\n{fenced}"
             else:
                 found.append(fenced)
-    return [cut(text) for text in found if not hollow(text.split("\n")[0]) or "\n" in text]
+    return [cut(text) for text in found if "\n" in text or not (hollow(text) or _unsaid(text))]
 
 
 def steps(blocks: Sequence[Block]) -> list[str]:
@@ -96,6 +97,11 @@ def sentences(texts: Iterable[str], most: int = 60) -> list[str]:
         if len(found) >= most:
             break
     return list(found)[:most]
+
+
+def _unsaid(text: str) -> bool:
+    """Return whether a text is a label whose words are missing, as where they were a comment."""
+    return text.endswith((":", "：")) and text.count(" ") <= LABEL_BLANKS
 
 
 def _sewn(blocks: Sequence[Block]) -> list[Block]:

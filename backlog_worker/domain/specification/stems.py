@@ -44,7 +44,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     """,
     "expected": """
         expect|what should happen|should happen|desired behav|desired result|correct behav|outcome you wanted|
-        erwart|sollverhalten|soll-|attendu|attendue|esperad|atteso|attesa|aspett|ожида|должно|期望|
+        erwart|sollverhalten|soll-|attendu|attendue|esperad|esperab|atteso|attesa|aspett|ожида|должно|期望|
         预期|期待|기대|예상 동작|예상 결과|예상되는
     """,
     "alternatives": """
@@ -75,6 +75,8 @@ SECTIONS: Final[Mapping[str, str]] = {
         로그|오류 메시지|에러 메시지|스택
     """,
     "actual": """
+        qué pasó|qué sucedi|o que acontece|s'est-il passé|se passe|è successo|произошло|passiert|
+        发生了什么|何が起|무슨 일|
         actual|current behav|current bug|current result|what happen|what is happening|observed|what did you see|
         what do you see|see instead|instead|what went wrong|what you got|tatsächlich|istverhalten|ist-|
         aktuelles verhalten|was passiert|observé|constaté|obtenu|résultat réel|comportement réel|actuel|

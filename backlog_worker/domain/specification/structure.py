@@ -39,6 +39,7 @@ SPARE: Final = frozenset(
 )  # of the tracker, not of the issue
 ROWS: Final = frozenset({"environment", "steps", "component", "logs", "summary", "context"})  # are rows of surroundings
 WORDS_MAX: Final = 12  # of a bold line that is a heading
+SIGNS: Final = frozenset("■□◆◇●○◎▼▲★☆")  # before headings of Japanese, Chinese and Korean texts
 HEADING_MAX, BLANKS_MAX = 100, 2  # signs of a heading that nothing marks; blanks in a label before a colon
 
 
@@ -150,7 +151,8 @@ def _titled(block: Block, before: str, following: str) -> str | None:
         return None
     bold = bold_of(block.text)
     if bold is not None:
-        return bold if bold.count(" ") < WORDS_MAX and section_of(stem_of(bold)) else None
+        asks = bold.endswith(("?", "？"))
+        return bold if bold.count(" ") < WORDS_MAX and (asks or section_of(stem_of(bold))) else None
     return block.text if len(block.text) <= HEADING_MAX and _unmarked(block.text, before, following) else None
 
 
@@ -161,7 +163,7 @@ def _unmarked(text: str, before: str, following: str) -> bool:
     stem = stem_of(text)
     if label_rest(text) or text.endswith((".", "。")):
         return False
-    shouted = text.isupper() and stem.count(" ") <= LABEL_BLANKS and bool(section_of(stem))
+    shouted = (text.isupper() or text[:1] in SIGNS) and stem.count(" ") <= LABEL_BLANKS and bool(section_of(stem))
     return shouted or (stem in PLAIN and following not in {"", "heading"})
 
 
