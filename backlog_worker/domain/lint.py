@@ -19,6 +19,14 @@ from backlog_worker.domain.slots import Slots, zone
 
 DOES = ("agent", "run", "python", "template", "pipeline", "interactive")
 EVENT_NAMES: expression.Names = (("event", "any"),)
+# The keys that change nothing in a trigger of some type; those of time are asked by themselves.
+_OF_MESSAGES = frozenset({"branches", "paths", "types", "secret", "filters", "transform"})
+UNUSED = {
+    "schedule": _OF_MESSAGES,
+    "manual": _OF_MESSAGES | {"timezone"},
+    "backlog": _OF_MESSAGES | {"timezone", "input", "labels"},
+    **dict.fromkeys(("push", "pull_request", "webhook"), frozenset({"timezone"})),
+}
 _WAY_BACK = re.compile(r"roll-?_?back|revert|undo", re.IGNORECASE)
 
 
@@ -221,6 +229,11 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
         yield source.finding((*path, "cron"), "16", f"a trigger of type {trigger.type} has no cron")
     elif trigger.catch_up is not None:
         yield source.finding((*path, "catchUp"), "16", f"a trigger of type {trigger.type} misses no slot")
+    unused = sorted(trigger.model_fields_set & UNUSED.get(trigger.type, frozenset()))
+    yield from (
+        source.finding((*path, each), "16", f"`{each}` has no effect in a trigger of type {trigger.type}")
+        for each in unused
+    )
     for name in ("branches", "paths"):
         yield from _of_patterns(source, (*path, name), getattr(trigger, name))
     if trigger.type == "pull_request" and trigger.paths and trigger.secret:

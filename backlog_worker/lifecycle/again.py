@@ -13,6 +13,7 @@ from backlog_worker.domain.causes import VOIDED
 from backlog_worker.domain.entry import FINAL, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.frontier import Stage, StageStatus
+from backlog_worker.domain.language import TriggerFile
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.lifecycle import Kit, dispatch, enact, intake, journal, named, operate, operation, settle
 from backlog_worker.lifecycle.given import GIVEN, Given, pending
@@ -44,20 +45,22 @@ def start(
     """
 
     def _filed(unit: Unit) -> tuple[str, Entry | None]:
-        if kit.book.pipeline(unit, pipeline) is None:
+        found = kit.book.pipeline(unit, pipeline)
+        if found is None:
             raise enact.missing(kit, unit, pipeline)
+        by = _by_hand(found)
         now = unit.now().isoformat()
         record = {
             "title": title or f"{pipeline} by {actor}",
             "dedupe_key": f"manual:{kit.new_id('start')}",
             "pipeline": pipeline,
-            "labels": list(labels),
+            "labels": [*labels, *(by.labels if by else ())],
             "source": "manual",
             "author": actor,
             "created_at": now,
             "eligible_by": actor,
             "eligible_at": now,
-            "input": dict(given),
+            "input": {**(by.input if by else {}), **given},
         }
         filed = intake.file_within(kit, unit, drafts.checked(record), channel="manual", extra={})
         return filed, unit.entry(filed)
@@ -67,6 +70,16 @@ def start(
         message = f"{entry_id} was filed and is blocked: {entry.reason}"
         raise RefusedError(message, hint=f"backlog-worker explain {entry_id}")
     return entry_id, [] if journal.takes_in(kit) else dispatch.tick(kit)
+
+
+def _by_hand(pipeline: Pipeline) -> TriggerFile | None:
+    """Return the trigger of a start by hand, if there is one; RefusedError where others are named and it is not."""
+    found = next((each for each in pipeline.triggers if each.type == "manual"), None)
+    if pipeline.triggers and found is None:
+        kinds = ", ".join(dict.fromkeys(each.type for each in pipeline.triggers))
+        message = f"the pipeline {pipeline.name} is not started by hand: its triggers are {kinds}"
+        raise RefusedError(message, hint="add `- { type: manual }` to its triggers")
+    return found
 
 
 def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
