@@ -110,8 +110,9 @@ class Workspace:
         """
         root = self.folder.parent.parent
         *folders, name = path.relative_to(root).parts
-        opened = [os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
+        opened: list[int] = []
         try:
+            opened.append(os.open(root, _NO_LINK | os.O_DIRECTORY))
             for folder in folders:
                 opened.append(os.open(folder, _NO_LINK | os.O_DIRECTORY, dir_fd=opened[-1]))
             mode = os.stat(name, dir_fd=opened[-1], follow_symlinks=False).st_mode
@@ -167,6 +168,9 @@ def _bounded(file: int, most: int, what: str) -> bytes:
     found = os.fstat(file)
     if not stat.S_ISREG(found.st_mode):  # it was replaced between the look and the opening
         message = f"{what} is not a regular file"
+        raise ValueError(message)
+    if found.st_nlink > 1:  # it may be a file of the system under a second name
+        message = f"{what} is a hard link: copy the file instead"
         raise ValueError(message)
     chunks, size = [], 0
     while size <= most and (chunk := os.read(file, min(most + 1 - size, 1 << 20))):
