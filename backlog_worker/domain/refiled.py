@@ -8,7 +8,17 @@ from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.events import digest
 
 # What an entry says of where it came from stays; an update changes everything else that a draft names.
-ORIGIN = ("url", "source", "external_ref", "author", "depends_on", "eligible_by", "eligible_at", "created_at")
+ORIGIN = (
+    "url",
+    "source",
+    "external_ref",
+    "author",
+    "author_association",
+    "depends_on",
+    "eligible_by",
+    "eligible_at",
+    "created_at",
+)
 CHANGES = (
     *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
     *("signals", "input"),

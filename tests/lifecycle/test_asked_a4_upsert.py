@@ -41,6 +41,7 @@ STAYS = {
     "url": "https://h/2",
     "external_ref": "2",
     "author": "eve",
+    "author_association": "MEMBER",
     "eligible_by": "eve",
     "eligible_at": "2026-02-01T00:00:00Z",
     "created_at": "2020-01-01T00:00:00Z",
