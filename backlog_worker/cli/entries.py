@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
-from backlog_worker.cli.output import as_json, ids, say, shown, table, talk
+from backlog_worker.cli.output import ids, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import UsageError
 
@@ -28,21 +28,24 @@ def register(app: typer.Typer) -> None:
 
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
-    """Show one entry with its input, its stages and its last record; of a retired one what its history tells."""
+    """Show one entry with its input, its runs and its last record; of a retired one what its history tells."""
+    from backlog_worker.cli.views.entry import show_entry
     from backlog_worker.lifecycle.remembered import remembered
 
     with_kit, _ = kit()
     meant_id = meant(with_kit, entry_id)
     if old := remembered(with_kit, meant_id):
         told = {"runs": old.tables["runs"], "stages": old.tables["stages"], "records": old.records}
-        as_json("backlog-worker/entry", {"entry": old.entry, "input": None, **told, "retired": old.words})
+        data = {"entry": old.entry, "input": None, **told, "retired": old.words}
+        shown("backlog-worker/entry", data, lambda: show_entry(old.entry, None, [], old.records, retired=old.words))
         return
     found = wanted(with_kit, meant_id)
     with with_kit.store.read() as unit:
         given = unit.input(found.id, found.input_sha256)
         runs = unit.runs(found.id)
         records = [wish["body"] for wish in unit.wishes(found.id)]
-    as_json("backlog-worker/entry", {"entry": found, "input": given, "runs": runs, "records": records})
+    data = {"entry": found, "input": given, "runs": runs, "records": records}
+    shown("backlog-worker/entry", data, lambda: show_entry(found, given, runs, records))
 
 
 @entry.command("history")

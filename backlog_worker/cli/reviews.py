@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
-from backlog_worker.cli.output import following, ids, plain, say, shown, table, talk
+from backlog_worker.cli.output import ids, plain, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
 
@@ -38,37 +38,32 @@ def list_reviews(
 
 @review.command("show")
 def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")]) -> None:
-    """Show one review with what was tried."""
-    import json
-
+    """Show one review: what is asked, the work in question, and what each answer does."""
+    from backlog_worker import settings
+    from backlog_worker.cli.views.review import show_review
     from backlog_worker.domain.roles import holders
-    from backlog_worker.lifecycle import named
+    from backlog_worker.integrations.project import Project
+    from backlog_worker.lifecycle import inbox, named
     from backlog_worker.lifecycle.review import never_ran
 
     with_kit, _ = kit()
     review_id = named.review_of(with_kit, review_id)
     with with_kit.store.read() as unit:
-        found = unit.review(review_id)
-        if found is None:
-            message = f"there is no review {review_id}"
-            raise NotFoundError(message, hint="backlog-worker review list")
+        found = inbox.wanted(unit, review_id)
         entry = unit.entry(found.entry_id)
         left = never_ran(with_kit, unit, entry) if entry and found.kind == "dead_letter" else []
         who = [f"{role}: {holders(role, with_kit.book.policy(unit).people)}" for role in found.roles]
+        given = unit.input(entry.id, entry.input_sha256) if entry else None
+        stages, usd = inbox.in_question(with_kit, unit, found, entry)
+    more = {"who": who, "never_ran": left, "usd": usd}
+    loaded = settings.load()
+    folder = Project(loaded.folder, loaded.env).own
+    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
 
     def _human() -> None:
-        say(f"{found.id}  {found.kind}  due {plain(found.due_at)}  owner {found.owner}  role {found.role}")
-        say(f"entry     {found.entry_id}  {plain(entry.title) if entry else ''}", f"question  {plain(found.question)}")
-        if found.form:
-            say(f"form      {json.dumps(found.form)}")
-        say(f"failure   {found.failure or '-'} {found.rule}", f"recovery  {found.recovery}")
-        say(f"may say   {'; '.join(who) or 'anybody'}")
-        if left:
-            say(f"never ran {', '.join(left)}")
-        say(f"answer    {found.answer or 'none yet'} {found.answered_by or ''} {plain(found.reason or '')}")
-        following(f'backlog-worker review decide {found.id} ANSWER --seq {found.seq} --reason "..."')
+        show_review(found, entry, stages, given=given, more=more, folder=folder)
 
-    shown("backlog-worker/review", found, _human)
+    shown("backlog-worker/review", {**fields, "input": given, "stages": stages, **more}, _human)
 
 
 @review.command("decide")

@@ -1,5 +1,6 @@
 """run: attempts at entries; writeback: what was told to other systems."""
 
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
-from backlog_worker.cli.output import FINDINGS, as_json, following, ids, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, following, ids, plain, say, shown, table, talk, verbatim
 from backlog_worker.domain.entry import FINAL, stands
 
 if TYPE_CHECKING:
@@ -80,17 +81,20 @@ def start(
 
 @run.command("show")
 def show(run_id: Run) -> None:
-    """Show one run, stage by stage."""
+    """Show one run: its stages, what it returned last, what the gates said, what it cost."""
+    from backlog_worker import settings
+    from backlog_worker.cli.views.run import show_run
+    from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle import again
 
-    found, _, pipeline, stages = again.entry_of(kit()[0], run_id)
+    found, entry, pipeline, stages = again.entry_of(kit()[0], run_id)
     order = list(pipeline.order) if pipeline else sorted(stages)
+    loaded = settings.load()
+    folder = Project(loaded.folder, loaded.env).own
+    rows = [_row(job, stages.get(job)) for job in order]
 
     def _human() -> None:
-        attempt = f"attempt {found['attempt']} of {found['entry_id']}"
-        say(f"{found['id']}  {attempt}  by {found['worker']}  {_how(found)}", *filter(None, [found["reason"]]))
-        columns = ("job", "status", "attempts", "worker", "started", "ended", "usd", "gates", "why")
-        table("", columns, [_row(job, stages.get(job)) for job in order])
+        show_run({**found, "how": _how(found)}, entry, rows, [stages[job] for job in order if job in stages], folder)
 
     shown("backlog-worker/run", {"run": found, "stages": stages}, _human)
 
@@ -241,14 +245,24 @@ def compare(
 
 
 @run.command("artifacts")
-def artifacts(run_id: Run) -> None:
-    """List the lasting products of a run, with their digests and where they lie."""
+def artifacts(
+    run_id: Run,
+    cat: Annotated[str, typer.Option("--cat", help="Print the one of this name; raw where that goes to a pipe.")] = "",
+) -> None:
+    """List the lasting products of a run, with their digests and where they lie, or print one."""
+    from backlog_worker.cli.views.outputs import print_artifact
     from backlog_worker.lifecycle import again
 
-    _, _, _, stages = again.entry_of(kit()[0], run_id)
+    with_kit, _ = kit()
+    _, _, _, stages = again.entry_of(with_kit, run_id)
     found = [{"job": job_id, **each} for job_id, stage in stages.items() for each in stage.artifacts]
+    if cat:
+        print_artifact(with_kit, found, cat)
+        return
     rows = [(each["job"], each["name"], each["size"], each["sha256"][:12], each["uri"]) for each in found]
     shown("backlog-worker/artifacts", found, lambda: table("", ("job", "name", "bytes", "sha256", "where"), rows))
+    if found:
+        following(f"backlog-worker run artifacts {run_id} --cat {shlex.quote(str(found[0]['name']))}")
 
 
 def _how(found: "Mapping[str, Any]") -> str:
@@ -260,14 +274,19 @@ def _row(job_id: str, stage: "Stage | None") -> tuple[object, ...]:
     from backlog_worker.domain.stages import idle
 
     if stage is None:
-        return (job_id, "not reached", 0, "", None, None, None, "", "")
-    gates = " ".join(f"{g['id']}:{g['result']}" for g in stage.gates)
+        return (job_id, "not reached", 0, "", None, "")
     usd = (stage.cost or {}).get("usd")
     why = (stage.reason or {}).get("text", "")
     status = f"{stage.status} {stage.progress} %" if stage.status == "running" and stage.progress else stage.status
     if idle(stage):
         status = "nothing to do"
-    return (job_id, status, stage.attempts, stage.worker, stage.started_at, stage.ended_at, usd, gates, why)
+    return (job_id, status, stage.attempts, _seconds(stage), usd, why)
+
+
+def _seconds(stage: "Stage") -> str:
+    if stage.started_at is None or stage.ended_at is None:
+        return ""
+    return f"{(stage.ended_at - stage.started_at).total_seconds():.1f} s"
 
 
 def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
@@ -325,6 +344,7 @@ def show_writeback(
     markdown: Annotated[bool, typer.Option("--markdown", help="As people read it.")] = False,
 ) -> None:
     """Show the last record of an entry, retired or not."""
+    from backlog_worker.cli.views.record import show_record
     from backlog_worker.domain import writeback as rendering
     from backlog_worker.lifecycle import named
     from backlog_worker.lifecycle.remembered import record
@@ -332,9 +352,9 @@ def show_writeback(
     with_kit, _ = kit()
     found = record(with_kit, named.told_of(with_kit, entry))
     if markdown:
-        say(rendering.markdown(found))
+        verbatim(rendering.markdown(found))
     else:
-        as_json("backlog-worker/record", found)
+        shown("backlog-worker/record", found, lambda: show_record(found))
 
 
 @writeback.command("send")

@@ -1,19 +1,22 @@
 """Rules with ids that judge what a job returned: pass, fail or ask, and why."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from backlog_worker.domain import expression
+from backlog_worker.domain import expression, template
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
+from backlog_worker.domain.language import GateFile
 from backlog_worker.domain.outcome import Asked
 from backlog_worker.domain.policy import ENTRY_NAMES
 
 GATE_NAMES: expression.Names = (*ENTRY_NAMES, ("output", "any"), ("inputs", "any"))
 
 
+MESSAGE = 1000  # characters of a filled message
 GATE = "gate:"  # begins what tells the question of a gate from another
 
 
@@ -34,11 +37,17 @@ class Gate:
     run: str | None
     on_fail: str
     rule_sha256: str
+    message: str = ""
 
     @classmethod
-    def made(cls, gate_id: str, check: str | None, run: str | None, on_fail: str) -> "Gate":
-        """Make a gate with the digest of its rule."""
-        return cls(gate_id, check, run, on_fail, digest([check, run, on_fail]))
+    def made(cls, gate_id: str, check: str | None, run: str | None, on_fail: str, *, message: str = "") -> "Gate":
+        """Make a gate with the digest of its rule; its message to people is no part of the rule."""
+        return cls(gate_id, check, run, on_fail, digest([check, run, on_fail]), message)
+
+
+def gates_of(files: Iterable[GateFile]) -> tuple[Gate, ...]:
+    """Return the gates that a file says."""
+    return tuple(Gate.made(each.id, each.check, each.run, each.on_fail, message=each.message) for each in files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +58,17 @@ class Checked:
     rule_sha256: str
     result: GateResult
     why: str = ""
+    message: str = ""
+
+    @property
+    def words(self) -> str:
+        """Return what a person reads: the message of who wrote the gate, and why it failed."""
+        return "; ".join(each for each in (self.message, self.why) if each)
 
     def as_data(self) -> dict[str, str]:
         """Return the form that is stored and written back."""
-        return {"id": self.id, "rule_sha256": self.rule_sha256, "result": self.result.value, "why": self.why}
+        said = {"id": self.id, "rule_sha256": self.rule_sha256, "result": self.result.value, "why": self.why}
+        return said | ({"message": self.message} if self.message else {})
 
 
 def evaluated(gate: Gate, values: Mapping[str, Any]) -> Checked:
@@ -63,6 +79,38 @@ def evaluated(gate: Gate, values: Mapping[str, Any]) -> Checked:
     except ExpressionError as error:
         passed, why = False, str(error)
     return judged(gate, passed=passed, why=why)
+
+
+def worded(gate: Gate, checked: Checked, values: Mapping[str, Any]) -> Checked:
+    """Add the message of a gate that did not pass, its `${{ }}` filled from what the gate may read."""
+    if checked.result == GateResult.PASS or not gate.message:
+        return checked
+    parts, at = [], 0
+    for hole in _message_holes(gate.message):
+        parts += [gate.message[at : hole.start], _filled(hole.text, values)]
+        at = hole.end
+    return replace(checked, message="".join([*parts, gate.message[at:]])[:MESSAGE])
+
+
+def message_faults(message: str) -> Iterator[str]:
+    """Say which `${{ }}` of a message can never be filled."""
+    for hole in _message_holes(message):
+        try:
+            expression.compiled(hole.text, GATE_NAMES, "any")
+        except ExpressionError as error:
+            yield str(error)
+
+
+def _message_holes(message: str) -> list[template.Hole]:
+    return [hole for hole in template.holes(message) if not hole.bare]
+
+
+def _filled(text: str, values: Mapping[str, Any]) -> str:
+    try:
+        found = expression.compiled(text, GATE_NAMES, "any").scalar(values)
+    except ExpressionError as error:
+        return f"(not known: {error})"
+    return found if isinstance(found, str) else json.dumps(found, ensure_ascii=False, default=str)
 
 
 def asks(gate_id: str, why: str, job_id: str) -> Asked:

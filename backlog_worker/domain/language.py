@@ -35,6 +35,7 @@ class GateFile(Model):
     check: str | None = None
     run: str | None = None
     on_fail: Literal["escalate", "retry", "ask", "fail"] = "escalate"
+    message: str = Field(default="", max_length=500)
 
 
 class ApprovalFile(Model):

@@ -10,7 +10,7 @@ from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.document import Document, Path
 from backlog_worker.domain.errors import Finding
 from backlog_worker.domain.expression import ExpressionError
-from backlog_worker.domain.gates import GATE_NAMES
+from backlog_worker.domain.gates import GATE_NAMES, message_faults
 from backlog_worker.domain.include import Placed
 from backlog_worker.domain.known import role as known_role
 from backlog_worker.domain.language import RESERVED, GateFile, PipelineFile, SetupFile, TriggerFile
@@ -214,6 +214,8 @@ def _of_gate(placed: Placed, path: Path, gate: GateFile, earlier: list[str]) -> 
         yield placed.finding((*path, "id"), "07", f'the gate "{gate.id}" must have one of check, run')
     elif gate.run and (hole := template.in_command(gate.run)):
         yield placed.finding((*path, "run"), "31", f'the command of gate "{gate.id}" contains {hole}')
+    for fault in message_faults(gate.message):
+        yield placed.finding((*path, "message"), "04", f'the message of gate "{gate.id}": {fault}')
     if gate.check is not None:
         try:
             expression.compiled(gate.check, GATE_NAMES)

@@ -18,7 +18,7 @@ from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.document import Document
 from backlog_worker.domain.errors import Finding, InvalidFileError
-from backlog_worker.domain.gates import Gate
+from backlog_worker.domain.gates import Gate, gates_of
 from backlog_worker.domain.include import Placed
 from backlog_worker.domain.language import (
     ApprovalFile,
@@ -259,7 +259,7 @@ class _Made:
             setup=setup,
             artifacts=tuple(file.artifacts),
             output=self.output,
-            gates=tuple(Gate.made(gate.id, gate.check, gate.run, gate.on_fail) for gate in file.gates),
+            gates=gates_of(file.gates),
             approval=file.approval,
             cache=_ttl(file.cache),
             fallback=file.fallback,

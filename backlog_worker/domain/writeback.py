@@ -315,7 +315,8 @@ def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _gate(gate: Mapping[str, Any]) -> str:
-    said = "pass" if gate["result"] == "pass" else f"**{gate['result']}**: {escaped(gate['why'])}"
+    words = "; ".join(each for each in (gate.get("message"), gate["why"]) if each)
+    said = "pass" if gate["result"] == "pass" else f"**{gate['result']}**: {escaped(words)}"
     return f"{gate['id']} {said}"
 
 

@@ -130,7 +130,7 @@ def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
         _opened(kit, unit, start, job, ended.result, on_timeout=on_timeout)
     elif ended.asked is not None:
-        asked = gates.asks(ended.asked.id, ended.asked.why, job.id)
+        asked = gates.asks(ended.asked.id, ended.asked.words, job.id)
         _opened(kit, unit, start, job, asked, on_timeout="escalate")
 
 

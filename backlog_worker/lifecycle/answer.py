@@ -89,7 +89,7 @@ def _next_gate(review: Review, approval: dict[str, Any], old: Stage | None) -> A
         return None
     waived = approval["waived"]
     left = [each for each in old.gates if each["result"] == GateResult.ASK and waived.get(each["id"]) != old.sha256]
-    return asks(left[0]["id"], left[0]["why"], review.job_id) if left else None
+    return asks(left[0]["id"], left[0].get("message") or left[0]["why"], review.job_id) if left else None
 
 
 def _allowed(review: Review, old: Stage | None, more: Asked | None) -> StageStatus:

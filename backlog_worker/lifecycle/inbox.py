@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from backlog_worker.domain.entry import Entry
+from backlog_worker.domain.errors import NotFoundError
+from backlog_worker.domain.frontier import Stage
 from backlog_worker.domain.review import Answer, Decided, Review, ReviewKind
 from backlog_worker.domain.roles import Caller
 from backlog_worker.lifecycle import Kit, review
@@ -28,6 +31,32 @@ def waiting(kit: Kit) -> list[dict[str, Any]]:
     """Return the open reviews, the one that is due first at the top; of a dead letter also what never ran."""
     with kit.store.read() as unit:
         return [_shown(kit, unit, each) for each in unit.reviews(kit.env)]
+
+
+def wanted(unit: Unit, review_id: str) -> Review:
+    """Return one review; raises NotFoundError."""
+    found = unit.review(review_id)
+    if found is None:
+        message = f"there is no review {review_id}"
+        raise NotFoundError(message, hint="backlog-worker review list")
+    return found
+
+
+def in_question(kit: Kit, unit: Unit, of: Review, entry: Entry | None) -> tuple[list[Stage], float | None]:
+    """Return the stages whose outputs a review is about, and what its entry cost; None where that is not known.
+
+    A gate and a dead letter are about the job itself, an approval about what the job would be given.
+    """
+    if entry is None or not entry.pipeline_hash:
+        return [], 0.0
+    stages = unit.stages({entry.id: entry.pipeline_hash})[entry.id]
+    pipeline = kit.book.pinned(unit, entry.pipeline_hash)
+    own = stages.get(of.job_id)
+    before = pipeline.job(of.job_id).after if pipeline and of.job_id in pipeline.index else ()
+    wanted_ids = [of.job_id] if own and (own.output is not None or own.tries) else before
+    costs = [each.cost["usd"] for each in stages.values() if each.cost]
+    usd = None if None in costs else float(sum(costs))
+    return [stages[each] for each in wanted_ids if each in stages], usd
 
 
 def decide(kit: Kit, caller: Caller, given: DecideParams, dry_run: bool) -> dict[str, Any]:

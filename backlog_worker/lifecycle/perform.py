@@ -13,7 +13,7 @@ from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.attempts import HOLD, Tried, failure, line, words
 from backlog_worker.domain.errors import BusyError, InvalidInputError, NotFoundError, RefusedError, UnreachableError
 from backlog_worker.domain.frontier import Stage, StageStatus
-from backlog_worker.domain.gates import Checked, GateResult, evaluated
+from backlog_worker.domain.gates import Checked, GateResult, evaluated, worded
 from backlog_worker.domain.legible import error_words
 from backlog_worker.domain.masking import cut, masked, masked_bytes, masked_value
 from backlog_worker.domain.outcome import PAUSES, Asked, Done, FailureKind, Faulted, Refused, Result, Throttled
@@ -239,7 +239,7 @@ def judged_output(
     if said is None:
         return ended
     rule = next(gate for gate in taken.job.gates if gate.id == said.id)
-    text = f"gate {said.id}: {said.why}"
+    text = f"gate {said.id}: {said.words}"
     if rule.on_fail == "retry":
         return replace(ended, result=Faulted(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
     return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
@@ -259,7 +259,11 @@ def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
     plain = expression.plain(done.output)
     values = drafts.rule_values(public(taken.entry)) | {"output": plain, "inputs": expression.plain(work.inputs)}
     return [
-        evaluated(gate, values) if gate.check is not None else kit.gates.check(gate, taken.job, work, done.output)
+        worded(
+            gate,
+            evaluated(gate, values) if gate.check is not None else kit.gates.check(gate, taken.job, work, done.output),
+            values,
+        )
         for gate in taken.job.gates
     ]
 

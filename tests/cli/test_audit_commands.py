@@ -98,16 +98,16 @@ def test_c2_a_bundle_is_shown_and_exported_in_every_form(table, run, done, tmp_p
 
 
 def test_c2_commands_answer_for_a_retired_entry(table, run, done):
-    record = json.loads(run("writeback", "show", done))
+    record = json.loads(run("--json", "writeback", "show", done))
     table.clock.forward(86_400 * 200)
     retire.cleanup(table.kit)
     assert "retired on 20" in run("entry", "history", done)
     assert "completed" in run("entry", "history", done)
-    shown = json.loads(run("entry", "show", done))["data"]
+    shown = json.loads(run("--json", "entry", "show", done))["data"]
     assert "evidence until 20" in shown["retired"]
     assert [each["ended_by"] for each in shown["runs"]] == ["completed"]
     assert shown["records"] == [record["data"]]
-    assert json.loads(run("writeback", "show", done)) == record
+    assert json.loads(run("--json", "writeback", "show", done)) == record
     assert "Login" in run("writeback", "show", done, "--markdown")
     told = run("explain", done)
     assert "evidence until 20" in told

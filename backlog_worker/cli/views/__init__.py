@@ -1,0 +1,1 @@
+"""Things as people read them: entries, runs, reviews and records."""
