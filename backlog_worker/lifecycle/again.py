@@ -14,6 +14,7 @@ from backlog_worker.domain.entry import FINAL, Entry, Note, Status
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError, RefusedError
 from backlog_worker.domain.frontier import Stage, StageStatus
 from backlog_worker.domain.language import TriggerFile
+from backlog_worker.domain.output import as_json
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.lifecycle import Kit, dispatch, enact, intake, journal, named, operate, operation, settle
 from backlog_worker.lifecycle.given import GIVEN, Given, pending
@@ -126,6 +127,8 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
             message = f"pipeline {pipeline.name} has no job {stage}"
             raise NotFoundError(message, hint=hint)
         job = pipeline.job(stage)
+        if output is not UNCHANGED:
+            output = as_json(output, most=job.execution.output_bytes)
         if output is not UNCHANGED and (why := violation(job.output, output)):
             message = f"the output breaks the contract of {stage}: {why}"
             raise InvalidInputError(message)

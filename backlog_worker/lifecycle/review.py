@@ -1,6 +1,7 @@
 """Ask a person, and apply the answer once, to what that person saw."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from backlog_worker.domain.bell import Bell
@@ -8,6 +9,7 @@ from backlog_worker.domain.entry import Change, Entry, Note
 from backlog_worker.domain.errors import ConflictError, NotAllowedError, NotFoundError, RefusedError
 from backlog_worker.domain.frontier import Stage, StageStatus, idle
 from backlog_worker.domain.outcome import Verdict
+from backlog_worker.domain.output import as_json
 from backlog_worker.domain.review import Decided, Review, ReviewKind, meaning
 from backlog_worker.domain.roles import Caller, everything, must_answer
 from backlog_worker.lifecycle import Kit, answer, claim, named, operate, operation, settle
@@ -38,6 +40,7 @@ def decide(
     ConflictError with who answered, or what changed since.
     """
     review_id = named.review_of(kit, review_id)
+    decided = replace(decided, value=as_json(decided.value))
     try:
         with kit.store.begin(actor=decided.actor) as unit:
             review = _wanted(unit, review_id)
