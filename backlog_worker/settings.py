@@ -19,7 +19,7 @@ from backlog_worker.domain import masking
 from backlog_worker.domain.errors import InvalidInputError, NotFoundError
 from backlog_worker.domain.forms import SHORTEST
 from backlog_worker.domain.masking import masked
-from backlog_worker.domain.wire import unkept_text
+from backlog_worker.domain.wire import fault_in_text
 from backlog_worker.integrations import secrets
 
 PREFIX = "BACKLOG_"
@@ -235,7 +235,7 @@ def load() -> Settings:
 def _check_texts(told: Mapping[str, str]) -> None:
     """Refuse a value that is no text: it could neither be stored nor printed."""
     for name, value in told.items():
-        if name.startswith(PREFIX) and (fault := unkept_text(name + value)):
+        if name.startswith(PREFIX) and (fault := fault_in_text(name + value)):
             message = f"{ascii(name)[1:-1]} is {fault}"
             raise InvalidInputError(message, hint="write it in UTF-8")
 

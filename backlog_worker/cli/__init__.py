@@ -29,7 +29,7 @@ from backlog_worker.cli import (
 )
 from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
 from backlog_worker.domain.errors import BacklogError, UnreachableError, UsageError
-from backlog_worker.domain.wire import unkept_text
+from backlog_worker.domain.wire import fault_in_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -107,7 +107,7 @@ def main() -> None:
 def _check_arguments(given: Sequence[str]) -> None:
     """Refuse what no database, file and terminal takes, before any command sees it."""
     for number, each in enumerate(given, start=1):
-        if fault := unkept_text(each):
+        if fault := fault_in_text(each):
             message = f"argument {number} is {fault}"
             raise UsageError(message, hint="write it in UTF-8, and rename a file whose name is not")
 

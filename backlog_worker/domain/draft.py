@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
-from backlog_worker.domain import dedupe, expression, plain
+from backlog_worker.domain import dedupe, expression, wire
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import InvalidInputError
@@ -123,7 +123,7 @@ def checked(record: Mapping[str, Any]) -> Draft:
     """Check one record; raises InvalidInputError that names every wrong field, its value and what is wanted."""
     key = record.get("dedupe_key")
     named = {"dedupe_key": dedupe.folded(key)} if isinstance(key, str) else {}
-    if why := plain.fault(record):
+    if why := wire.fault(record):
         raise InvalidInputError(why)
     try:
         draft = Draft.model_validate({**record, **named})

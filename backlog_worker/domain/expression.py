@@ -15,7 +15,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
 from backlog_worker.domain.errors import InvalidInputError
-from backlog_worker.domain.wire import unkept_text
+from backlog_worker.domain.wire import fault_in_text
 
 SOURCE_MAX = 4096
 # Values are read whole. CEL ends loops within loops by a budget of its own; only an expression that searches in a list
@@ -101,7 +101,7 @@ class Expression:
 
 def compiled(source: str, names: Names, wants: str = "bool") -> Expression:
     """Compile *source*; raises ExpressionError with the column (from 0) of an unknown name or a wrong type."""
-    if fault := unkept_text(source):
+    if fault := fault_in_text(source):
         message = f"it is {fault}"
         raise ExpressionError(message)
     if len(source.encode()) > SOURCE_MAX:

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.legible import error_words, kind_of, shown
-from backlog_worker.domain.plain import DEPTH_MAX
+from backlog_worker.domain.wire import DEPTH_MAX
 
 BYTES_MAX = 1_000_000  # of an output, where its job says nothing else
 NUMBER_MAX = 1.7976931348623157e308  # of a double: no tool reads more

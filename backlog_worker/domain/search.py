@@ -11,7 +11,7 @@ from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import UsageError
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.reasons import Bar
-from backlog_worker.domain.wire import unkept_text
+from backlog_worker.domain.wire import fault_in_text
 
 # key -> the words that it takes; nothing means any text.
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -67,7 +67,7 @@ class Filter:
 
 def parsed(text: str) -> Filter:
     """Parse *text*; raises UsageError with the position and a suggestion for a key or a value that is not known."""
-    if fault := unkept_text(text):
+    if fault := fault_in_text(text):
         message = f"the filter {ascii(text)[:100]} is {fault}"
         raise UsageError(message)
     try:

@@ -1,13 +1,16 @@
-"""JSON text to a value that every database keeps; whatever is wrong with it is one error with its words."""
+"""JSON that every database keeps: read from text, or told what is wrong with it and where."""
 
 import json
 import math
+from collections import deque
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from backlog_worker.domain.errors import InvalidInputError
 
-DEPTH_MAX = 100
-DIGITS_MAX = 300  # what a double holds, and no database more
+DEPTH_MAX = 64
+DIGITS_MAX = 308  # what a double holds, and no tool reads more
+_BYTES = range(0xDC80, 0xDD00)  # how a byte that is no UTF-8 is read with `surrogateescape`
 
 
 def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
@@ -20,48 +23,62 @@ def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
         message = f"{what} is not JSON: {str(error)[:200]}"
         raise InvalidInputError(message) from None
-    kept(value, what)
+    check(value, what)
     return value
 
 
-def kept(value: object, what: str) -> None:
-    """Make sure that every database keeps a JSON value; raises InvalidInputError."""
-    if fault := unkept(value):
-        message = f"{what}: {fault} is what no database keeps"
+def check(value: object, what: str) -> None:
+    """Raise InvalidInputError for a JSON value that no database keeps."""
+    if why := fault(value):
+        message = f"{what} holds what no database keeps: {why}"
         raise InvalidInputError(message)
 
 
-def unkept(value: object) -> str:
-    """Say what of a JSON value no database keeps; nothing where all of it is kept."""
-    waiting: list[tuple[object, int]] = [(value, 0)]
+def fault(value: object) -> str:
+    """Say what of a JSON value cannot be stored, and where in it; nothing where all of it can."""
+    waiting: deque[tuple[object, str, int]] = deque([(value, "", 0)])
     while waiting:
-        each, depth = waiting.pop()
+        each, place, depth = waiting.popleft()
         if depth > DEPTH_MAX:
-            return f"nesting deeper than {DEPTH_MAX} levels"
-        if isinstance(each, dict):
-            waiting += [(part, depth + 1) for pair in each.items() for part in pair]
+            return f"{_short(place)}: nested deeper than {DEPTH_MAX} levels"
+        if why := _said(each):
+            return f"{_short(place)}: {why}" if place else why
+        if isinstance(each, Mapping):
+            for name, inner in each.items():
+                if why := _said(name):
+                    return f"{_short(place) or 'a name'}: {why}"
+                waiting.append((inner, f"{place}.{name}" if place else str(name), depth + 1))
         elif isinstance(each, list | tuple):
-            waiting += [(part, depth + 1) for part in each]
-        elif fault := unkept_text(each) if isinstance(each, str) else _unkept_number(each):
-            return fault
+            waiting += [(inner, f"{place}.{at}", depth + 1) for at, inner in enumerate(each)]
     return ""
 
 
-def unkept_text(text: str) -> str:
+def fault_in_text(text: str) -> str:
     """Say why no database keeps a text; nothing where each does."""
     if "\x00" in text:
         return "a text with the character NUL"
-    if text.isascii():
-        return ""
-    return "a text with half of a character" if any("\ud800" <= each <= "\udfff" for each in text) else ""
+    return "" if text.isascii() else _halved(text)
 
 
-def _unkept_number(value: object) -> str:
+def _said(value: object) -> str:
+    if isinstance(value, str):
+        return fault_in_text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return f"the number {value}"
+        return f"{value} is no finite number"
     if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
-        return f"a number of more than {DIGITS_MAX} digits"
+        return f"a number has more than {DIGITS_MAX} digits"
     return ""
+
+
+def _halved(text: str) -> str:
+    for each in text:
+        if "\ud800" <= each <= "\udfff":
+            return "a text that is not UTF-8" if ord(each) in _BYTES else "a text with half of a character"
+    return ""
+
+
+def _short(place: str) -> str:
+    return place if len(place) <= 80 else f"{place[:40]}...{place[-30:]}"  # noqa: PLR2004 - a line of a terminal
 
 
 def _refused(word: str) -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from backlog_worker.domain import dedupe, document, plain
+from backlog_worker.domain import dedupe, document, wire
 from backlog_worker.domain.draft import Place
 from backlog_worker.domain.errors import Finding, InvalidFileError, InvalidInputError, NotFoundError
 from backlog_worker.domain.masking import cut
@@ -144,7 +144,7 @@ def _record(value: object, file: str) -> Record:
         return value
     if not isinstance(value, dict):
         return InvalidInputError(f"the record is a {type(value).__name__}, not an object")
-    if plain.fault(value):
+    if wire.fault(value):
         return value  # the check of the draft names the place
     made = drafted(value)
     if isinstance(made, Passed):

@@ -6,7 +6,6 @@ secrets as they are issued (`whsec_` and base64); GitLab's `X-Gitlab-Token` as i
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import EmptyWebhookSecretError, WebhookVerificationError
 
+from backlog_worker.domain import wire
 from backlog_worker.domain.errors import InvalidInputError, UnauthenticatedError
 from backlog_worker.domain.trigger import Event
 
@@ -69,11 +69,7 @@ def _standard(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
 
 def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:
     """Read a verified message; raises InvalidInputError where it is no JSON object."""
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        message = f"the message is no JSON that can be read: {error}"
-        raise InvalidInputError(message) from None
+    payload = wire.parsed(body, "the message")
     if not isinstance(payload, dict):
         message = "the message is no JSON object"
         raise InvalidInputError(message)

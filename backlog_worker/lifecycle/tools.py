@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from backlog_worker.domain import wire
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import BacklogError, ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.roles import Caller
 from backlog_worker.domain.search import parsed
-from backlog_worker.domain.wire import kept
 from backlog_worker.lifecycle import (
     Kit,
     alerts,
@@ -188,7 +188,7 @@ def job(kit: Kit, name: str) -> Any:  # noqa: ANN401 - each action has a result 
 
 
 def _checked(tool: Tool, params: Mapping[str, Any]) -> BaseModel:
-    kept(dict(params), "the parameters")
+    wire.check(dict(params), "the parameters")
     try:
         return tool.params.model_validate(params)
     except ValidationError as error:

@@ -36,7 +36,7 @@ def run(*arguments, code=0, **env):
 
 def test_a3_an_argument_that_is_no_text_is_named_by_its_number(project):
     said = run("entry", "list", b"label:\xff", code=2)
-    assert "argument 3 is a text with half of a character" in said
+    assert "argument 3 is a text that is not UTF-8" in said
 
 
 FILES = ["missing.json", "folder", "deep.json", "nan.json", "half.json", "digits.json", "bytes.json"]

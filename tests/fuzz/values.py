@@ -113,7 +113,7 @@ def check_drafts(_world: None, value: dict[str, object]) -> None:
     if isinstance(found, BacklogError):
         str(found).encode()
         return
-    assert not wire.unkept(found.model_dump(mode="json")), found
+    assert not wire.fault(found.model_dump(mode="json")), found
 
 
 def drafts() -> st.SearchStrategy[dict[str, object]]:

@@ -255,7 +255,7 @@ def test_a_file_of_which_nothing_can_be_read_is_an_error(table, put):
 def test_bytes_that_are_no_utf_8_cost_their_record_alone(table, put):
     lines = [json.dumps(issue(n, title), ensure_ascii=False) for n, title in enumerate(("a", "Grüße", "b"), start=1)]
     found = load(table, put("a.jsonl", "\n".join(lines).encode("latin-1")))
-    assert [(each.number, each.error) for each in found if each.error] == [("2", "title: the text is not UTF-8")]
+    assert [(each.number, each.error) for each in found if each.error] == [("2", "title: a text that is not UTF-8")]
     rows = load(table, put("a.csv", "title\nGrüße\nfine\n".encode("latin-1")))
     assert [bool(each.error) for each in rows] == [True, False]
 

@@ -108,6 +108,9 @@ def test_b4_a_message_that_is_replayed_under_another_delivery_id_is_refused_insi
     [
         b"[" * 3000 + b"]" * 3000,
         b'{"text":' + b"[" * 3000 + b"]" * 3000 + b"}",
+        b'{"text": 1e999}',
+        b'{"text": NaN}',
+        b'{"text": "\\ud800"}',
         b'{"text": "a\\u0000b"}',
         b"\xff\xfe{}",
         b'{"text": {"commits": 3}, "commits": 3, "pull_request": "x", "ref": 7}',
