@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backlog_worker.cli.views.outputs import print_artifact
-from backlog_worker.domain.outcome import Done
+from backlog_worker.domain.outcome import Done, FailureKind, Refused
 from backlog_worker.testing import POLICY, bench
 
 SPEC = """\
@@ -35,10 +35,12 @@ def project(tmp_path):
     table.executor.results["draft"] = [
         Done(output={"risks": ["one"], "text": "first\nsecond"}, artifacts={"draft.md": b"# A \x1b[31mdraft\n"}),
         Done(output={"risks": []}),
+        Refused(kind=FailureKind.VALIDATION, reason="no", data={"risks": "none"}),
     ]
     table.file(
         {"title": "Login loop", "pipeline": "spec", "dedupe_key": "github:acme/api#329", "input": {"body": EVIL}},
         {"title": EVIL, "pipeline": "spec", "dedupe_key": "github:acme/web#7"},
+        {"title": "Slow search", "pipeline": "spec", "dedupe_key": "github:acme/web#9"},
     )
     table.run(3)
     return tmp_path
@@ -62,7 +64,7 @@ def run(project):
 
 def test_what_people_read_fits_80_columns_without_a_cut_id_and_without_json(run):
     commands = ["entry list", "entry show #329", "entry history #7", "review list", "review show #329"]
-    commands += ["review show #7", "run list", "run show #329", "pipeline show spec"]
+    commands += ["review show #7", "dlq list", "dlq show #9", "run list", "run show #329", "pipeline show spec"]
     named = set()
     for command in commands:
         printed = run(*command.split())

@@ -54,7 +54,7 @@ def test_b7_at_the_terminal_a_name_without_the_role_is_refused_with_status_4_and
     refused = run("review", "decide", filed.entry_id, "approve", "--reason", "looks fine", code=4)
     assert "mallory may not answer this review: it needs the role lead (lead: ana, li)" in refused.stderr
     assert "help: `roles` of the policy" in refused.stderr
-    assert "may say    lead: ana, li" in run("review", "show", filed.entry_id).stdout
+    assert "may say   lead: ana, li" in run("review", "show", filed.entry_id).stdout
     with table.kit.store.read() as unit:
         (denied,) = unit.acts("prod", result="denied")
     assert (denied["actor"], denied["action"]) == ("mallory", "review.decide")

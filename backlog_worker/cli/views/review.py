@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backlog_worker.cli.output import block, facts, following, ids, plain, say, verbatim
+from backlog_worker.cli.output import block, facts, following, ids, plain, say
 from backlog_worker.cli.views.outputs import prose, show_output
 from backlog_worker.domain.entry import Change
 from backlog_worker.domain.gates import GATE
@@ -64,7 +64,7 @@ def _answers(review: Review, name: str, never_ran: "Sequence[str]") -> None:
     say("", "Answers")
     for answer, change in ANSWERS[review.kind].items():
         say(f"  {answer:<8} {_does(review, answer, change)}")
-        verbatim(f"    {_command(review, name, answer, never_ran)}")
+        say(f"    {_command(review, name, answer, never_ran)}")
     following(f"backlog-worker review decide {name} ANSWER --seq {review.seq} --reason TEXT")
 
 
