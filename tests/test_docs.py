@@ -1,5 +1,6 @@
 """Every name that a user sees stands in the documents."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def test_every_event_code_and_key_is_documented():
     assert set(REMEDIES) == {*Bar, *Wait, *Standing}
 
 
+def test_c5_the_table_of_events_has_the_levels_and_words_of_the_log():
+    table = CONFIGURATION.split("## Log events")[1].split("\n## ")[0]
+    rows = {
+        name: (level, words)
+        for name, level, words in re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", table, re.MULTILINE)
+    }
+    assert rows == {
+        name: (logging.getLevelName(level).lower(), words) for name, (level, words) in telemetry.EVENTS.items()
+    }
+
+
 def test_the_diagram_is_the_table():
     drawn = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", LIFECYCLE, re.MULTILINE))
     table = {(a.value, b.value, change.value) for change, moves in TRANSITIONS.items() for a, b in moves.items()}
@@ -83,7 +95,7 @@ def test_every_event_of_a_run_is_documented():
 
 
 def test_links_between_documents_lead_somewhere():
-    for path in [DOCS.parent / "README.md", *DOCS.rglob("*.md")]:
+    for path in [*DOCS.parent.glob("*.md"), *DOCS.rglob("*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
 

@@ -33,56 +33,71 @@ M = TypeVar("M", bound=BaseModel)
 # Stable: a code is never used again for something else. 2xx pipelines, 3xx policies, 5xx agents; the last two digits
 # mean the same everywhere.
 CODES: dict[str, tuple[str, str]] = {
-    "01": ("The text is not YAML.", "Correct the place shown; quote texts that hold ': ' or begin with a symbol."),
+    "01": (
+        "The text is not valid YAML.",
+        "Correct the line shown. Put a text in quotes if it contains ': ' or begins with a symbol.",
+    ),
     "02": (
-        "The text is too large, too deep, or uses anchors, aliases, tags.",
-        "Write it out plainly, in smaller files.",
+        "The text is too large or too deeply nested, or it uses anchors, aliases or tags.",
+        "Write the values out in full. Split a large file.",
     ),
-    "03": ("A key or a value is not what the schema wants.", "Compare with `backlog-worker schema pipeline|policy`."),
-    "04": (
-        "An expression does not compile.",
-        "Write numbers with a decimal point, and only the names that are documented.",
+    "03": (
+        "A key or a value does not match the schema.",
+        "Compare the file with `backlog-worker schema pipeline` or `backlog-worker schema policy`.",
     ),
-    "05": ("The same id stands twice.", "Give every job, gate, rule and term an id of its own."),
+    "04": ("An expression does not compile.", "Write numbers with a decimal point, and use only the documented names."),
+    "05": ("An id is used twice.", "Give every job, gate, rule and term its own id."),
     "07": (
-        "A job must say in exactly one way what it does.",
+        "A job must have exactly one kind of work.",
         "Use one of `agent`, `run`, `python`, `template`, `pipeline`, `interactive`.",
     ),
     "08": (
-        "A term falls while an entry grows older.",
-        "The queue is read oldest first: let terms of age rise or stand.",
+        "A term of the score falls as an entry grows older.",
+        "Let the term rise with age or stay the same: the queue is read oldest first.",
     ),
-    "09": ("A contract is not a JSON Schema.", "Correct the schema; remote references are not followed."),
-    "11": ("An include cannot be read, leads back to itself, or is given what it does not take.", "Correct the path."),
-    "12": ("Jobs wait for each other in a circle.", "Take one `dependsOn` of the path away."),
-    "13": ("A hole in a text names what is not there.", "Name a job before this one, or what the job is given."),
+    "09": ("A contract is not a valid JSON Schema.", "Correct the schema. Remote references are not followed."),
+    "11": (
+        "An include cannot be read, includes itself, or is given a parameter that it does not declare.",
+        "Correct `file` or `with` of the include.",
+    ),
+    "12": ("Jobs depend on each other in a cycle.", "Remove one `dependsOn` of the cycle shown."),
+    "13": (
+        "A placeholder refers to something that does not exist.",
+        "Refer to an earlier job, or to a value that the job is given.",
+    ),
     "14": ("A job depends on a job that does not exist.", "Name a job of this file or of its includes."),
-    "15": ("A secret stands where it could be seen.", "Put `${{ secrets.NAME }}` into `env` of the job that needs it."),
-    "16": ("A trigger is not complete.", "A schedule needs `cron`, a webhook needs `secret`."),
-    "17": ("An agent does not exist.", "Write its file `agents/NAME.md`."),
-    "18": ("A role that nobody has.", "Name its people in `roles` of the policy, or take one that is there."),
-    "20": ("A file cannot be read.", "Correct its rights or its encoding, or take it away."),
+    "15": (
+        "A secret is used where it could become visible.",
+        "Put `${{ secrets.NAME }}` into `env` of the job that needs it.",
+    ),
+    "16": ("A trigger is incomplete.", "Add `cron` to a schedule, and `secret` to a webhook."),
+    "17": ("An agent does not exist.", "Add the file `agents/NAME.md`."),
+    "18": ("Nobody has this role.", "List its people under `roles` in the policy, or use a role that exists."),
+    "20": ("A file cannot be read.", "Correct its permissions or its encoding, or remove it."),
     "21": (
         "A test of the policy fails, so the policy is not used.",
-        "Correct the terms, or the test; `backlog-worker policy test` shows the scores.",
+        "Correct the terms or the test. `backlog-worker policy test` shows the scores.",
     ),
-    "19": ("The file stops the loader in a way that nobody foresaw.", "Undo its last change, and report it."),
+    "19": (
+        "The loader failed on this file with an unexpected error.",
+        "Undo the last change of the file, and report the error.",
+    ),
     "29": (
-        "A job runs although somebody refused an approval before it.",
-        "Read the status of the approved job in `when`.",
+        "A job can run although an approval before it was rejected.",
+        "Check the status of the approved job in `when`.",
     ),
-    "34": ("A length of time is a bare number, which is milliseconds.", "Write its unit: `30s`, `45m`, `2h`, `7d`."),
+    "34": ("A duration is a number without a unit, which means milliseconds.", "Add a unit: `30s`, `45m`, `2h`, `7d`."),
     "35": (
-        "A permission of an agent that its executor cannot enforce.",
-        "Set `executor: acp`, or take the permission out.",
+        "An agent has a permission that its executor cannot enforce.",
+        "Set `executor: acp`, or remove the permission.",
     ),
     "36": (
-        "A key that counts in exported CI files only.",
-        "Any worker takes the job here; take the key out, or give other workers an environment of their own.",
+        "A key has an effect in exported CI files only.",
+        "Remove the key. Any worker can run the job here; to separate workers, use another environment.",
     ),
     "31": (
-        "A hole inside a command, such as `${{ entry.title }}`.",
-        "Entry text in a shell is an injection: read $BACKLOG_CONTEXT instead.",
+        "A placeholder inside a command, such as `${{ entry.title }}`.",
+        "Read the value from $BACKLOG_CONTEXT. Text of an entry inside a shell command would be an injection.",
     ),
 }
 

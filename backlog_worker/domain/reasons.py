@@ -42,63 +42,87 @@ class Standing(StrEnum):
 
 REMEDIES: dict[str, tuple[str, str]] = {
     Bar.INPUT_INVALID: (
-        "The input breaks the contract of its pipeline, or `sign_off_before` names a job that is not in it.",
-        "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`, or file it anew.",
+        (
+            "The input does not match the pipeline's `accepts`, or `sign_off_before` names a job that the pipeline "
+            "does not have."
+        ),
+        "Correct it with `backlog-worker entry edit ID --input FILE --reason TEXT`, or file a new entry.",
     ),
     Bar.DEFINITION_MISSING: (
-        "The pipeline that the entry names is not in force here, or its pinned version is gone.",
-        "Add its file under .backlog-worker/pipelines/, or `entry edit ID --pipeline NAME --reason TEXT`.",
+        "The entry names a pipeline that is not in force here, or its pinned version no longer exists.",
+        (
+            "Add the pipeline's file to .backlog-worker/pipelines/, or run `backlog-worker entry edit ID --pipeline"
+            " NAME --reason TEXT`."
+        ),
     ),
     Bar.NOT_ELIGIBLE: (
-        "An eligibility rule of the policy said no; nothing that nobody declared eligible is ever queued.",
-        "Let somebody who may declare it: `backlog-worker entry edit ID --add-label ai-ok --reason TEXT`.",
+        "An eligibility rule of the policy rejects the entry. Only entries that somebody declared eligible are queued.",
+        (
+            "Ask somebody with that right to declare it eligible, for example with `backlog-worker entry edit ID "
+            "--add-label ai-ok --reason TEXT`."
+        ),
     ),
-    Bar.ON_HOLD: ("A person holds the entry.", "`backlog-worker entry release ID --reason TEXT`."),
+    Bar.ON_HOLD: ("A person put the entry on hold.", "Run `backlog-worker entry release ID --reason TEXT`."),
     Bar.APPROVAL_REQUIRED: (
-        "A stage or a gate needs a person's approval.",
-        "`backlog-worker review list`, then `backlog-worker review decide ID approve --reason TEXT`.",
+        "A stage or a gate needs the approval of a person.",
+        "Run `backlog-worker review list`, then `backlog-worker review decide ID approve --reason TEXT`.",
     ),
     Bar.WAITS_ON_ENTRY: (
-        "It depends on entries that are not completed.",
-        "`backlog-worker explain ID` names them; complete them or remove the dependency.",
+        "The entry depends on entries that are not completed.",
+        "`backlog-worker explain ID` lists them. Complete them, or remove the dependency.",
     ),
     Wait.SCORE_ERROR: (
-        "A term of the priority formula failed, for instance on an unknown priority label.",
+        "A term of the priority formula cannot be computed, for example because the priority label is unknown.",
         "Correct the priority of the entry, or add the label to `priority.labels` of the policy.",
     ),
     Wait.PIPELINE_RETIRED: (
-        "Its pipeline was taken out of force, by a person or because its file is gone.",
-        "`backlog-worker pipeline apply NAME --reason TEXT` brings it back; or move or cancel the entry.",
+        "The pipeline of the entry is retired: a person retired it, or its file was deleted.",
+        (
+            "Bring it back with `backlog-worker pipeline apply NAME --reason TEXT`, or give the entry another "
+            "pipeline, or cancel the entry."
+        ),
     ),
     Wait.OUTSIDE_WINDOW: (
-        "It is not the time: `not_before` is in the future, or a run window is closed.",
-        "Wait for the time shown, or edit the constraints of the entry.",
+        "The entry may not run now: `not_before` is in the future, or its run window is closed.",
+        "Wait until the time shown, or edit the constraints of the entry.",
     ),
     Wait.BACKING_OFF: (
-        "It goes on at `retry_at`: it failed, met a quota, or pauses between two attempts.",
-        "Wait for the time shown; `backlog-worker run list --entry ID` tells what failed.",
+        (
+            "The entry waits until `retry_at`, because a run failed, a provider's quota is used up, or a job pauses"
+            " between two attempts."
+        ),
+        "Wait until the time shown. `backlog-worker run list --entry ID` shows what failed.",
     ),
     Wait.BUDGET_EXHAUSTED: (
-        "A budget of the policy has no room for what a run of this pipeline usually costs.",
-        "`backlog-worker budget list`; wait for the next day, or raise `budgets` in the policy.",
+        "The remaining amount of a budget is smaller than the usual cost of a run of this pipeline.",
+        "Look at `backlog-worker budget list`. Wait for the next day, or raise `budgets` in the policy.",
     ),
     Wait.KEY_LIMIT: (
-        "Others hold the same concurrency group of the pipeline.",
-        "Wait for them: `backlog-worker explain ID` names them; or raise `concurrency.group.limit`.",
+        "Other entries hold the same concurrency group of the pipeline.",
+        "Wait for them (`backlog-worker explain ID` lists them), or raise `concurrency.group.limit`.",
     ),
-    Wait.NO_WORKER: ("No worker is alive.", "`backlog-worker worker list`, then start one."),
+    Wait.NO_WORKER: ("No worker is alive.", "Check `backlog-worker worker list`, then start a worker."),
     Wait.NO_SLOT: (
-        "Every slot is taken.",
+        "All slots are in use.",
         "Wait, add workers, or raise `admission.maxInProgress` in the policy.",
     ),
     Wait.BELOW_CUTOFF: (
-        "Better entries go first in this tick.",
-        "Wait: the score grows with age; or raise the priority of the entry.",
+        "Entries with a higher score fill this tick.",
+        "Wait, because the score can grow with age, or raise the priority of the entry.",
     ),
-    Standing.DISPATCHED: ("It is chosen and its bell has been rung.", "A worker takes it as soon as a slot is free."),
-    Standing.CLAIMED: ("A worker holds it.", "`backlog-worker run show` tells how far it is."),
+    Standing.DISPATCHED: (
+        "The entry is dispatched: workers have been notified.",
+        "Wait. A worker claims it as soon as a slot is free.",
+    ),
+    Standing.CLAIMED: (
+        "A worker has claimed the entry and is running it.",
+        "`backlog-worker run show` shows its progress.",
+    ),
     Wait.DEADLINE_PASSED: (
-        "Its due date passed before it ran.",
-        "The sweep hands it to people; `backlog-worker dlq show ID`, then requeue it with a new date, or discard it.",
+        "The due date passed before the entry ran.",
+        (
+            "The sweep escalates it. Look at it with `backlog-worker dlq show ID`, then requeue it with a new due "
+            "date, or discard it."
+        ),
     ),
 }
