@@ -61,14 +61,16 @@ for module in (
 @app.callback()
 def options(
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="The project's folder, instead of .backlog-worker.")
+        Path | None, typer.Option("--dir", help="The project directory; default: .backlog-worker.")
     ] = None,
-    env: Annotated[str, typer.Option("--env", help="The backlog to work on.")] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; after the verb also some fields.")] = False,
-    json_lines: Annotated[bool, typer.Option("--json-lines", help="Print JSON, one line for each.")] = False,
+    env: Annotated[str, typer.Option("--env", help="The environment, that is, the backlog to use.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON. After the verb, it accepts a list of fields.")
+    ] = False,
+    json_lines: Annotated[bool, typer.Option("--json-lines", help="Print JSON Lines, one object per line.")] = False,
     json_fields: Annotated[str, typer.Option("--json-fields", hidden=True)] = "",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print data only.")] = False,
-    no_color: Annotated[bool, typer.Option("--no-color", help="Print without colour.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only data, no messages.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="Print without color.")] = False,
 ) -> None:
     """Drive AI and agent pipelines from a governed backlog."""
     import os

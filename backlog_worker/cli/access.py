@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from backlog_worker.lifecycle import Kit
     from backlog_worker.settings import Settings
 
-Reason = Annotated[str, typer.Option("--reason", help="Why; it stands in the history.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; recorded in the history.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 Where = Annotated[str, typer.Option("--where", help="A filter, such as 'status:escalated failure:timeout'.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="The maximum number.")]
 
 
 def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":

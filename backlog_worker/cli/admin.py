@@ -8,7 +8,7 @@ import typer
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.output import FINDINGS, say, shown, table, talk, violations
 
-worker = typer.Typer(help="The fleet.", no_args_is_help=True)
+worker = typer.Typer(help="The workers of the fleet.", no_args_is_help=True)
 db = typer.Typer(help="The database.", no_args_is_help=True)
 
 
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 @worker.command("list")
 def list_workers() -> None:
-    """List the workers that were seen."""
+    """List the known workers."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found, now = unit.workers(), unit.now()
@@ -30,9 +30,11 @@ def list_workers() -> None:
 
 @worker.command("healthy")
 def healthy(
-    name: Annotated[str, typer.Argument(help="A worker's name, or the end of it; none: this host.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="The name of a worker, or the end of it; default: the workers of this host.")
+    ] = "",
 ) -> None:
-    """Say whether the workers of this host are seen by the database; status 7 where one is not. For probes."""
+    """Check, for probes, that the database has heard from the workers of this host; exit with 7 if not."""
     from backlog_worker.lifecycle import watch
 
     with_kit, given = kit()
@@ -50,7 +52,7 @@ def healthy(
 
 @db.command("migrate")
 def migrate(dry_run: DryRun = False) -> None:
-    """Bring the database to this release's schema; doing it again changes nothing."""
+    """Migrate the database to the schema of this release; a second run changes nothing."""
     from backlog_worker import settings, wiring
     from backlog_worker.store import migrate as migrations
 
@@ -65,7 +67,7 @@ def migrate(dry_run: DryRun = False) -> None:
 
 @db.command("status")
 def status() -> None:
-    """Say at which revision the database is, and what this release needs."""
+    """Show the schema revision of the database and the one that this release needs."""
     from backlog_worker import settings, wiring
     from backlog_worker.domain.masking import masked
     from backlog_worker.store import migrate as migrations
@@ -81,7 +83,7 @@ def status() -> None:
 
 @db.command("verify")
 def verify() -> None:
-    """Look for what must never be: every invariant has a query."""
+    """Check the invariants of the database; each has a query."""
     from backlog_worker.lifecycle import watch
     from backlog_worker.store import INVARIANTS
 
@@ -91,7 +93,7 @@ def verify() -> None:
 
 @db.command("merge")
 def merge() -> None:
-    """Bring in what a journal took while PostgreSQL was away; a worker's sweep does it by itself."""
+    """Merge the journal that was written while PostgreSQL was unavailable; the sweep of a worker does this too."""
     from backlog_worker.lifecycle import journal
 
     with_kit, given = kit()
@@ -109,8 +111,10 @@ def merge() -> None:
 
 
 @db.command("backup")
-def backup(path: Annotated[Path, typer.Argument(help="A new file; a new folder for the jsonl backend.")]) -> None:
-    """Copy an embedded database whole, while it is in use; of PostgreSQL it says how."""
+def backup(
+    path: Annotated[Path, typer.Argument(help="The new file, or the new directory for the jsonl backend.")],
+) -> None:
+    """Back up an embedded database, even while it is in use; for PostgreSQL, show the command to use."""
     from backlog_worker import settings, wiring
 
     wiring.store_of(settings.load()).backup(path)
@@ -119,7 +123,7 @@ def backup(path: Annotated[Path, typer.Argument(help="A new file; a new folder f
 
 @db.command("compact")
 def compact() -> None:
-    """Write the files of an embedded database anew, without what is no longer needed."""
+    """Rewrite the files of an embedded database without obsolete data."""
     from backlog_worker import settings, wiring
 
     before, after = wiring.store_of(settings.load()).compact()
@@ -128,10 +132,10 @@ def compact() -> None:
 
 @db.command("retain")
 def retain(
-    days: Annotated[int, typer.Option("--days", min=0, help="For what is done or canceled; 0: by the policy.")] = 0,
+    days: Annotated[int, typer.Option("--days", min=0, help="Days to keep final entries; 0: as the policy says.")] = 0,
     dry_run: DryRun = False,
 ) -> None:
-    """Apply the retention of the policy, class by class; histories and records outlive the rows."""
+    """Apply the retention rules of the policy, class by class; histories and records outlive the rows."""
     from backlog_worker.domain.roles import everything
     from backlog_worker.lifecycle import tools
 

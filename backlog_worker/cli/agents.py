@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backlog_worker.domain.agent import Agent
     from backlog_worker.domain.errors import Finding
 
-agent = typer.Typer(help="Agents that work here.", no_args_is_help=True)
+agent = typer.Typer(help="Agents of the project.", no_args_is_help=True)
 budget = typer.Typer(help="Money spent and reserved.", no_args_is_help=True)
 
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 @agent.command("list")
 def list_agents() -> None:
-    """List the agents of the project, and what drives each of them here; one that is wrong hides no other."""
+    """List the agents of the project and the executor that each uses here, including those with errors."""
     agents, wrong = _agents()
     rows = [
         (each.name, each.executor, _driver(each), each.model, each.preset or " ".join(each.command)) for each in agents
@@ -42,7 +42,7 @@ def list_agents() -> None:
 
 @agent.command("check")
 def check() -> None:
-    """Check the agents: their files, what drives them here, and whether the price of their model is known."""
+    """Check the agents: their files, their executors here, and whether the price of each model is known."""
     from backlog_worker.domain.budget import Usage, price
 
     with_kit, _ = kit()
@@ -65,9 +65,9 @@ def check() -> None:
 @agent.command("try")
 def attempt(
     name: Annotated[str, typer.Argument(help="The name of an agent.")],
-    task: Annotated[str, typer.Option("--task", help="What it is asked to do.")] = "Answer with the word ready.",
+    task: Annotated[str, typer.Option("--task", help="The task.")] = "Answer with the word ready.",
 ) -> None:
-    """Give an agent one small task, here and now; it may cost money."""
+    """Run one small task with an agent on this machine; it may cost money."""
     from backlog_worker import settings, telemetry, wiring
     from backlog_worker.domain import pipeline
     from backlog_worker.lifecycle.solo import perform_one
@@ -94,11 +94,11 @@ def attempt(
 @budget.command("list")
 def list_budgets(
     by: Annotated[
-        str, typer.Option("--by", help="pipeline, team, agent, model, job_id, entry_id or run_id.")
+        str, typer.Option("--by", help="Group by pipeline, team, agent, model, job_id, entry_id or run_id.")
     ] = "pipeline",
-    days: Annotated[float, typer.Option("--days", min=0.01, help="Of the last days.")] = 1.0,
+    days: Annotated[float, typer.Option("--days", min=0.01, help="The number of past days to include.")] = 1.0,
 ) -> None:
-    """Show every budget, and what was spent by pipeline, team, agent, model, job, entry or run."""
+    """List the budgets, and the money spent by pipeline, team, agent, model, job, entry or run."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         policy = with_kit.book.policy(unit)

@@ -33,9 +33,9 @@ class ExportForm(StrEnum):
     HTML = "html"
 
 
-Seal = Annotated[Path | None, typer.Option("--seal", help="A seal that was kept elsewhere.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")]
-Form = Annotated[AccountForm, typer.Option("--format", help="For a terminal, a page of text, or a browser.")]
+Seal = Annotated[Path | None, typer.Option("--seal", help="A seal file that was stored elsewhere.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The output file; default: standard output.")]
+Form = Annotated[AccountForm, typer.Option("--format", help="The format: terminal, Markdown or HTML.")]
 audit = typer.Typer(help="History and evidence.", no_args_is_help=True)
 
 
@@ -46,10 +46,12 @@ def register(app: typer.Typer) -> None:
 
 @audit.command("verify")
 def audit_verify(
-    bundle: Annotated[Path | None, typer.Argument(help="A bundle of `audit export`; none: the whole history.")] = None,
+    bundle: Annotated[
+        Path | None, typer.Argument(help="A bundle written by `audit export`; default: the whole history.")
+    ] = None,
     seal: Seal = None,
 ) -> None:
-    """Verify every chain and seal, and that the history gives every row. A bundle needs no database."""
+    """Verify all chains and seals, and that the tables match the history. A bundle needs no database."""
     outside = read_object(seal) if seal else None
     if bundle is None:
         _verified(outside)
@@ -67,12 +69,12 @@ def audit_verify(
 
 @audit.command("show")
 def audit_show(
-    bundle: Annotated[Path, typer.Argument(help="A bundle of `audit export`.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle written by `audit export`.")],
     form: Form = AccountForm.TEXT,
     seal: Seal = None,
     out: Out = None,
 ) -> None:
-    """Show a bundle as people read it, and what of it is proved; ends with status 7 where something is wrong."""
+    """Show a bundle in readable form and which parts are proved; exit with 7 if something is wrong."""
     from backlog_worker.lifecycle import evidence
 
     value = read_object(bundle)
@@ -84,13 +86,15 @@ def audit_show(
 
 @audit.command("export")
 def audit_export(
-    entry: Annotated[str, typer.Argument(help="An entry, retired or not: its id, key, number, address, or words.")],
+    entry: Annotated[
+        str, typer.Argument(help="An entry, also a retired one: its id, key, number, address, or words of its title.")
+    ],
     out: Out = None,
     form: Annotated[
-        ExportForm, typer.Option("--format", help="json is what `audit verify FILE` checks.")
+        ExportForm, typer.Option("--format", help="The format; `audit verify FILE` checks json.")
     ] = ExportForm.JSON,
 ) -> None:
-    """Write the evidence of one entry as one file that `audit verify FILE` checks without the database."""
+    """Export the evidence of one entry as one file; `audit verify FILE` checks it without the database."""
     from backlog_worker.lifecycle import evidence, lookup
 
     with_kit, _ = kit()
@@ -104,10 +108,10 @@ def audit_export(
 
 @audit.command("rebuild")
 def audit_rebuild(
-    apply: Annotated[bool, typer.Option("--apply", help="Write the rows; without it they are only named.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Correct the rows; without it, only list them.")] = False,
     reason: Reason = "",
 ) -> None:
-    """Compare the tables with the history, row by row, and with --apply write them as it says."""
+    """Compare the tables with the history row by row; with --apply, correct the tables."""
     from backlog_worker.lifecycle import audit as auditing
 
     found = auditing.rebuild(kit()[0], reason=reason, apply=apply)
@@ -125,9 +129,11 @@ def audit_rebuild(
 
 @audit.command("seal")
 def audit_seal(
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write it too; keep it elsewhere.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Also write the seal to this file; store it elsewhere.")
+    ] = None,
 ) -> None:
-    """Seal every history up to five minutes ago; a seal that others hold proves everything before it."""
+    """Seal all histories up to five minutes ago; a seal stored elsewhere proves everything before it."""
     from backlog_worker.domain.roles import everything
     from backlog_worker.lifecycle import tools
 
@@ -141,11 +147,11 @@ def audit_seal(
 
 @audit.command("redact")
 def audit_redact(
-    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")],
+    entry: Annotated[str, typer.Argument(help="The id of an entry, also of a retired one.")],
     reason: Reason,
-    field: Annotated[list[str] | None, typer.Option("--field", help="Only these; may be repeated.")] = None,
+    field: Annotated[list[str] | None, typer.Option("--field", help="Redact only this; may be repeated.")] = None,
 ) -> None:
-    """Take what people and models wrote out of an entry, for good; chain, seals and verdicts stay verifiable."""
+    """Permanently remove the texts of people and models from an entry; chain, seals and verdicts stay verifiable."""
     from backlog_worker.lifecycle import evidence, lookup
 
     with_kit, given = kit()
@@ -157,26 +163,26 @@ def audit_redact(
 
 @audit.command("hold")
 def audit_hold(
-    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")], reason: Reason
+    entry: Annotated[str, typer.Argument(help="The id of an entry, also of a retired one.")], reason: Reason
 ) -> None:
-    """Put a legal hold on an entry: nothing of it is removed or redacted, whatever retention says."""
+    """Put a legal hold on an entry: nothing is removed or redacted, whatever the retention rules say."""
     _legal_hold(entry, reason, on=True)
 
 
 @audit.command("release")
 def audit_release(
-    entry: Annotated[str, typer.Argument(help="The id of an entry, retired or not.")], reason: Reason
+    entry: Annotated[str, typer.Argument(help="The id of an entry, also of a retired one.")], reason: Reason
 ) -> None:
-    """Take a legal hold off an entry."""
+    """Remove the legal hold of an entry."""
     _legal_hold(entry, reason, on=False)
 
 
 @audit.command("operations")
 def audit_operations(
-    action: Annotated[str, typer.Option("--action", help="Such as backlog_tool.cleanup.")] = "",
-    result: Annotated[str, typer.Option("--result", help="done, failed or denied.")] = "",
+    action: Annotated[str, typer.Option("--action", help="The action, such as backlog_tool.cleanup.")] = "",
+    result: Annotated[str, typer.Option("--result", help="The result: done, failed or denied.")] = "",
 ) -> None:
-    """List what people and jobs did beside changing entries, and what they were not allowed to do."""
+    """List the operations of people and jobs other than changes of entries, including denied ones."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.acts(with_kit.env, action=action, result=result)
@@ -186,8 +192,8 @@ def audit_operations(
 
 
 @audit.command("at")
-def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:14:00Z.")]) -> None:
-    """Say how the backlog stood at a moment, from the history alone."""
+def audit_at(moment: Annotated[str, typer.Argument(help="The time, such as 2026-11-20T02:14:00Z.")]) -> None:
+    """Show the backlog as it was at a given time, computed from the history alone."""
     from backlog_worker.domain.moment import parsed
     from backlog_worker.lifecycle import audit as auditing
 
@@ -208,9 +214,10 @@ def audit_at(moment: Annotated[str, typer.Argument(help="Such as 2026-11-20T02:1
 
 @audit.command("diff")
 def audit_diff(
-    first: Annotated[str, typer.Argument(help="A moment.")], second: Annotated[str, typer.Argument(help="A later one.")]
+    first: Annotated[str, typer.Argument(help="The earlier time.")],
+    second: Annotated[str, typer.Argument(help="The later time.")],
 ) -> None:
-    """Say which entries stood elsewhere at two moments."""
+    """List the entries whose status differs between two times."""
     from backlog_worker.domain.moment import parsed
     from backlog_worker.lifecycle import audit as auditing
 

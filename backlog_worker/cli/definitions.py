@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parent / "files" / "schemas"
 STORED = ("writeback", "event", "evidence", "seal")
-policy = typer.Typer(help="The rules of the backlog.", no_args_is_help=True)
-Files = Annotated[list[Path] | None, typer.Argument(help="Files; none: those of the project.")]
+policy = typer.Typer(help="The policy: the rules of the backlog.", no_args_is_help=True)
+Files = Annotated[list[Path] | None, typer.Argument(help="Files; default: the files of the project.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,16 +34,18 @@ def register(app: typer.Typer) -> None:
 
 @policy.command("validate")
 def validate_policy(files: Files = None) -> None:
-    """Check the policy; every mistake at once."""
+    """Check the policy and report all errors at once."""
     validate("policy", files)
 
 
 @policy.command("show")
 def show_policy(
-    at: Annotated[str, typer.Option("--at", help="The one that was in force then, such as 2026-11-20T02:14Z.")] = "",
-    sha256: Annotated[str, typer.Option("--hash", help="The one with this hash, or its beginning.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", help="The policy that was in force at this time, such as 2026-11-20T02:14Z.")
+    ] = "",
+    sha256: Annotated[str, typer.Option("--hash", help="The policy with this hash, or a prefix of it.")] = "",
 ) -> None:
-    """Print the policy that is in force, that was in force at a moment, or that has a hash."""
+    """Print the policy that is in force, was in force at a given time, or has a given hash."""
     if at or sha256:
         _show_past(at, sha256)
         return
@@ -112,7 +114,7 @@ def _hashed(unit: "Unit", env: str, sha256: str) -> "tuple[dict[str, Any], str]"
 
 @policy.command("history")
 def policy_history() -> None:
-    """List every version of the policy that was ever in force."""
+    """List all versions of the policy that have been in force."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.definitions(with_kit.env, "policy")
@@ -122,7 +124,7 @@ def policy_history() -> None:
 
 @policy.command("test")
 def run_examples(files: Files = None) -> None:
-    """Run the examples of the policy, and say which entry runs first; they run at every load too."""
+    """Run the tests of the policy and show which entry runs first; they also run at every load."""
     from backlog_worker.domain import examples
     from backlog_worker.domain import policy as policies
 
@@ -147,9 +149,10 @@ def run_examples(files: Files = None) -> None:
 
 def schema(
     kind: Annotated[
-        str, typer.Argument(help="policy, pipeline, agent, entry, digest, writeback, event, evidence, seal.")
+        str,
+        typer.Argument(help="The kind: policy, pipeline, agent, entry, digest, writeback, event, evidence or seal."),
     ],
-    version: Annotated[int, typer.Option("--version", min=0, help="Of a record; 0: the newest.")] = 0,
+    version: Annotated[int, typer.Option("--version", min=0, help="The version of the schema; 0: the newest.")] = 0,
 ) -> None:
     """Print a JSON Schema, for editors and for whoever reads what we write."""
     found = stored_schema(kind, version) if kind in STORED else schema_of(kind)
@@ -204,7 +207,7 @@ def schema_of(kind: str) -> dict[str, object]:
 
 
 def explain_code(code: str) -> None:
-    """Say what a code means and how to fix it."""
+    """Explain a code and its remedy."""
     from backlog_worker.domain.document import CODES, suggestion
     from backlog_worker.domain.governing import ALERTS
     from backlog_worker.domain.reasons import REMEDIES

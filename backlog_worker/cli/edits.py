@@ -17,31 +17,40 @@ if TYPE_CHECKING:
 
 Text = str | None
 Texts = list[str] | None
-Body = Annotated[str, typer.Option(help="The text of the work.")]
-Label = Annotated[Texts, typer.Option("--label", "--add-label", help="One more label; may be given several times.")]
-Unlabel = Annotated[Texts, typer.Option("--unlabel", "--remove-label", help="A label that goes.")]
+Body = Annotated[str, typer.Option(help="The description of the work.")]
+Label = Annotated[Texts, typer.Option("--label", "--add-label", help="A label to add; may be repeated.")]
+Unlabel = Annotated[Texts, typer.Option("--unlabel", "--remove-label", help="A label to remove; may be repeated.")]
 Title = Annotated[Text, typer.Option()]
-Priority = Annotated[Text, typer.Option(help="Unset: that of the category, or medium.")]
-Pipeline = Annotated[Text, typer.Option(help="Unset for a new entry: spec.")]
-Service = Annotated[Text, typer.Option(help="What it is about.")]
+Priority = Annotated[Text, typer.Option(help="The priority; default: the priority of the category, or medium.")]
+Pipeline = Annotated[Text, typer.Option(help="The pipeline; default for a new entry: spec.")]
+Service = Annotated[Text, typer.Option(help="The service.")]
 Category = Annotated[Text, typer.Option(help="A category of the policy.")]
-Team = Annotated[Text, typer.Option(help="Whose work it is.")]
-Owner = Annotated[Text, typer.Option(help="Who answers for it.")]
+Team = Annotated[Text, typer.Option(help="The team.")]
+Owner = Annotated[Text, typer.Option(help="The owner.")]
 Url = Annotated[Text, typer.Option(help="The address of the issue.")]
-Source = Annotated[Text, typer.Option(help="Where it comes from, such as github:acme/api.")]
-Due = Annotated[Text, typer.Option("--due", "--due-date", help="Such as 2026-12-24; an empty text takes it away.")]
-CreatedAt = Annotated[Text, typer.Option(help="How old it counts from; unset for a new entry: now.")]
-Signal = Annotated[Texts, typer.Option("--signal", help="NAME=VALUE, a number; NAME= takes it away.")]
+Source = Annotated[Text, typer.Option(help="The source, such as github:acme/api.")]
+Due = Annotated[
+    Text, typer.Option("--due", "--due-date", help="A date, such as 2026-12-24; an empty value removes it.")
+]
+CreatedAt = Annotated[Text, typer.Option(help="The time from which its age is counted; default for a new entry: now.")]
+Signal = Annotated[
+    Texts, typer.Option("--signal", help="NAME=VALUE, where VALUE is a number; NAME= removes the signal.")
+]
 Window = Annotated[
     Texts,
-    typer.Option("--window", help="When it may run: 'mon-fri 08:00-20:00 Europe/Berlin'; an empty one takes all away."),
+    typer.Option(
+        "--window", help="When it may run: 'mon-fri 08:00-20:00 Europe/Berlin'; an empty value removes all windows."
+    ),
 ]
 SignOff = Annotated[
-    Texts, typer.Option("--sign-off-before", help="A job that waits for approval; an empty text takes all away.")
+    Texts, typer.Option("--sign-off-before", help="A job that needs approval; an empty value removes all.")
 ]
-NotBefore = Annotated[Text, typer.Option(help="Such as 2026-12-24; an empty text takes it away.")]
-DependsOn = Annotated[Texts, typer.Option(help="Ids or dedupe keys of entries that come first.")]
-Input = Annotated[Path | None, typer.Option("--input", help="A JSON file with the input, or that replaces it.")]
+NotBefore = Annotated[Text, typer.Option(help="A date, such as 2026-12-24; an empty value removes it.")]
+DependsOn = Annotated[Texts, typer.Option(help="The id or dedupe key of an entry that must complete first.")]
+Input = Annotated[
+    Path | None,
+    typer.Option("--input", help="A JSON file with the input; for an existing entry, it replaces the input."),
+]
 _PLAIN = ("title", "priority", "pipeline", "service", "category", "team", "owner", "url", "source", "created_at")
 
 
@@ -54,7 +63,7 @@ def register(_app: typer.Typer) -> None:
 def add(
     title: str,
     body: Body = "",
-    key: Annotated[str, typer.Option(help="The dedupe key; unset: made from the title.")] = "",
+    key: Annotated[str, typer.Option(help="The dedupe key; default: made from the title.")] = "",
     depends_on: DependsOn = None,
     new_input: Input = None,
     priority: Priority = None,

@@ -14,7 +14,7 @@ from backlog_worker.domain.errors import NotFoundError
 if TYPE_CHECKING:
     from backlog_worker.integrations import DefinitionFile
 
-Follow = Annotated[bool, typer.Option("--follow", help="The fleet follows the files of this folder from now on.")]
+Follow = Annotated[bool, typer.Option("--follow", help="From now on, the fleet uses the files of this directory.")]
 
 
 def register(_app: typer.Typer) -> None:
@@ -25,13 +25,13 @@ def register(_app: typer.Typer) -> None:
 
 
 def apply_policy(files: Files = None, reason: Reason = "", follow: Follow = False, dry_run: DryRun = False) -> None:
-    """Put the policy of this folder, or a file, in force; its tests must hold."""
+    """Put the policy of this directory, or a file, in force; its tests must pass."""
     _apply(_definitions("policy", files), reason, follow=follow, dry_run=dry_run)
 
 
 def apply_pipelines(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Names of pipelines of this folder, or files; none: all of it.")
+        list[str] | None, typer.Argument(help="Names of pipelines in this directory, or files; default: all of them.")
     ] = None,
     reason: Reason = "",
     follow: Follow = False,
@@ -49,7 +49,7 @@ def apply_pipelines(
 def retire(
     name: Annotated[str, typer.Argument(help="The name of a pipeline that is in force.")], reason: Reason = ""
 ) -> None:
-    """Take a pipeline out of force: its schedules stop, its triggers refuse, its entries wait; what runs goes on."""
+    """Retire a pipeline: its schedules stop, its triggers refuse, its queued entries wait, its active runs continue."""
     from backlog_worker.lifecycle import enact
 
     with_kit, given = kit()

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from backlog_worker.domain.entry import Entry
     from backlog_worker.lifecycle import Kit
 
-entry = typer.Typer(help="Work in the backlog.", no_args_is_help=True)
+entry = typer.Typer(help="Entries: the work in the backlog.", no_args_is_help=True)
 EntryId = Annotated[
     str,
-    typer.Argument(help="An id or its beginning, a dedupe key, #329, acme/api#329, an address, or words of a title."),
+    typer.Argument(
+        help="An id or a prefix of it, a dedupe key, #329, acme/api#329, an address, or words of the title."
+    ),
 ]
 
 
@@ -28,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 @entry.command("show")
 def show(entry_id: EntryId) -> None:
-    """Show one entry with its input, its runs and its last record; of a retired one what its history tells."""
+    """Show one entry with its input, its runs and its last record; for a retired entry, what its history holds."""
     from backlog_worker.cli.views.entry import show_entry
     from backlog_worker.lifecycle.remembered import remembered
 
@@ -50,7 +52,7 @@ def show(entry_id: EntryId) -> None:
 
 @entry.command("history")
 def history(entry_id: EntryId) -> None:
-    """Show everything that happened to one entry, retired or not."""
+    """Show the history of one entry, also of a retired one."""
     from backlog_worker.domain.events import event_words
     from backlog_worker.lifecycle.remembered import remembered
 
@@ -73,7 +75,7 @@ def history(entry_id: EntryId) -> None:
 
 @entry.command("next")
 def next_up(limit: Limit = 20) -> None:
-    """Say who would go now, in order, and why the others would not."""
+    """List the entries that would be dispatched now, in order, and why the others wait."""
     from backlog_worker.lifecycle import explain
 
     with_kit, _ = kit()
@@ -97,8 +99,8 @@ def next_up(limit: Limit = 20) -> None:
 
 
 @entry.command("comment")
-def comment(entry_id: EntryId, text: Annotated[str, typer.Argument(help="What to say about it.")]) -> None:
-    """Put words into the history of an entry."""
+def comment(entry_id: EntryId, text: Annotated[str, typer.Argument(help="The text of the comment.")]) -> None:
+    """Add a comment to the history of an entry."""
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
@@ -116,7 +118,7 @@ def hold(entry_id: EntryId, reason: Reason) -> None:
 
 @entry.command("release")
 def release(entry_id: EntryId, reason: Reason) -> None:
-    """Let a held entry go on."""
+    """Release an entry that is on hold."""
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
@@ -126,13 +128,13 @@ def release(entry_id: EntryId, reason: Reason) -> None:
 @entry.command("cancel")
 def cancel(
     reason: Reason,
-    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or give --where.")] = "",
+    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or use --where.")] = "",
     where: Where = "",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Cancel entries for good; a run under way loses its claim and its child is killed."""
+    """Cancel entries permanently; an active run loses its claim, and its child process is killed."""
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()
@@ -149,13 +151,13 @@ def cancel(
 @entry.command("requeue")
 def requeue(
     reason: Reason,
-    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or give --where.")] = "",
+    entry_id: Annotated[str, typer.Argument(help="The id of an entry; or use --where.")] = "",
     where: Where = "",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send failed, canceled or escalated entries round again."""
+    """Requeue failed, canceled or escalated entries."""
     from backlog_worker.lifecycle import operate
 
     with_kit, given = kit()

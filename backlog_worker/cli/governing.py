@@ -12,11 +12,11 @@ from backlog_worker.domain.errors import MissingExtraError, UsageError
 if TYPE_CHECKING:
     from backlog_worker.settings import Settings
 
-tool = typer.Typer(help="Governed jobs.", no_args_is_help=True)
-generate = typer.Typer(help="Entries from a digest.", no_args_is_help=True)
-alert = typer.Typer(help="Alert rules.", no_args_is_help=True)
-token = typer.Typer(help="Who may ask over the network.", no_args_is_help=True)
-role = typer.Typer(help="What roles may do.", no_args_is_help=True)
+tool = typer.Typer(help="Tools: governed jobs that can be called by name.", no_args_is_help=True)
+generate = typer.Typer(help="Generate entries from a digest.", no_args_is_help=True)
+alert = typer.Typer(help="Alerts and their rules.", no_args_is_help=True)
+token = typer.Typer(help="Tokens for access over the network.", no_args_is_help=True)
+role = typer.Typer(help="Roles and their scopes.", no_args_is_help=True)
 LOOPBACK = "127.0.0.1"
 
 
@@ -56,7 +56,7 @@ def run_action(name: str, action: str, params: dict[str, Any], *, dry_run: bool)
 
 @tool.command("list")
 def list_tools() -> None:
-    """List every action with its scope, its parameters and what a dry run does."""
+    """List all actions with their scopes, their parameters and the effect of a dry run."""
     from backlog_worker.lifecycle import tools
 
     data = [
@@ -78,36 +78,38 @@ def list_tools() -> None:
 
 @tool.command("run")
 def run_tool(
-    name: Annotated[str, typer.Option("--tool", help="Such as backlog_tool.")],
-    action: Annotated[str, typer.Option("--action", help="Such as cleanup.")],
-    params: Annotated[str, typer.Option("--params-json", help="Parameters, as a JSON object; env may be one.")] = "{}",
+    name: Annotated[str, typer.Option("--tool", help="The tool, such as backlog_tool.")],
+    action: Annotated[str, typer.Option("--action", help="The action, such as cleanup.")],
+    params: Annotated[
+        str, typer.Option("--params-json", help="The parameters as a JSON object; it may contain env.")
+    ] = "{}",
     dry_run: DryRun = False,
 ) -> None:
-    """Run one action: here, or on the server that BACKLOG_URL names, under the scopes of BACKLOG_TOKEN."""
+    """Run one action here or, if BACKLOG_URL is set, on that server with the scopes of BACKLOG_TOKEN."""
     run_action(name, action, _object(params), dry_run=dry_run)
 
 
 @generate.command("weekly")
 def weekly(
-    week: Annotated[str, typer.Option("--week", help="Such as 2026-47; none: the newest digest.")] = "",
+    week: Annotated[str, typer.Option("--week", help="The week, such as 2026-47; default: the newest digest.")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    """File what the platform digest asks for; doing it again updates, and never doubles."""
+    """File the entries that the platform digest asks for; a second run updates them and makes no duplicates."""
     run_action("backlog_tool", "auto_generate_weekly", {"week": week} if week else {}, dry_run=dry_run)
 
 
 @generate.command("daily")
 def daily(
-    date: Annotated[str, typer.Option("--date", help="Such as 2026-11-24; none: the newest digest.")] = "",
+    date: Annotated[str, typer.Option("--date", help="The day, such as 2026-11-24; default: the newest digest.")] = "",
     dry_run: DryRun = False,
 ) -> None:
-    """File what the risk digest asks for, where the policy says so."""
+    """File the entries that the risk digest asks for, if the policy enables it."""
     run_action("backlog_tool", "auto_generate_daily", {"date": date} if date else {}, dry_run=dry_run)
 
 
 @alert.command("list")
 def list_alerts() -> None:
-    """List alerts, the newest first, with who looks after them."""
+    """List alerts, newest first, and who acknowledged them."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.alerts(with_kit.env, 100)
@@ -117,12 +119,12 @@ def list_alerts() -> None:
 
 @alert.command("test")
 def rehearse(
-    rule: Annotated[str, typer.Argument(help="The id of a rule; none: all of them.")] = "",
+    rule: Annotated[str, typer.Argument(help="The id of a rule; default: all rules.")] = "",
     send: Annotated[
-        bool, typer.Option("--send", help="Tell everybody whom the rule tells, that this is a test.")
+        bool, typer.Option("--send", help="Send a test message to everybody whom the rule notifies.")
     ] = False,
 ) -> None:
-    """Say of each rule whether it holds now and who would be told; nothing is stored."""
+    """Show for each rule whether it holds now and who would be notified; nothing is stored."""
     from backlog_worker.lifecycle import alerts
 
     with_kit, _ = kit()
@@ -149,7 +151,7 @@ def rehearse(
 def acknowledge(
     name: Annotated[str, typer.Argument(help="The rule or the id of an open alert.")], reason: Reason
 ) -> None:
-    """Say that you look after an alert."""
+    """Acknowledge an alert."""
     from backlog_worker.lifecycle import alerts
 
     with_kit, given = kit()
@@ -159,12 +161,16 @@ def acknowledge(
 
 @token.command("create")
 def create_token(
-    name: Annotated[str, typer.Argument(help="Of a person or a service account, such as scheduler.")],
-    role_name: Annotated[str, typer.Option("--role", help="viewer, operator, reviewer, governor, admin, scheduler.")],
-    scope: Annotated[list[str] | None, typer.Option("--scope", help="One more scope; may be repeated.")] = None,
-    expires: Annotated[str, typer.Option("--expires", help="Such as 90d; none: never.")] = "",
+    name: Annotated[str, typer.Argument(help="The name of a person or a service account, such as scheduler.")],
+    role_name: Annotated[
+        str, typer.Option("--role", help="The role: viewer, operator, reviewer, governor, admin or scheduler.")
+    ],
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="An additional scope; may be repeated.")] = None,
+    expires: Annotated[
+        str, typer.Option("--expires", help="The lifetime, such as 90d; default: the token never expires.")
+    ] = "",
 ) -> None:
-    """Make a token and print it, this once; only a keyed hash of it is kept."""
+    """Create a token and print it once; only a keyed hash is stored."""
     from backlog_worker import wiring
     from backlog_worker.domain import duration
     from backlog_worker.lifecycle import access
@@ -182,7 +188,7 @@ def create_token(
 
 @token.command("list")
 def list_tokens() -> None:
-    """List tokens, without what nobody may see."""
+    """List tokens, without their secrets."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = [{name: each for name, each in row.items() if name != "hash"} for row in unit.tokens(with_kit.env)]
@@ -196,7 +202,7 @@ def list_tokens() -> None:
 
 @token.command("revoke")
 def revoke_token(token_id: Annotated[str, typer.Argument(help="The id of a token.")], reason: Reason) -> None:
-    """Let a token never work again."""
+    """Revoke a token permanently."""
     from backlog_worker.lifecycle import access
 
     with_kit, given = kit()

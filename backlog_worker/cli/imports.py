@@ -26,7 +26,7 @@ def register(_app: typer.Typer) -> None:
 def import_file(
     path: Annotated[Path, typer.Argument(help="An export of GitHub, GitLab or Jira, .json, .jsonl, .csv or .yml.")],
     dry_run: DryRun = False,
-    pipeline: Annotated[str, typer.Option(help="The pipeline of records that name none.")] = "spec",
+    pipeline: Annotated[str, typer.Option(help="The pipeline for records that name no pipeline.")] = "spec",
 ) -> None:
     """File every record of a file, once; ends with status 1 where records were refused, and the others are filed."""
     with_kit, given = kit()

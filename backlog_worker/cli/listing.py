@@ -17,7 +17,7 @@ def register(_app: typer.Typer) -> None:
 def list_entries(
     query: Annotated[str, typer.Argument(help="A filter, such as 'status:queued -label:wip'.")] = "",
     limit: Limit = 50,
-    retired: Annotated[bool, typer.Option("--retired", help="Those that were retired; as is:retired does.")] = False,
+    retired: Annotated[bool, typer.Option("--retired", help="List retired entries; the same as is:retired.")] = False,
 ) -> None:
     """List entries that match a filter; retired ones with is:retired, both with is:live,retired."""
     from backlog_worker.domain.entry import Entry, standing

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from backlog_worker.lifecycle.remembered import Remembered
     from backlog_worker.lifecycle.watch import Report
 
-Workers = Annotated[int, typer.Option("--workers", min=1, max=256, help="Slots for stages.")]
-Flower = Annotated[bool, typer.Option("--flower", help="Flower too, on http://127.0.0.1:5555, read only.")]
+Workers = Annotated[int, typer.Option("--workers", min=1, max=256, help="The number of slots for stages.")]
+Flower = Annotated[bool, typer.Option("--flower", help="Also start Flower, read-only, on http://127.0.0.1:5555.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,22 +35,22 @@ def register(app: typer.Typer) -> None:
 def up(
     workers: Workers = 2,
     flower: Flower = False,
-    web: Annotated[bool, typer.Option("--web", help="The HTTP API too, on http://127.0.0.1:8420.")] = False,
+    web: Annotated[bool, typer.Option("--web", help="Also start the HTTP API, on http://127.0.0.1:8420.")] = False,
 ) -> None:
-    """Start broker, database, workers and beat here; Ctrl-C stops all and keeps the state."""
+    """Start broker, database, workers and beat on this machine; Ctrl-C stops them and keeps the state."""
     from backlog_worker.cli import machine
 
     machine.up(workers=workers, flower=flower, web=web)
 
 
 def demo(
-    entries: Annotated[int, typer.Option("--entries", min=1, max=100_000, help="How many sample issues.")] = 340,
+    entries: Annotated[int, typer.Option("--entries", min=1, max=100_000, help="The number of sample issues.")] = 340,
     workers: Workers = 2,
     flower: Flower = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything up when the backlog is done.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the state of an earlier demo.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running when the backlog is done.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the state of an earlier demo first.")] = False,
 ) -> None:
-    """Run a backlog of sample issues to its end, and report; Ctrl-C keeps the state, and the next start goes on."""
+    """Process a backlog of sample issues and print a report; after Ctrl-C, the next start continues."""
     from backlog_worker.cli import machine
 
     machine.demo(entries=entries, workers=workers, flower=flower, keep=keep, fresh=fresh)
@@ -59,11 +59,9 @@ def demo(
 def init(
     template: Annotated[
         str,
-        typer.Option(
-            "--template", help="Another pipeline too: feature-development, bugfix, continuous-validation, ..."
-        ),
+        typer.Option("--template", help="The template: feature-development, bugfix, continuous-validation, ..."),
     ] = "spec",
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
     """Write a commented policy, a pipeline and its tools into .backlog-worker/."""
     from backlog_worker import settings
@@ -82,8 +80,8 @@ def init(
     following("backlog-worker entry import issues.json --dry-run, then backlog-worker up")
 
 
-def status(watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False) -> None:
-    """Show the backlog, the fleet and what waits for people on one screen."""
+def status(watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until Ctrl-C.")] = False) -> None:
+    """Show the backlog, the fleet and the open reviews on one screen."""
     import time
 
     from backlog_worker.lifecycle import journal
@@ -112,9 +110,11 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Again every seco
 
 def explain(
     entry_id: Annotated[str, typer.Argument(help="An entry: its id, key, number, address, or words of its title.")],
-    at: Annotated[str, typer.Option("--at", help="As it stood then, by the policy and the last tick of then.")] = "",
+    at: Annotated[
+        str, typer.Option("--at", help="Explain the state at this time, by the policy and the last tick of that time.")
+    ] = "",
 ) -> None:
-    """Say why an entry is (not) running, and what would free it."""
+    """Explain why an entry does or does not run, and what to do about it."""
     from backlog_worker.domain.moment import parsed as moment
     from backlog_worker.lifecycle import explain as explaining
     from backlog_worker.lifecycle import lookup
@@ -131,7 +131,7 @@ def explain(
 
 
 def doctor() -> None:
-    """Check files, database, broker, workers and clock; every finding names its repair."""
+    """Check files, database, broker, workers and clock; every finding names its remedy."""
     from backlog_worker.cli import checkup
 
     findings = checkup.findings()

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 @pipeline.command("list")
 def list_pipelines() -> None:
-    """List the pipelines that are in force, and those that are retired."""
+    """List the pipelines in force and the retired ones."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = with_kit.book.pipelines(unit)
@@ -73,15 +73,15 @@ def show(name: Name) -> None:
 
 @pipeline.command("validate")
 def validate_pipelines(files: Files = None) -> None:
-    """Check pipelines; every mistake of every file at once."""
+    """Check pipelines and report all errors of all files at once."""
     validate("pipeline", files)
 
 
 @pipeline.command("graph")
 def graph(
     name: Name,
-    form: Annotated[str, typer.Option("--to", help="text, mermaid, dot or svg.")] = "text",
-    run: Annotated[str, typer.Option("--run", help="With the status of each job in this run.")] = "",
+    form: Annotated[str, typer.Option("--to", help="The format: text, mermaid, dot or svg.")] = "text",
+    run: Annotated[str, typer.Option("--run", help="Show the status of each job in this run.")] = "",
 ) -> None:
     """Draw a pipeline."""
     from backlog_worker.domain.document import suggestion
@@ -100,9 +100,9 @@ def graph(
 
 @pipeline.command("estimate")
 def estimate(
-    name: Name, last: Annotated[int, typer.Option("--last", min=1, help="From so many past stages.")] = 1000
+    name: Name, last: Annotated[int, typer.Option("--last", min=1, help="The number of past stages to use.")] = 1000
 ) -> None:
-    """Say what a run takes and costs, from past runs: one job after the other, and side by side."""
+    """Estimate time and cost from past runs, for jobs in sequence and in parallel."""
     from backlog_worker.domain.estimate import estimated
 
     with_kit, _ = kit()
@@ -117,9 +117,11 @@ def estimate(
 
 @pipeline.command("test")
 def run_recordings(
-    recordings: Annotated[list[Path] | None, typer.Argument(help="Recordings; none: those of the project.")] = None,
+    recordings: Annotated[
+        list[Path] | None, typer.Argument(help="Recordings; default: the recordings of the project.")
+    ] = None,
 ) -> None:
-    """Run pipelines on recorded sessions and compare statuses and gates: free, and the same every time."""
+    """Test pipelines with recorded sessions and compare statuses and gates; free of cost and deterministic."""
     from backlog_worker import settings, telemetry, wiring
     from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle.rehearse import rehearse
@@ -162,12 +164,14 @@ def record(run_id: Annotated[str, typer.Argument(help="The id of a run, or of it
 @pipeline.command("export")
 def export(
     name: Name,
-    to: Annotated[str, typer.Option("--to", help="github-actions, gitlab-ci or jenkins.")],
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; status 7 where the file differs.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write; `-` prints it.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that this did not write.")] = False,
+    to: Annotated[str, typer.Option("--to", help="The CI system: github-actions, gitlab-ci or jenkins.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit with 7 if the file differs.")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The output file; `-` prints to standard output.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file even if this command did not write it.")
+    ] = False,
 ) -> None:
-    """Write a pipeline for a CI system, and say what it cannot express; no file of others is replaced."""
+    """Export a pipeline to a CI system and list what that system cannot express; foreign files are kept."""
     from backlog_worker.domain.document import suggestion
     from backlog_worker.integrations import github_actions, gitlab_ci, jenkins
 
@@ -211,9 +215,9 @@ def _replaceable(path: Path, made: "Exported") -> None:
 @pipeline.command("fmt")
 def fmt(
     files: Files = None,
-    check: Annotated[bool, typer.Option("--check", help="Change nothing; status 7 where a file would.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Change nothing; exit with 7 if a file would change.")] = False,
 ) -> None:
-    """Indent pipeline files in one way; comments, order and meaning stay."""
+    """Format pipeline files; comments, order and meaning do not change."""
     from backlog_worker.domain.document import formatted
 
     changed = []
@@ -232,8 +236,10 @@ def fmt(
 @pipeline.command("diff")
 def diff(
     name: Name,
-    old: Annotated[str, typer.Argument(help="The beginning of the older version's hash.")],
-    new: Annotated[str, typer.Argument(help="The same of the newer one; none: the version in force.")] = "",
+    old: Annotated[str, typer.Argument(help="A prefix of the older version's hash.")],
+    new: Annotated[
+        str, typer.Argument(help="A prefix of the newer version's hash; default: the version in force.")
+    ] = "",
 ) -> None:
     """Compare two versions of a pipeline, line by line."""
     import difflib
@@ -254,12 +260,12 @@ def diff(
 
 @pipeline.command("cache")
 def cache(
-    purge: Annotated[bool, typer.Option("--purge", help="Forget them.")] = False,
-    name: Annotated[str, typer.Option("--pipeline", help="Only those of this pipeline.")] = "",
+    purge: Annotated[bool, typer.Option("--purge", help="Delete the cached results.")] = False,
+    name: Annotated[str, typer.Option("--pipeline", help="Only the results of this pipeline.")] = "",
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """List stored results and what they saved, or forget them."""
+    """List cached results and what they saved, or delete them."""
     with_kit, given = kit()
     with with_kit.store.read() as unit:
         found = [row for row in unit.results(with_kit.env, 10_000) if not name or row["pipeline"] == name]
@@ -278,14 +284,14 @@ def cache(
 @pipeline.command("run")
 def run_one(
     name: Name,
-    job: Annotated[str, typer.Option("--job", help="The job to do.")],
-    outputs: Annotated[Path, typer.Option("--outputs", help="Where jobs leave what they return.")] = Path(
+    job: Annotated[str, typer.Option("--job", help="The id of the job.")],
+    outputs: Annotated[Path, typer.Option("--outputs", help="The directory for the outputs of jobs.")] = Path(
         ".backlog-outputs"
     ),
-    given: Annotated[Path | None, typer.Option("--input", help="A JSON file: the input of the entry.")] = None,
-    no_setup: Annotated[bool, typer.Option("--no-setup", help="The setup was done by the caller.")] = False,
+    given: Annotated[Path | None, typer.Option("--input", help="A JSON file with the input of the entry.")] = None,
+    no_setup: Annotated[bool, typer.Option("--no-setup", help="Skip the setup; the caller has done it.")] = False,
 ) -> None:
-    """Do one job here, without a backlog, as an exported CI file does."""
+    """Run one job on this machine, without a backlog, as an exported CI file does."""
     from dataclasses import replace
 
     from backlog_worker import settings, telemetry, wiring

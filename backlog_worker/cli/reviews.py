@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from backlog_worker.domain.review import Review
     from backlog_worker.lifecycle import Kit
 
-review = typer.Typer(help="What waits for a person.", no_args_is_help=True)
+review = typer.Typer(help="Reviews: the questions that wait for a person.", no_args_is_help=True)
 dlq = typer.Typer(help="Dead letters, by cause.", no_args_is_help=True)
 COLUMNS = ("id", "entry", "kind", "failure", "role", "due", "question")
 
@@ -27,9 +27,9 @@ def register(app: typer.Typer) -> None:
 
 @review.command("list")
 def list_reviews(
-    answered: Annotated[bool, typer.Option("--answered", help="Those that were answered.")] = False,
+    answered: Annotated[bool, typer.Option("--answered", help="List answered reviews.")] = False,
 ) -> None:
-    """List open reviews, the one that is due first at the top."""
+    """List open reviews, the earliest due first."""
     with_kit, _ = kit()
     with with_kit.store.read() as unit:
         found = unit.reviews(with_kit.env, answered=answered)
@@ -38,7 +38,7 @@ def list_reviews(
 
 @review.command("show")
 def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")]) -> None:
-    """Show one review: what is asked, the work in question, and what each answer does."""
+    """Show one review: the question, the work that it concerns, and the effect of each answer."""
     from backlog_worker import settings
     from backlog_worker.cli.views.review import show_review
     from backlog_worker.domain.roles import holders
@@ -69,16 +69,17 @@ def show(review_id: Annotated[str, typer.Argument(help="The id of a review, or o
 @review.command("decide")
 def decide(
     review_id: Annotated[str, typer.Argument(help="The id of a review, or of its entry.")],
-    answer: Annotated[str, typer.Argument(help="approve, reject, answer, requeue or discard.")],
+    answer: Annotated[str, typer.Argument(help="The answer: approve, reject, answer, requeue or discard.")],
     reason: Reason,
-    new_input: Annotated[Path | None, typer.Option("--input", help="A JSON file: requeue with this input.")] = None,
-    value: Annotated[str, typer.Option("--value", help="JSON: the value of an answer to a question.")] = "",
-    seq: Annotated[int | None, typer.Option(help="Only if the entry is as it was shown with this number.")] = None,
+    new_input: Annotated[Path | None, typer.Option("--input", help="Requeue with the input in this JSON file.")] = None,
+    value: Annotated[str, typer.Option("--value", help="The answer to a question, as JSON.")] = "",
+    seq: Annotated[int | None, typer.Option(help="Answer only if the entry still has this sequence number.")] = None,
     unfinished: Annotated[
-        bool, typer.Option("--even-though-unfinished", help="Complete the entry although jobs of it never ran.")
+        bool,
+        typer.Option("--even-though-unfinished", help="Complete the entry even though some of its jobs never ran."),
     ] = False,
 ) -> None:
-    """Answer a review, once."""
+    """Answer a review; each review accepts one answer."""
     from backlog_worker.cli.named import read_json
     from backlog_worker.domain.document import suggestion
     from backlog_worker.domain.review import Answer, Decided
@@ -135,7 +136,7 @@ def show_letter(entry: Annotated[str, typer.Argument(help="The id of an entry or
 
 @dlq.command("groups")
 def groups() -> None:
-    """Count dead letters by what went wrong."""
+    """Count dead letters by cause."""
     from backlog_worker.lifecycle import review as reviews
 
     with_kit, _ = kit()
@@ -148,26 +149,26 @@ def groups() -> None:
 @dlq.command("requeue")
 def requeue(
     reason: Reason,
-    entry: Annotated[str, typer.Argument(help="One entry; or give --where.")] = "",
+    entry: Annotated[str, typer.Argument(help="The id of an entry; or use --where.")] = "",
     where: Where = "",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Send dead letters round again."""
+    """Requeue dead letters."""
     _answer("requeue", entry, where, limit, reason, dry_run=dry_run, yes=yes)
 
 
 @dlq.command("discard")
 def discard(
     reason: Reason,
-    entry: Annotated[str, typer.Argument(help="One entry; or give --where.")] = "",
+    entry: Annotated[str, typer.Argument(help="The id of an entry; or use --where.")] = "",
     where: Where = "",
     limit: Limit = 1000,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Cancel dead letters for good."""
+    """Cancel dead letters permanently."""
     _answer("discard", entry, where, limit, reason, dry_run=dry_run, yes=yes)
 
 

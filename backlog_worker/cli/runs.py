@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from backlog_worker.domain.frontier import Stage
     from backlog_worker.engine import Engine
 
-run = typer.Typer(help="Attempts at entries.", no_args_is_help=True)
-Run = Annotated[str, typer.Argument(help="The id of a run, or of an entry: its last run.")]
+run = typer.Typer(help="Runs: attempts at entries.", no_args_is_help=True)
+Run = Annotated[str, typer.Argument(help="The id of a run; or of an entry, for its last run.")]
 WAITING, TIMED_OUT = 8, 124
-writeback = typer.Typer(help="What was written back, and where.", no_args_is_help=True)
+writeback = typer.Typer(help="Write-backs: the records sent to sources.", no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 @run.command("list")
 def list_runs(
     entry: Annotated[str, typer.Option(help="Only the runs of this entry.")] = "",
-    live: Annotated[bool, typer.Option("--live", help="Only what is under way.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Only active runs.")] = False,
     limit: Limit = 50,
 ) -> None:
     """List runs, newest first."""
@@ -59,13 +59,15 @@ def list_runs(
 @run.command("start")
 def start(
     pipeline: Annotated[str, typer.Argument(help="The name of a pipeline.")],
-    given: Annotated[Path | None, typer.Option("--input", help="A JSON file: the input of the entry.")] = None,
-    title: Annotated[str, typer.Option("--title", help="What it is about.")] = "",
-    labels: Annotated[list[str] | None, typer.Option("--label", help="A label; may be given again.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until it ends; status 8 where a person has to answer.")] = False,
-    timeout: Annotated[float, typer.Option("--timeout", help="Wait for so many seconds at most.")] = 3600.0,
+    given: Annotated[Path | None, typer.Option("--input", help="A JSON file with the input of the entry.")] = None,
+    title: Annotated[str, typer.Option("--title", help="The title of the entry.")] = "",
+    labels: Annotated[list[str] | None, typer.Option("--label", help="A label; may be repeated.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the run ends; exit with 8 if a person must answer.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", help="The maximum number of seconds to wait.")] = 3600.0,
 ) -> None:
-    """Start a pipeline in your name, under the same rules as everything else."""
+    """Start a pipeline as the current actor, under the same rules as all other entries."""
     from backlog_worker.cli.named import read_json
     from backlog_worker.engine import Engine
 
@@ -81,7 +83,7 @@ def start(
 
 @run.command("show")
 def show(run_id: Run) -> None:
-    """Show one run: its stages, what it returned last, what the gates said, what it cost."""
+    """Show one run: its stages, its last output, the results of its gates, and its cost."""
     from backlog_worker import settings
     from backlog_worker.cli.views.run import show_run
     from backlog_worker.integrations.project import Project
@@ -103,9 +105,9 @@ def show(run_id: Run) -> None:
 def logs(
     run_id: Run,
     job: Annotated[str, typer.Option("--job", help="Only this job.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Follow the logs until the run ends.")] = False,
 ) -> None:
-    """Print what the jobs of a run said."""
+    """Print the logs of the jobs of a run."""
     from backlog_worker.lifecycle import again
 
     with_kit, _ = kit()
@@ -152,7 +154,7 @@ def watch(run_id: Run, timeout: Annotated[float, typer.Option("--timeout")] = 86
 
 @run.command("cancel")
 def cancel(run_id: Run, reason: Reason) -> None:
-    """Cancel the entry of a run for good; its children are killed on whatever machine they run."""
+    """Cancel the entry of a run permanently; its child processes are killed on every machine."""
     from backlog_worker.engine import Engine
     from backlog_worker.lifecycle import again
 
@@ -164,7 +166,7 @@ def cancel(run_id: Run, reason: Reason) -> None:
 
 @run.command("resume")
 def resume(run_id: Run, reason: Reason) -> None:
-    """Go on from the completed stages, on the same version of the pipeline, with the counters as they are."""
+    """Resume from the completed stages, with the same version of the pipeline and unchanged counters."""
     from backlog_worker.lifecycle import again
 
     with_kit, given = kit()
@@ -174,7 +176,7 @@ def resume(run_id: Run, reason: Reason) -> None:
 
 @run.command("retry")
 def retry(run_id: Run, reason: Reason) -> None:
-    """Do what failed once more, with fresh attempts, by the version of the pipeline that is in force."""
+    """Retry the failed stages, with fresh attempts and the version of the pipeline in force."""
     from backlog_worker.lifecycle import again
 
     with_kit, given = kit()
@@ -186,13 +188,13 @@ def retry(run_id: Run, reason: Reason) -> None:
 @run.command("rerun", hidden=True)
 def fork(
     run_id: Run,
-    stage: Annotated[str, typer.Option("--from", help="The job from which on it is done again.")],
+    stage: Annotated[str, typer.Option("--from", help="The first job to run again.")],
     reason: Reason,
     edit_output: Annotated[
-        Path | None, typer.Option("--edit-output", help="A JSON file that stands for what that job returned.")
+        Path | None, typer.Option("--edit-output", help="A JSON file that replaces the output of that job.")
     ] = None,
 ) -> None:
-    """Do a run again from a stage, as a new entry linked to the first."""
+    """Run again from a given stage, as a new entry that is linked to the first."""
     from backlog_worker.cli.named import read_json
     from backlog_worker.lifecycle import again
 
@@ -206,7 +208,7 @@ def fork(
 
 @run.command("replay")
 def replay(run_id: Run) -> None:
-    """Run a run again in memory from what was recorded of it: no agent, no cost; status 1 where it ends otherwise."""
+    """Replay a recorded run in memory, without agents or cost; exit with 1 if it ends differently."""
     from backlog_worker import settings, telemetry, wiring
     from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle.rehearse import recorded, rehearse
@@ -223,10 +225,10 @@ def replay(run_id: Run) -> None:
 
 @run.command("compare")
 def compare(
-    first: Annotated[str, typer.Argument(help="A run, or an entry.")],
-    second: Annotated[str, typer.Argument(help="Another one.")],
+    first: Annotated[str, typer.Argument(help="The id of a run or an entry.")],
+    second: Annotated[str, typer.Argument(help="The id of another run or entry.")],
 ) -> None:
-    """Compare two runs job by job; nothing is printed of jobs that agree."""
+    """Compare two runs job by job; jobs without differences are left out."""
     from backlog_worker.lifecycle import again
 
     found = again.compare(kit()[0], first, second)
@@ -247,9 +249,11 @@ def compare(
 @run.command("artifacts")
 def artifacts(
     run_id: Run,
-    cat: Annotated[str, typer.Option("--cat", help="Print the one of this name; raw where that goes to a pipe.")] = "",
+    cat: Annotated[
+        str, typer.Option("--cat", help="Print the artifact of this name; raw if standard output is a pipe.")
+    ] = "",
 ) -> None:
-    """List the lasting products of a run, with their digests and where they lie, or print one."""
+    """List the artifacts of a run with their digests and locations, or print one."""
     from backlog_worker.cli.views.outputs import print_artifact
     from backlog_worker.lifecycle import again
 
@@ -341,9 +345,9 @@ def list_writebacks(limit: Limit = 50) -> None:
 @writeback.command("show")
 def show_writeback(
     entry: Annotated[str, typer.Argument(help="The id of an entry.")],
-    markdown: Annotated[bool, typer.Option("--markdown", help="As people read it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the record as Markdown.")] = False,
 ) -> None:
-    """Show the last record of an entry, retired or not."""
+    """Show the last record of an entry, also of a retired one."""
     from backlog_worker.cli.views.record import show_record
     from backlog_worker.domain import writeback as rendering
     from backlog_worker.lifecycle import named
@@ -359,7 +363,7 @@ def show_writeback(
 
 @writeback.command("send")
 def send_now() -> None:
-    """Deliver what is due, now."""
+    """Deliver the due write-backs now."""
     from backlog_worker.lifecycle import send
 
     with_kit, _ = kit()
@@ -369,9 +373,11 @@ def send_now() -> None:
 
 @writeback.command("verify")
 def verify_writebacks(
-    repair: Annotated[bool, typer.Option("--repair", help="Send again what is missing or was altered.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Send again the records that are missing or were altered.")
+    ] = False,
 ) -> None:
-    """Compare what sources show with the ledger; ends with status 7 where they differ."""
+    """Compare what the sources show with the ledger; exit with 7 if they differ."""
     from backlog_worker.lifecycle import writebacks
 
     found = writebacks.verify(kit()[0], repair=repair)

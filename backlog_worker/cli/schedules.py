@@ -88,7 +88,7 @@ def registry() -> list[Job]:
 
 @schedule.command("list")
 def list_schedule() -> None:
-    """List the schedule: how each job ended last, whether it is late, what was missed, when it is due."""
+    """List the schedule: for each job, its last result, whether it is late, missed slots, and the next slot."""
     from backlog_worker.domain import cadence
     from backlog_worker.lifecycle import slots, triggers
 
@@ -130,7 +130,7 @@ def _of_pipeline(each: "Schedule", taken: "datetime | None", missed: str | None,
 
 @schedule.command("run")
 def run_job(name: Annotated[str, typer.Argument(help="The name of a governed job.")], dry_run: DryRun = False) -> None:
-    """Run one job of the clock now, as a person."""
+    """Run one scheduled job now, as the current actor."""
     from backlog_worker.cli.governing import run_action
     from backlog_worker.lifecycle import tools
 
@@ -142,10 +142,10 @@ def run_job(name: Annotated[str, typer.Argument(help="The name of a governed job
 
 @schedule.command("export")
 def export(
-    user: Annotated[str, typer.Option("--user", help="For /etc/cron.d, whose lines name one.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Where to write; none: standard output.")] = None,
+    user: Annotated[str, typer.Option("--user", help="The user; lines in /etc/cron.d need one.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="The output file; default: standard output.")] = None,
 ) -> None:
-    """Print the jobs that have a time of day as a cron file, for those who run no beat."""
+    """Export the jobs that run at a time of day as a cron file, for installations without beat."""
     _, given = kit()  # a database that is not there would be made empty by the first job
     if given.keeps == "memory":
         message = "BACKLOG_BACKEND=memory is gone with this process: cron has nothing to work on"
@@ -160,7 +160,7 @@ def export(
 
 @schedule.command("registry")
 def print_registry() -> None:
-    """Print the registry of jobs as a document: what exists, when, its inputs, scope and dry run."""
+    """Print the registry of jobs as a Markdown page: schedule, inputs, scope and dry run of each."""
     shown("backlog-worker/registry", registry(), lambda: print(document(), end=""))  # noqa: T201 - the document is the output
 
 
@@ -188,8 +188,8 @@ def document() -> str:
 
 
 @schedule.command("check")
-def check(path: Annotated[Path, typer.Argument(help="A cron file of `schedule export`.")]) -> None:
-    """Compare a cron file with beat_schedule.py; ends with status 7 where they have drifted apart."""
+def check(path: Annotated[Path, typer.Argument(help="A cron file written by `schedule export`.")]) -> None:
+    """Compare a cron file with beat_schedule.py; exit with 7 if they differ."""
     found = drift(read_text(path))
     shown("backlog-worker/drift", found, lambda: say(*found or [f"{path} is what beat_schedule.py says"]))
     if found:
