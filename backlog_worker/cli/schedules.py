@@ -79,7 +79,7 @@ def registry() -> list[Job]:
                 scope=tool.scope if tool else "",
                 inputs=tuple(tool.params.model_fields) if tool else (),
                 dry_run=tool.dry if tool else "",
-                does=tool.words if tool else "the fleet's own",
+                does=tool.words if tool else "internal task of the fleet",
                 catch_up=CATCH_UP.get(name, ONCE) if cron else "",
             )
         )
@@ -169,10 +169,9 @@ def document() -> str:
     lines = [
         "# Schedule",
         "",
-        "Made by `backlog-worker schedule registry` from `beat_schedule.py`, where alone a cadence is written;",
-        "a test holds both together. Times are UTC. Each job is a tool: `backlog-worker schedule run NAME --dry-run`.",
-        "What `catch up` means, and what a change of clocks does to the schedules of pipelines, stands in",
-        "[pipelines](pipelines.md#time).",
+        "`backlog-worker schedule registry` generates this page from `beat_schedule.py`, and a test compares the two.",
+        "All times are in UTC. To see what a job would do, run `backlog-worker schedule run NAME --dry-run`.",
+        "[Pipelines](pipelines.md#time) explains `catch up` and how a change of clocks affects schedules.",
         "",
         "| job | when | catch up | runs | scope | inputs | dry run | what it does |",
         "|---|---|---|---|---|---|---|---|",

@@ -124,7 +124,7 @@ class Tool:
     run: Run
     params: type[BaseModel] = Params
     writes: bool = True
-    rehearses: str = "says what it would do, and writes nothing"
+    rehearses: str = "shows what it would do, and writes nothing"
 
     @property
     def name(self) -> str:
@@ -298,60 +298,60 @@ def _tool(
     tool: str, action: str, scope: str, run: Run, words: str, *, params: type[BaseModel] = Params, writes: bool = True
 ) -> Tool:
     made = Tool(tool=tool, action=action, scope=scope, words=words, run=run, params=params, writes=writes)
-    return made if writes else replace(made, rehearses="the same: it only reads")
+    return made if writes else replace(made, rehearses="the same; the action only reads")
 
 
 TOOLS: tuple[Tool, ...] = (
-    _tool(_B, "dashboard", _READ, lambda k, _c, _p, _d: dashboard(k), "the backlog as one value", writes=False),
-    _tool(_B, "list", _READ, _listed, "entries that match a filter", params=ListParams, writes=False),
-    _tool(_B, "get", _READ, _got, "one entry", params=EntryParams, writes=False),
+    _tool(_B, "dashboard", _READ, lambda k, _c, _p, _d: dashboard(k), "return the backlog as one value", writes=False),
+    _tool(_B, "list", _READ, _listed, "list the entries that match a filter", params=ListParams, writes=False),
+    _tool(_B, "get", _READ, _got, "return one entry", params=EntryParams, writes=False),
     _tool(
         *(_B, "upsert", _WRITE),
         lambda k, c, p, d: generate.upsert(k, p.entry, actor=c.name, dry_run=d),
-        "file an entry, or update the one with its key; a hand-set owner stays unless one is named",
+        "file an entry, or update the entry with its key; the owner changes only if the update names one",
         params=UpsertParams,
     ),
-    _tool(_B, "set_status", _OPERATE, _status, "bring an entry where a person wants it", params=StatusParams),
-    _tool(_B, "add_comment", _WRITE, _commented, "put words into the history of an entry", params=CommentParams),
-    _tool(_B, "close", _OPERATE, _closed, "complete by hand what is not under way", params=ReasonParams),
+    _tool(_B, "set_status", _OPERATE, _status, "change the status of an entry", params=StatusParams),
+    _tool(_B, "add_comment", _WRITE, _commented, "add a comment to the history of an entry", params=CommentParams),
+    _tool(_B, "close", _OPERATE, _closed, "complete an entry that is not in progress", params=ReasonParams),
     _tool(
         *(_B, "auto_generate_weekly", _ADMIN),
         lambda k, c, p, d: generate.weekly(k, actor=c.name, week=p.week, dry_run=d).as_data(),
-        "file what the platform digest asks for, once for each week, service and category",
+        "file the entries that the platform digest asks for, once per week, service and category",
         params=WeekParams,
     ),
     _tool(
         *(_B, "auto_generate_daily", _ADMIN),
         lambda k, c, p, d: generate.daily(k, actor=c.name, date=p.date, dry_run=d).as_data(),
-        "file what the risk digest asks for, once for each day, service and category",
+        "file the entries that the risk digest asks for, once per day, service and category",
         params=DateParams,
     ),
     _tool(
         *(_B, "cleanup", _ADMIN),
         lambda k, _c, p, d: retire.cleanup(k, retention_days=p.retention_days, dry_run=d),
-        "retire what is done or canceled for long, and remove the bulk of old runs",
+        "retire entries that have been final for the retention period, and remove the bulk of old runs",
         params=DaysParams,
     ),
     _tool(
         *(_P, "digest", "tools.pressure.write"),
         lambda k, _c, p, d: digests.platform(k, days=p.days, dry_run=d),
-        "write the platform digest of this week from our own history",
+        "compute the platform digest of this week from the history",
         params=PressureParams,
     ),
     _tool(
         *(_R, "snapshot", "tools.risk.write"),
         lambda k, _c, _p, d: digests.snapshot(k, dry_run=d),
-        "store the risk of each service as it is now",
+        "store the current risk of each service",
     ),
     _tool(
         *(_R, "digest", "tools.risk.write"),
         lambda k, _c, _p, d: digests.risk(k, dry_run=d),
-        "write the risk digest of today from the snapshots of a day",
+        "compute the risk digest of today from the snapshots of the day",
     ),
     _tool(
         *(_R, "cleanup", "tools.risk.write"),
         lambda k, _c, p, d: digests.cleanup(k, days=p.retention_days, dry_run=d),
-        "remove old snapshots",
+        "delete old snapshots",
         params=DaysParams,
     ),
     _tool("audit_tool", "seal", "audit.read", _sealed, "seal all histories up to five minutes ago"),
@@ -360,27 +360,27 @@ TOOLS: tuple[Tool, ...] = (
         action="check",
         scope="audit.read",
         run=_checked_rows,
-        words="check every invariant by its query",
-        rehearses="the same, without a record of it",
+        words="check all invariants",
+        rehearses="the same, without recording the operation",
     ),
     Tool(
         tool="audit_tool",
         action="verify",
         scope="audit.read",
         run=_verified,
-        words="check every invariant, chain, fold and seal",
-        rehearses="the same, without a record of it",
+        words="check all invariants, hash chains and seals, and that the history gives the tables",
+        rehearses="the same, without recording the operation",
     ),
-    _tool("review_tool", "list", _READ, lambda k, _c, _p, _d: inbox.waiting(k), "what waits for people", writes=False),
+    _tool("review_tool", "list", _READ, lambda k, _c, _p, _d: inbox.waiting(k), "list the open reviews", writes=False),
     _tool("review_tool", "decide", "reviews.decide", inbox.decide, "answer a review", params=inbox.DecideParams),
     Tool(
         tool="alert_tool",
         action="evaluate",
         scope=_READ,
         run=lambda k, _c, _p, d: {"rules": alerts.rehearse(k)} if d else alerts.evaluate(k),
-        words="ask every alert rule",
+        words="evaluate all alert rules",
         writes=False,  # alerts are rows of their own; an operation a minute would say nothing more
-        rehearses="says which rules hold and who would be told",
+        rehearses="shows which rules hold and who would be notified",
     ),
 )
 # The jobs of the clock, by the names under which beat_schedule.py keeps them.
