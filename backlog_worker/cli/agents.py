@@ -1,13 +1,13 @@
 """agent: who works here; budget: what was spent, and what is left."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.named import read_text
-from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, following, money, plain, say, shown, table, talk
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError
 
@@ -108,7 +108,7 @@ def list_budgets(
     rules = [(rule.id, rule.scope, rule.usd, rule.on_exceeded) for rule in policy.budgets]
     data = {
         "budgets": rules,
-        "spent_today": day,
+        "spent_today": day if day or not unknown_today else None,
         "without_price_today": unknown_today,
         "reserved": held,
         "costs": costs,
@@ -116,12 +116,9 @@ def list_budgets(
 
     def _human() -> None:
         table("", ("budget", "scope", "usd", "beyond it"), rules)
-        say(f"today {day:.2f} USD spent, {held:.2f} reserved")
+        say(f"today {money(data['spent_today'], unknown_today)} USD spent, {held:.2f} reserved")
         columns = (by, "calls", "usd", "tokens in", "tokens out", "saved usd", "without a price")
-        rows = [
-            (c["name"], c["calls"], c["usd"], c["input_tokens"], c["output_tokens"], c["saved_usd"], c["unknown"])
-            for c in costs
-        ]
+        rows = [(*_prices(each), each["saved_usd"], each["unknown"]) for each in costs]
         table(f"last {days:g} days", columns, rows)
         unknown = sum(c["unknown"] or 0 for c in costs)
         if unknown:
@@ -158,3 +155,8 @@ def _driver(one: "Agent") -> str:
     chooser = wiring.executors_of(given, CommandExecutor(project=Path(), workspaces=Path()))["agent"]
     name = chooser.chosen(one) if isinstance(chooser, AgentExecutor) else ""
     return name if name in {"acp", "command", "openai", "python", "template", "replay"} else ""
+
+
+def _prices(cost: dict[str, Any]) -> tuple[object, ...]:
+    tokens = (cost["input_tokens"], cost["output_tokens"])
+    return (cost["name"], cost["calls"], money(cost["usd"], cost["unknown"]), *tokens)

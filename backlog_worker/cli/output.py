@@ -194,6 +194,13 @@ def shown(schema: str, data: object, human: Callable[[], None], *, known: Sequen
         human()
 
 
+def money(usd: float | None, unknown: int = 0) -> str:
+    """Return a sum as people read it: without a price it is not known, and with some it is at least so much."""
+    if usd is None:
+        return "not known"
+    return f"at least {usd:.2f}" if unknown else f"{usd:.2f}"
+
+
 def violations(found: Sequence[object], fine: str) -> None:
     """Print what must never be, or *fine*; ends with status 7 where there is any."""
 

@@ -10,7 +10,7 @@ import typer
 from backlog_worker.cli.access import DryRun, Yes, kit
 from backlog_worker.cli.definitions import Files, paths, validate
 from backlog_worker.cli.named import read_json, read_object, read_text, write_text
-from backlog_worker.cli.output import FINDINGS, following, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, following, money, plain, say, shown, table, talk
 from backlog_worker.domain.errors import NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -342,13 +342,15 @@ def _triggers(found: "Pipeline") -> str:
 
 def _estimated(found: "Pipeline", value: "Estimate") -> None:
     columns = ("job", "runs", "median s", "p90 s", "usd")
-    table("", columns, [(j.job_id, j.runs, j.seconds, j.seconds_p90, j.usd) for j in value.jobs])
+    table("", columns, [(j.job_id, j.runs, j.seconds, j.seconds_p90, money(j.usd)) for j in value.jobs])
     most = found.concurrency.max_concurrent_jobs
     say(
         f"one after the other  {value.sequential_seconds:.0f} s",
         f"side by side, {most}      {value.parallel_seconds:.0f} s",
-        f"cost                 {value.usd:.2f} USD",
+        f"cost                 {money(value.usd, len(value.unknown))} USD",
     )
     if value.unknown:
         talk(f"never ran, so nothing is known of: {', '.join(value.unknown)}")
+    if value.unpriced:
+        talk(f"called models without a known price: {', '.join(value.unpriced)}; `prices` of the policy may name one")
     following(f"backlog-worker run start {found.name}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backlog_worker.cli.access import Limit, Reason, kit
-from backlog_worker.cli.output import FINDINGS, following, ids, plain, say, shown, table, talk, verbatim
+from backlog_worker.cli.output import FINDINGS, following, ids, money, plain, say, shown, table, talk, verbatim
 from backlog_worker.domain.entry import FINAL, stands
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def _row(job_id: str, stage: "Stage | None") -> tuple[object, ...]:
 
     if stage is None:
         return (job_id, "not reached", 0, "", None, "")
-    usd = (stage.cost or {}).get("usd")
+    usd = money(stage.cost.get("usd")) if stage.cost else None
     why = (stage.reason or {}).get("text", "")
     status = f"{stage.status} {stage.progress} %" if stage.status == "running" and stage.progress else stage.status
     if idle(stage):

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.tree import Tree
 
-from backlog_worker.cli.output import plain
+from backlog_worker.cli.output import money, plain
 from backlog_worker.domain.drawing import SIGNS
 from backlog_worker.domain.entry import Entry, standing
 from backlog_worker.domain.frontier import Stage
@@ -58,8 +58,8 @@ def _line(job: Job, stage: Stage | None, status: str) -> str:
         parts += [f"{gate['id']} {gate['result']}" for gate in stage.gates]
         if stage.attempts > 1:
             parts.append(f"{stage.attempts} attempts")
-        if (stage.cost or {}).get("usd"):
-            parts.append(f"${(stage.cost or {})['usd']:.2f}")
+        if stage.cost and stage.cost.get("usd") != 0:
+            parts.append(f"{money(stage.cost.get('usd'))} USD")
         if (stage.cost or {}).get("cached_from"):
             parts.append("from the cache")
         if status in {"failed", "waiting", "skipped"}:

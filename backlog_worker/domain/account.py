@@ -143,7 +143,8 @@ def _stages(value: Mapping[str, Any]) -> Section:
     rows = []
     for row in _in_order(value["stages"]):
         cost = worded(row.get("cost")) or {}
-        usd = f"{cost['usd']:.4f}" if isinstance(cost.get("usd"), int | float) else ""
+        known = isinstance(cost.get("usd"), int | float)
+        usd = f"{cost['usd']:.4f}" if known else "not known" if cost else ""
         reason = worded(row.get("reason")) or {}
         why = reason.get("text", "") if isinstance(reason, Mapping) else reason
         done = (_text(row["job_id"]), _text(row.get("status")), _text(row.get("attempts", 0)), _text(row.get("worker")))

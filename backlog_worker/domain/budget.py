@@ -100,12 +100,35 @@ def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float |
     """
     own = overrides.get(usage.model)
     if own is not None and (usage.counted or not any(own.values())):  # what is free needs no count
-        return (usage.input_tokens * own.get("input", 0.0) + usage.output_tokens * own.get("output", 0.0)) / 1e6
+        return _by_policy(usage, own)
     if usage.usd is not None:
         return usage.usd
     if not usage.model or not usage.counted:
         return None
     return _listed(usage)
+
+
+def learned(
+    model: str, input_tokens: int, output_tokens: int, overrides: Mapping[str, Mapping[str, float]]
+) -> float | None:
+    """Return the price of calls that had none when they were made, by the policy of now; None where it has none.
+
+    How many of their tokens came from a cache is not known any more: all of the input costs what the dearest does.
+    """
+    own = overrides.get(model)
+    if own is None:
+        return None
+    dearest = max(own.get(name, 0.0) for name in ("input", "cached", "stored"))
+    return (input_tokens * dearest + output_tokens * own.get("output", 0.0)) / 1e6
+
+
+def _by_policy(usage: Usage, own: Mapping[str, float]) -> float:
+    """Return the price by the policy; tokens of the cache cost what the input costs unless they have their own."""
+    fresh = usage.input_tokens - usage.cached_tokens - usage.stored_tokens
+    plain = own.get("input", 0.0)
+    read = fresh * plain + usage.cached_tokens * own.get("cached", plain)
+    read += usage.stored_tokens * own.get("stored", plain)
+    return (read + usage.output_tokens * own.get("output", 0.0)) / 1e6
 
 
 @lru_cache(maxsize=4096)

@@ -21,17 +21,21 @@ class JobEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A whole run; `unknown` are the jobs that never ran, of which nothing is guessed."""
+    """A whole run; `unknown` are the jobs that never ran, `unpriced` those that ran with calls that have no price.
+
+    Nothing is guessed of either: `usd` adds up the jobs whose price is known, and is None where one that ran has none.
+    """
 
     jobs: tuple[JobEstimate, ...]
     sequential_seconds: float
     parallel_seconds: float
-    usd: float
+    usd: float | None
     unknown: tuple[str, ...]
+    unpriced: tuple[str, ...]
 
 
 def estimated(
-    pipeline: Pipeline, durations: Iterable[tuple[str, float]], prices: Mapping[str, tuple[int, float]]
+    pipeline: Pipeline, durations: Iterable[tuple[str, float]], prices: Mapping[str, tuple[int, float | None]]
 ) -> Estimate:
     """Estimate a run of *pipeline* from (job, seconds) and (runs, mean US dollars) of past ones.
 
@@ -42,12 +46,15 @@ def estimated(
         seen.setdefault(job_id, []).append(seconds)
     jobs = tuple(_job(job.id, seen.get(job.id, []), prices.get(job.id)) for job in pipeline.jobs)
     usual = {each.job_id: each.seconds or 0.0 for each in jobs}
+    unpriced = tuple(each.job_id for each in jobs if each.runs and each.usd is None)
+    known = [each.usd for each in jobs if each.usd is not None]
     return Estimate(
         jobs=jobs,
         sequential_seconds=sum(usual.values()),
         parallel_seconds=makespan(pipeline, usual),
-        usd=sum(each.usd or 0.0 for each in jobs),
+        usd=sum(known) if known and not unpriced else None,
         unknown=tuple(each.job_id for each in jobs if not each.runs),
+        unpriced=unpriced,
     )
 
 
@@ -73,12 +80,14 @@ def makespan(pipeline: Pipeline, seconds: Mapping[str, float]) -> float:
     return now
 
 
-def _job(job_id: str, seconds: list[float], price: tuple[int, float] | None) -> JobEstimate:
+def _job(job_id: str, seconds: list[float], price: tuple[int, float | None] | None) -> JobEstimate:
+    """Estimate one job; one that ran and called no model costs nothing."""
     ordered = sorted(seconds)
+    free = 0.0 if ordered else None
     return JobEstimate(
         job_id=job_id,
         runs=len(ordered),
         seconds=statistics.median(ordered) if ordered else None,
         seconds_p90=ordered[min(len(ordered) - 1, int(len(ordered) * 0.9))] if ordered else None,
-        usd=price[1] if price else None,
+        usd=price[1] if price else free,
     )

@@ -209,7 +209,13 @@ class BudgetRule(Model):
 
 
 class PriceFile(Model):
-    """US dollars for a million tokens; goes before the public list."""
+    """US dollars for a million tokens; goes before the public list.
+
+    `cached` is for input that came from the provider's cache and `stored` for input that was put into it; where one is
+    left out, these tokens cost what `input` costs.
+    """
 
     input: float = Field(default=0.0, ge=0)
     output: float = Field(default=0.0, ge=0)
+    cached: float | None = Field(default=None, ge=0)
+    stored: float | None = Field(default=None, ge=0)

@@ -286,7 +286,7 @@ def _sections(checked: PolicyFile) -> dict[str, Any]:
         "retention",
     )
     found: dict[str, Any] = {name: getattr(checked, name) for name in same}
-    prices = {model: each.model_dump() for model, each in checked.prices.items()}
+    prices = {model: each.model_dump(exclude_none=True) for model, each in checked.prices.items()}
     return {**found, "budgets": tuple(checked.budgets), "categories": _categories_of(checked), "prices": prices}
 
 

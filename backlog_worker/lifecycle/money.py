@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backlog_worker.domain.budget import Cap, Mode, Scope, Usage, price
+from backlog_worker.domain.budget import Cap, Mode, Scope, Usage, learned
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.governing import BudgetRule
 from backlog_worker.domain.pipeline import Job, Pipeline
@@ -54,18 +54,22 @@ def exceeded(unit: Unit, start: Start, job: Job) -> Over | None:
     return hardest
 
 
-def spent(unit: Unit, env: str, scope: Scope, name: str, policy: Policy) -> Spent:
-    """Return what was spent in a scope; a price that the policy has learned since counts for calls already made."""
-    usd, unknown = unit.tally(env, scope, name)
+def spent(unit: Unit, env: str, scope: Scope, name: str, policy: Policy, *, job: str = "") -> Spent:
+    """Return what was spent in a scope, or by one job in it.
+
+    A price that the policy has learned since counts for calls already made; the ledger does not keep which of their
+    tokens came from a cache, so they cost what the dearest input costs.
+    """
+    usd, unknown = unit.tally(env, scope, name, job=job)
     if not unknown:
         return Spent(usd=usd)
     left = []
-    for row in unit.unpriced(env, scope, name):
-        usage = Usage(model=row["model"], input_tokens=row["input_tokens"], output_tokens=row["output_tokens"])
-        if row["model"] in policy.prices:
-            usd += price(usage, policy.prices) or 0.0
-        else:
+    for row in unit.unpriced(env, scope, name, job=job):
+        later = learned(row["model"], row["input_tokens"], row["output_tokens"], policy.prices)
+        if later is None:
             left.append(row)
+        else:
+            usd += later
     last = max((row["at"] for row in left), default=None)
     return Spent(usd=usd, unknown=tuple(row["model"] or "an unnamed model" for row in left), unknown_at=last)
 
@@ -104,14 +108,15 @@ class Caps:
 
 
 def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipeline]) -> dict[str, float]:
-    """Return what a run of each pipeline is expected to cost: its mean so far, else its own budget."""
+    """Return what is reserved for a run of each pipeline: its mean so far, or its own budget where nobody knows it."""
     if not policy.budgets:
         return {}
     found = {}
     for name, pipeline in pipelines.items():
         past = unit.costs_of_jobs(env, name)
-        usual = sum(mean for _, mean in past.values())
-        found[name] = usual if past else pipeline.budget.usd if pipeline.budget else 0.0
+        known = [mean for _, mean in past.values() if mean is not None]
+        own = pipeline.budget.usd if pipeline.budget else 0.0
+        found[name] = sum(known) if past and len(known) == len(past) else max(own, sum(known))
     return found
 
 
@@ -140,8 +145,8 @@ def _budgets(unit: Unit, start: Start, job: Job) -> Iterator[tuple[str, float, M
         mine = spent(unit, entry.env, Scope.ENTRY, entry.id, policy)
         yield f"budget of pipeline {pipeline.name}", pipeline.budget.usd, Mode(pipeline.budget.on_exceeded), mine
     if job.budget is not None:
-        usd = unit.spent_by_job(entry.id, job.id)
-        yield f"budget of job {job.id}", job.budget.usd, Mode(job.budget.on_exceeded), Spent(usd=usd)
+        by_job = spent(unit, entry.env, Scope.ENTRY, entry.id, policy, job=job.id)
+        yield f"budget of job {job.id}", job.budget.usd, Mode(job.budget.on_exceeded), by_job
     for rule in policy.budgets:
         mode = Mode(rule.on_exceeded)
         if mode != Mode.PAUSE or not rule.scope.renews:

@@ -20,7 +20,7 @@ BY_ID = {
     "keep_inputs": HELD, "input": HELD, "inputs": HELD, "input_versions": HELD, "linked": HELD, "link": HELD,
     "stages": HELD, "standing": HELD, "one_stage": HELD, "outputs": HELD, "unwait": HELD, "try_again": HELD,
     "answered": HELD, "begin_again": HELD, "copy": HELD, "forget": HELD, "close": HELD, "approved": HELD,
-    "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD, "spent_by_job": HELD,
+    "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD,
     "artifacts_of": HELD, "bound_rows": HELD, "inputs_of": HELD, "restore_rows": HELD, "depend": HELD, "redact": HELD,
     "redact_rows": HELD, "restore": HELD, "retire": HELD, "forget_histories": HELD, "approved_at": HELD, "fall": HELD,
     "last_runs": HELD, "failures": HELD, "try_anew": HELD,

@@ -15,6 +15,7 @@ SCOPES: Mapping[Scope, str] = {
 }
 # Older releases took what a job claimed: what is no price counts as not known, and is never summed.
 _USD = "CASE WHEN usd >= 0 AND usd < 1e300 THEN usd END"
+_WHOLE = f"CASE WHEN count(*) = count({_USD}) THEN sum({_USD}) END"  # no sum where a call of it has no price
 _BY = ("pipeline", "team", "agent", "model", "job_id", "entry_id", "run_id")
 
 
@@ -29,37 +30,32 @@ class Spending(Limits):
         """Return what was spent in a scope: a day, a team or a pipeline today, an entry or a run ever."""
         return self.tally(env, scope, name)[0]
 
-    def tally(self, env: str, scope: Scope, name: str = "") -> tuple[float, int]:
-        """Return what was spent in a scope, and how many of its calls have no price."""
-        text = (
-            f"SELECT coalesce(sum({_USD}), 0),"
-            f" count(*) - count({_USD}) FROM spending"
-            f" WHERE env = :env AND {SCOPES[scope]}"
-        )
-        ((usd, unknown),) = self.run(text.replace("{day}", self._day()), **self._scoped(env, scope, name))
+    def tally(self, env: str, scope: Scope, name: str = "", *, job: str = "") -> tuple[float, int]:
+        """Return the known prices of a scope, or of one job in it, added up, and how many calls have no price."""
+        where, values = self._scoped(env, scope, name, job)
+        text = f"SELECT coalesce(sum({_USD}), 0), count(*) - count({_USD}) FROM spending WHERE env = :env AND {where}"
+        ((usd, unknown),) = self.run(text, **values)
         return float(usd), int(unknown)
 
-    def unpriced(self, env: str, scope: Scope, name: str = "") -> list[dict[str, Any]]:
+    def unpriced(self, env: str, scope: Scope, name: str = "", *, job: str = "") -> list[dict[str, Any]]:
         """Return the calls of a scope that have no price, by model: how many tokens, and when the last one was."""
+        where, values = self._scoped(env, scope, name, job)
         text = (
             "SELECT model, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens, max(at) AS at"
-            f" FROM spending WHERE env = :env AND {SCOPES[scope]} AND ({_USD}) IS NULL"
-            " GROUP BY model ORDER BY model"
+            f" FROM spending WHERE env = :env AND {where} AND ({_USD}) IS NULL GROUP BY model ORDER BY model"
         )
-        return self.select("spending", text.replace("{day}", self._day()), **self._scoped(env, scope, name))
-
-    def spent_by_job(self, entry_id: str, job_id: str) -> float:
-        """Return what one job of an entry has cost in all its runs."""
-        text = f"SELECT coalesce(sum({_USD}), 0) FROM spending WHERE entry_id = :entry AND job_id = :job"
-        return float(self.value(text, entry=entry_id, job=job_id))
+        return self.select("spending", text, **values)
 
     def costs(self, env: str, by: str, days: float) -> list[dict[str, Any]]:
-        """Return what was spent in the last days, by one of pipeline, team, agent, model, job, entry or run."""
+        """Return what was spent in the last days, by one of pipeline, team, agent, model, job, entry or run.
+
+        `usd` adds up the known prices and is None where there is none; `unknown` counts the calls without one.
+        """
         column = by if by in _BY else "pipeline"
         text = (
-            f"SELECT {column}, count(*), coalesce(sum({_USD}), 0), count(*) - count({_USD}),"
+            f"SELECT {column}, count(*), sum({_USD}), count(*) - count({_USD}),"
             " sum(input_tokens), sum(output_tokens), sum(saved_usd) FROM spending"
-            f" WHERE env = :env AND at >= {self.past()} GROUP BY {column} ORDER BY 3 DESC, 1"
+            f" WHERE env = :env AND at >= {self.past()} GROUP BY {column} ORDER BY coalesce(sum({_USD}), 0) DESC, 1"
         )
         names = ("name", "calls", "usd", "unknown", "input_tokens", "output_tokens", "saved_usd")
         rows = self.run(text, env=env, seconds=days * 86_400)
@@ -68,7 +64,7 @@ class Spending(Limits):
     def usage(self, run_id: str) -> dict[str, dict[str, Any]]:
         """Return tokens and money of one run, by job; the price is None where one of its calls has none."""
         text = (
-            f"SELECT job_id, sum(input_tokens), sum(output_tokens), coalesce(sum({_USD}), 0), max(model),"
+            f"SELECT job_id, sum(input_tokens), sum(output_tokens), {_WHOLE}, max(model),"
             f" sum(saved_usd), count(*) - count({_USD}) FROM spending WHERE run_id = :run GROUP BY job_id"
         )
         names = ("input_tokens", "output_tokens", "usd", "model", "saved_usd", "unknown")
@@ -82,13 +78,18 @@ class Spending(Limits):
         )
         return self.select("entries", text, env=env)
 
-    def costs_of_jobs(self, env: str, pipeline: str) -> dict[str, tuple[int, float]]:
-        """Return the mean price of a run's job by job, from the ledger: (runs, mean US dollars)."""
+    def costs_of_jobs(self, env: str, pipeline: str) -> dict[str, tuple[int, float | None]]:
+        """Return the mean price of a run's job by job, from the ledger: (runs, mean US dollars).
+
+        The mean is over the runs in which every call of the job has a price, and None where there is no such run.
+        """
         text = (
-            f"SELECT job_id, count(DISTINCT run_id), coalesce(sum({_USD}), 0) FROM spending"
-            " WHERE env = :env AND pipeline = :name GROUP BY job_id"
+            "SELECT job_id, count(*), avg(usd) FROM"
+            f" (SELECT job_id, run_id, {_WHOLE} AS usd FROM spending"
+            " WHERE env = :env AND pipeline = :name GROUP BY job_id, run_id) AS runs GROUP BY job_id"
         )
-        return {row[0]: (row[1], float(row[2]) / max(1, row[1])) for row in self.run(text, env=env, name=pipeline)}
+        rows = self.run(text, env=env, name=pipeline)
+        return {row[0]: (row[1], None if row[2] is None else float(row[2])) for row in rows}
 
     def durations(self, env: str, hashes: Sequence[str], most: int) -> list[tuple[str, float]]:
         """Return (job, seconds) of the last completed stages of a pipeline's versions."""
@@ -135,8 +136,11 @@ class Spending(Limits):
             return self.count("DELETE FROM results WHERE env = :env AND pipeline = :name", env=env, name=pipeline)
         return self.count("DELETE FROM results WHERE env = :env AND until < {now}", env=env)
 
-    def _scoped(self, env: str, scope: Scope, name: str) -> dict[str, str]:
-        return {"env": env, "name": name} if ":name" in SCOPES[scope] else {"env": env}
+    def _scoped(self, env: str, scope: Scope, name: str, job: str) -> tuple[str, dict[str, str]]:
+        """Return the condition of a scope, or of one job in it, with its values."""
+        where = SCOPES[scope].replace("{day}", self._day())
+        values = {"env": env, "name": name} if ":name" in where else {"env": env}
+        return (f"{where} AND job_id = :job", values | {"job": job}) if job else (where, values)
 
     def _day(self) -> str:
         if self.dialect.name == "postgresql":
