@@ -1,4 +1,4 @@
-"""What happens to an entry, a module per step; the Kit holds the live objects that a step may use."""
+"""The lifecycle of an entry, one module per step; `Kit` holds the objects that the steps use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +16,9 @@ from backlog_worker.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
-    """Built by `wiring`, passed down by doors; nothing in it is looked up anywhere else.
+    """The live objects of one environment, with its store, its book of definitions and its folders.
 
-    It works on one environment, and so do its store, its book and its folders.
+    `wiring` builds it and doors pass it down; nothing in it is looked up anywhere else.
     """
 
     env: str
@@ -39,8 +39,8 @@ class Kit:
     jitter: Callable[[], float]
     pause: Callable[[float], None] = field(repr=False)
     elsewhere: "Callable[[str], Kit]" = field(repr=False)  # the same project and database, another environment
-    ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # whoever drops bells relies on the sweep
+    ring: Callable[[Sequence[Bell]], object] = field(default=len, repr=False)  # without one the sweep finds the work
     seen_within: timedelta = timedelta(seconds=45)
     cadences: Callable[[], Sequence[Cadence]] = field(default=tuple, repr=False)  # the governed jobs of the clock
-    fleet: bool = False  # a worker, or what starts one: the files of its folder come into force
+    fleet: bool = False  # a worker or `up`: the files of its folder come into force
     broker: Callable[[], Answer] = field(default=unknown, repr=False)  # asks the broker whether it answers

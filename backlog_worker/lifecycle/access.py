@@ -1,4 +1,4 @@
-"""Who asks over the network: tokens of people and service accounts; of a token only a keyed hash is ever stored."""
+"""Tokens of people and service accounts for access over the network; only a keyed hash of a token is stored."""
 
 import hashlib
 import hmac
@@ -19,14 +19,14 @@ from backlog_worker.telemetry import emit
 PREFIX = "bw"
 SECRET_BYTES = 32  # 43 characters
 QUIET = timedelta(minutes=1)
-FRESH = timedelta(minutes=15)  # tokens that were read so shortly before an outage are believed while it lasts
+FRESH = timedelta(minutes=15)  # during an outage, tokens read within this time before it stay valid
 _TOKEN = re.compile(r"bw_([A-Za-z0-9]{10,40})_([A-Za-z0-9_-]{43})")
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What a new token shall be: its name and role, scopes beside those of the role, and how long it works."""
+    """The properties of a new token: name, role, additional scopes and lifetime."""
 
     name: str
     role: str
@@ -35,9 +35,9 @@ class Asked:
 
 
 def create(kit: Kit, pepper: bytes, asked: Asked, *, actor: str) -> str:
-    """Make a token and return it, the only time that anybody sees it; raises InvalidInputError."""
+    """Create a token and return it; it cannot be read again. Raises InvalidInputError."""
     if not _NAME.fullmatch(asked.name):
-        message = f"{asked.name!r} is no name of an account; write small letters, digits, and . _ -"
+        message = f"{asked.name!r} is not a valid account name; use lowercase letters, digits, and . _ -"
         raise InvalidInputError(message)
     _known(asked.role, list(ROLES), "role")
     for scope in asked.scopes:
@@ -62,17 +62,17 @@ def create(kit: Kit, pepper: bytes, asked: Asked, *, actor: str) -> str:
 
 
 def revoke(kit: Kit, token_id: str, *, actor: str, reason: str) -> None:
-    """Let a token never work again; raises NotFoundError for one that is not there or is revoked already."""
+    """Revoke a token; raises NotFoundError if it does not exist or is already revoked."""
     with kit.store.begin(actor=actor) as unit:
         if not unit.revoke_token(kit.env, token_id, actor):
-            message = f"there is no token {token_id} that works"
+            message = f"there is no active token {token_id}"
             raise NotFoundError(message, hint="backlog-worker token list")
         operation.record(kit, unit, "token.revoke", subject=token_id, reason=operation.reasoned(reason))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Read:
-    """The tokens of an environment as this process read them last, by its own clock."""
+    """The tokens of an environment as this process last read them, timed by its monotonic clock."""
 
     at: datetime
     tokens: dict[str, dict[str, Any]]
@@ -82,7 +82,9 @@ _READ: "WeakKeyDictionary[Store, _Read]" = WeakKeyDictionary()
 
 
 def remember(kit: Kit) -> None:
-    """Read the tokens now and then, so that new work is taken in over the network while PostgreSQL is away."""
+    """Refresh the tokens held in memory, so that requests can still be authenticated while PostgreSQL is
+    unavailable.
+    """
     known, now = _READ.get(kit.store), datetime.now(UTC)
     if isinstance(kit.store, AutoStore) and (known is None or now - known.at > QUIET):
         with kit.store.read() as unit:
@@ -91,10 +93,11 @@ def remember(kit: Kit) -> None:
 
 
 def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
-    """Return who holds a token; raises UnauthenticatedError where it is unknown, over, or of another environment.
+    """Return the caller that a token belongs to.
 
-    The comparison takes the same time whatever is wrong. A refused token that is known is on record. While PostgreSQL
-    is away a token counts as it was shortly before; UnreachableError where this process had not read it then.
+    Raises UnauthenticatedError if the token is unknown, expired, revoked, or of another environment. The comparison
+    takes the same time in each case. The refusal of a known token is recorded. While PostgreSQL is unavailable, the
+    tokens read shortly before are used; without any, UnreachableError is raised.
     """
     match = _TOKEN.fullmatch(token)
     found, now, away = _token(kit, match[1]) if match else (None, datetime.now(UTC), False)
@@ -102,7 +105,7 @@ def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
     fits = hmac.compare_digest(held, _hash(pepper, token))
     if found is None or not fits:
         emit("denied", actor="unknown", action="authenticate", error="no such token")
-        message = "the token is not known here"
+        message = "the token is unknown here"
         raise UnauthenticatedError(message, hint="backlog-worker token create NAME --role ROLE")
     why = _over(kit, found, now)
     if why:
@@ -118,7 +121,9 @@ def caller(kit: Kit, pepper: bytes, token: str) -> Caller:
 
 
 def _token(kit: Kit, token_id: str) -> tuple[dict[str, Any] | None, datetime, bool]:
-    """Return the row of a token, the time, and whether that is from memory because PostgreSQL is away."""
+    """Return the row of a token, the current time, and whether they come from memory because PostgreSQL is
+    unavailable.
+    """
     try:
         with kit.store.read() as unit:
             found, now = unit.token(token_id), unit.now()
@@ -138,11 +143,13 @@ def _over(kit: Kit, found: dict[str, Any], now: datetime) -> str:
         return "was revoked"
     if found["expires_at"] is not None and found["expires_at"] < now:
         return "has expired"
-    return "" if found["env"] == kit.env else f"is one of environment {found['env']}"
+    return "" if found["env"] == kit.env else f"belongs to environment {found['env']}"
 
 
 def _denied(kit: Kit, found: dict[str, Any], why: str) -> None:
-    """Put a refused token on record, once a minute at most: a client that tries for ever must not fill the table."""
+    """Record that a token was refused, at most once a minute, so that a client in a retry loop does not fill the
+    table.
+    """
     with kit.store.begin(actor=str(found["name"])) as unit:
         last = next(iter(unit.acts(kit.env, action="authenticate", most=1)), None)
         if last is None or unit.now() - last["at"] > QUIET or last["subject"] != found["id"]:

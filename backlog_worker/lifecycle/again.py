@@ -1,4 +1,4 @@
-"""Run again: start by hand, resume where it stopped, retry what failed, fork from a stage, compare two runs."""
+"""Run again: start by hand, resume an interrupted run, retry failed jobs, fork from a stage, compare two runs."""
 
 import difflib
 import json
@@ -23,12 +23,12 @@ from backlog_worker.store import Unit
 KEPT = frozenset({StageStatus.COMPLETED, StageStatus.SKIPPED, StageStatus.FAILED})
 STOPPED = (Status.ESCALATED, Status.FAILED, Status.CANCELED)
 DIFF_LINES = 200
-UNCHANGED: Any = object()  # no output is given; null is one
+UNCHANGED: Any = object()  # no output was passed; null is a valid output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One job in two runs: where they differ, and the difference of their outputs line by line."""
+    """The differences of one job between two runs, including a line-by-line difference of the outputs."""
 
     job_id: str
     first: Mapping[str, Any]
@@ -39,10 +39,10 @@ class Difference:
 def start(
     kit: Kit, pipeline: str, given: Mapping[str, Any], *, actor: str, title: str = "", labels: Sequence[str] = ()
 ) -> tuple[str, list[Bell]]:
-    """File an entry for a pipeline in a person's name and let it go as soon as the dispatcher has room.
+    """File an entry for a pipeline in a person's name; it is dispatched as soon as there is room.
 
-    Who starts it declares it eligible; where the policy says no all the same, RefusedError names the rule. While
-    PostgreSQL is away the journal takes it in, and it goes when that is back.
+    The person who starts it declares it eligible. If the policy refuses it anyway, RefusedError names the rule. While
+    PostgreSQL is unavailable the journal stores the entry, and it is dispatched after the merge.
     """
 
     def _filed(unit: Unit) -> tuple[str, Entry | None]:
@@ -74,34 +74,36 @@ def start(
 
 
 def _by_hand(pipeline: Pipeline) -> TriggerFile | None:
-    """Return the trigger of a start by hand, if there is one; RefusedError where others are named and it is not."""
+    """Return the pipeline's `manual` trigger, or None if it has no triggers; raises RefusedError if it has only
+    others.
+    """
     found = next((each for each in pipeline.triggers if each.type == "manual"), None)
     if pipeline.triggers and found is None:
         kinds = ", ".join(dict.fromkeys(each.type for each in pipeline.triggers))
-        message = f"the pipeline {pipeline.name} is not started by hand: its triggers are {kinds}"
+        message = f"pipeline {pipeline.name} cannot be started by hand: its triggers are {kinds}"
         raise RefusedError(message, hint="add `- { type: manual }` to its triggers")
     return found
 
 
 def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
-    """Go on from the completed stages of a run that stopped: its pipeline stays pinned, its counters go on.
+    """Resume a stopped run after its completed stages; its pipeline version stays pinned and its counters continue.
 
-    Raises ConflictError where the pinned version is gone, or the entry does not stand still.
+    Raises ConflictError if the pinned version is gone, or if the entry is still in progress.
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
         run, entry = _stopped(unit, run_id, reason)
         if kit.book.pinned(unit, run["pipeline_hash"]) is None:
-            message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; it is never run as another one"
-            raise ConflictError(message, hint=f"backlog-worker run retry {run_id} takes the version in force")
+            message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; a run never changes its version"
+            raise ConflictError(message, hint=f"backlog-worker run retry {run_id} uses the version in force")
         settle.withdraw(unit, entry.id, actor, f"resumed: {reason}")
         return operate.requeued(kit, unit, entry, f"resumed by {actor}: {reason}", None, keep=run["pipeline_hash"])
 
 
 def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
-    """Do what failed once more, and what was decided from it, with attempts that begin at nothing.
+    """Redo the failed stages of a run and the stages that depended on them, with new attempts.
 
-    It goes by the version of the pipeline in force.
+    The version of the pipeline in force is used.
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
@@ -113,10 +115,9 @@ def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
 
 
 def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: Any = UNCHANGED) -> str:  # noqa: ANN401 - free JSON
-    """Do a run again from a stage as a new entry linked to the first; what came before is taken over.
+    """Repeat a run from a stage as a new entry linked to the first; the results of earlier stages are copied.
 
-    With *output* nobody does the stage itself: its contract and its gates judge that output, and only what follows is
-    done again.
+    With *output* the stage itself is not run: its contract and gates check that output, and only later stages run.
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
@@ -164,7 +165,7 @@ def compare(kit: Kit, first: str, second: str) -> list[Difference]:
 
 
 def entry_of(kit: Kit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline | None, dict[str, Stage]]:
-    """Return a run with its entry, its pipeline where that is still known, and its stages; raises NotFoundError."""
+    """Return a run with its entry, its pipeline (None if it is unknown), and its stages; raises NotFoundError."""
     run_id = named.run_of(kit, run_id)
     with kit.store.read() as unit:
         run = _run(unit, run_id)
@@ -187,7 +188,7 @@ def _of(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipel
     run = _run(unit, run_id)
     entry, pipeline = unit.entry(run["entry_id"]), kit.book.pinned(unit, run["pipeline_hash"])
     if entry is None or pipeline is None:
-        message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; it is never run as another one"
+        message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; a run never changes its version"
         raise ConflictError(message)
     return run, entry, pipeline
 
@@ -212,7 +213,7 @@ def _copied(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[
 
 
 def _take_over(unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[str]) -> None:
-    """Copy what a fork keeps: what stands of the first run."""
+    """Copy the valid checkpoints of the first run that a fork keeps."""
     old, new = ids
     rows = []
     stages = unit.stages({old: pipeline.hash})[old]
@@ -242,7 +243,7 @@ def _take_over(unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[
 
 
 def _give(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
-    """Put down the edited output of a stage; whoever takes the stage judges it."""
+    """Store the edited output of a stage; the worker that takes the stage checks it."""
     pipeline_hash, job_id = of
     unit.copy([{"entry_id": entry_id, "pipeline_hash": pipeline_hash, "job_id": job_id, **pending(None, given)}])
     unit.hold([entry_id])
@@ -251,7 +252,7 @@ def _give(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
 
 
 def _fallen(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage]) -> list[str]:
-    """Return what did not complete, and what does not stand without it."""
+    """Return the jobs that did not complete, and the jobs whose checkpoints are void because of them."""
     pipeline = kit.book.pinned(unit, pipeline_hash)
     left = {job_id: stage for job_id, stage in stages.items() if stage.status in VOIDED}
     found = causes.standing(pipeline, left, ()) if pipeline else left

@@ -1,4 +1,4 @@
-"""What lies ahead of a held run: its stages read, its plan made, what never begins written, what it asks asked."""
+"""Plan a held run: read its stages, write the stages that end without work, and open the questions of the others."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,17 +22,17 @@ from backlog_worker.lifecycle.held import Ended, Start
 from backlog_worker.lifecycle.prepare import prompt, scope
 from backlog_worker.store import Unit
 
-LARGE = 60  # a pipeline with more jobs is planned from rows without outputs
+LARGE = 60  # larger pipelines are planned from rows without outputs
 APPROVAL, BUDGET = "approval", "budget"
 
 
 def stages_of(unit: Unit, entry: Entry, pipeline: Pipeline, run_id: str) -> dict[str, Stage]:
-    """Read the stages of one held run as it sees them."""
+    """Return the stages of a held run that count for it."""
     return stages_of_many(unit, [(entry, pipeline, run_id)])[run_id]
 
 
 def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) -> dict[str, dict[str, Stage]]:
-    """Read the stages of held runs as they see them, in one statement for all small pipelines."""
+    """Return the stages of several held runs, reading all small pipelines in one statement."""
     small = {entry.id: pipeline.hash for entry, pipeline, _ in wanted if len(pipeline.jobs) <= LARGE}
     read = unit.stages(small) if small else {}
     found = {}
@@ -43,7 +43,7 @@ def stages_of_many(unit: Unit, wanted: Sequence[tuple[Entry, Pipeline, str]]) ->
 
 
 def with_outputs(unit: Unit, start: Start, job: Job) -> Mapping[str, Stage]:
-    """Return the stages with what *job* may read: what all jobs before it returned, or left when they failed."""
+    """Return the stages with the outputs and failures of all jobs that *job* depends on."""
     if len(start.pipeline.jobs) <= LARGE:
         return start.stages
     before = start.pipeline.ancestors(job.id)
@@ -65,7 +65,9 @@ def _is_completed(stages: Mapping[str, Stage], job_id: str) -> bool:
 
 
 def values(unit: Unit, start: Start) -> Callable[[], Mapping[str, Any]]:
-    """Return what conditions read of the entry, its input, environment and run; read when a condition is asked."""
+    """Return a function that reads the entry, input, environment and run for conditions, only when a condition needs
+    them.
+    """
     found: dict[str, Any] = {}
 
     def _values() -> Mapping[str, Any]:
@@ -81,7 +83,7 @@ def values(unit: Unit, start: Start) -> Callable[[], Mapping[str, Any]]:
 
 
 def planned(kit: Kit, unit: Unit, start: Start) -> tuple[Start, Plan]:
-    """Plan a held run until nothing more follows from the plan: skips are written, questions asked, calls made."""
+    """Plan a held run until the plan is stable: write skips, open questions, file calls."""
     while True:
         start = call.returned(kit, unit, start, without_work)
         now = plan(start.pipeline, start.stages, values(unit, start))
@@ -100,9 +102,9 @@ def without_work(
     start: Start,
     decided: Mapping[str, Ruling],
 ) -> Start:
-    """Write stages that end without being performed: skipped, canceled, failed.
+    """Write stages that end without being performed: skipped, canceled or failed.
 
-    They are given in the order in which they were decided: each is based on what ended before it.
+    They are passed in the order in which they were decided, so that each is based on stages that ended before it.
     """
     stages, rows = dict(start.stages), []
     for job_id, (status, why, kind) in decided.items():
@@ -124,7 +126,7 @@ def without_work(
 
 
 def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
-    """Open the review that a job or one of its gates asks for; its stage waits already."""
+    """Open the review requested by a job or one of its gates; the stage is already waiting."""
     job = ended.taken.job
     if isinstance(ended.result, Asked):
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
@@ -142,17 +144,17 @@ def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
 
 
 def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
-    """Hold a ready job back where a person, a budget or another entry comes first; its stage waits then."""
+    """Set a ready job to waiting if a person, a budget or another entry must come first; returns whether it did."""
     stage = start.stages.get(job.id)
     granted = set((stage.approval or {}).get("kinds", ())) if stage and stage.approval else set()
     if (asked := _approval(start, job)) and APPROVAL not in granted:
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
         return _waits(kit, unit, start, job, asked, on_timeout=on_timeout)
     if stage is not None and GIVEN in (stage.approval or {}):
-        return False  # nobody does it any more: its output is there to be judged
+        return False  # no executor runs it: its output exists and only needs to be checked
     if over := money.exceeded(unit, start, job):
         if over.mode == Mode.ASK:
-            asked = Asked(question=f'{over.words} before "{job.name}": go on?', kind=BUDGET, role="operator")
+            asked = Asked(question=f'{over.words} before "{job.name}". Continue?', kind=BUDGET, role="operator")
             return _waits(kit, unit, start, job, asked, on_timeout="escalate")
         if over.mode == Mode.STOP:
             without_work(unit, start, {job.id: Ruling(StageStatus.FAILED, over.words, FailureKind.BUDGET)})
@@ -161,7 +163,7 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
 
 
 def _of_others(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
-    """Let a person answer, or another entry be filed, where that is what the job does; its stage waits then."""
+    """Open the question or file the called entry if the job consists of that; returns whether the stage now waits."""
     if job.kind == "ask":
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
     if job.kind == "call":
@@ -182,7 +184,7 @@ def _approval(start: Start, job: Job) -> Asked | None:
     who = "the entry" if signed else "the pipeline"
     role = ", ".join(job.approval.roles) if job.approval else start.policy.dead_letter.role
     within = job.approval.timeout if job.approval else start.policy.dead_letter.answer_within
-    question = f'Approve "{job.name}" of "{start.entry.title}": {who} asks for a sign-off before it'
+    question = f'Approve "{job.name}" of "{start.entry.title}": {who} requires a sign-off before it'
     return Asked(question=cut(question, 500), role=role, within=within)
 
 

@@ -1,4 +1,4 @@
-"""Alert rules over the dashboard: each fires once when it has held long enough, is told to people, and ends once."""
+"""Alert rules over the dashboard: a rule fires once when its condition has held long enough, notifies, and resolves."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,11 +16,13 @@ from backlog_worker.telemetry import emit
 
 NOTIFY = "notify:"
 LEASE_SECONDS = 20.0
-UNWATCHED_SECONDS = 150.0  # the clock asks the rules every minute
+UNWATCHED_SECONDS = 150.0  # the clock evaluates the rules every minute
 
 
 def evaluate(kit: Kit) -> dict[str, Any]:
-    """Ask every rule once; whoever comes second while it is done does nothing. Returns what fired and what ended."""
+    """Evaluate every rule and return what fired and what resolved; does nothing while another process evaluates
+    them.
+    """
     shown = _seen(kit, fresh=True)
     fired, ended = [], []
     with kit.store.begin(actor="alerts") as unit:
@@ -35,7 +37,7 @@ def evaluate(kit: Kit) -> dict[str, Any]:
                 fired.append(rule.id)
             elif not holds and row is not None and _ends(kit, unit, row):
                 ended.append(rule.id)
-        for row in standing.values():  # its rule is gone
+        for row in standing.values():  # its rule was removed
             unit.resolve_alert(row["id"])
     for rule_id in fired:
         emit("alert_fired", rule=rule_id, env=kit.env)
@@ -45,12 +47,12 @@ def evaluate(kit: Kit) -> dict[str, Any]:
 
 
 def away(kit: Kit) -> bool:
-    """Tell `oncall`, once for each outage and process, that PostgreSQL is away: no rule can be asked meanwhile."""
+    """Notify `oncall` that PostgreSQL is unavailable, once per outage and process, because no rule can be evaluated."""
     store = kit.store
     if not isinstance(store, AutoStore) or store.away_since is None or store.away_since == store.away_told:
         return False
     store.away_told = store.away_since
-    words = "PostgreSQL is away: the journal takes in new work, and nothing else is done"
+    words = "PostgreSQL is unavailable: the journal stores new work, and no entry is processed"
     body = {"kind": "alert.fired", "env": kit.env, "alert": store.away_since.isoformat(), "rule": "store-fallback"}
     try:
         kit.notifier.tell("oncall", f"alert store-fallback ({kit.env})", words, {**body, "words": words})
@@ -60,7 +62,7 @@ def away(kit: Kit) -> bool:
 
 
 def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:
-    """Say who looks after an alert, by its rule or id; raises NotFoundError where none is open and unowned."""
+    """Acknowledge an open alert by its rule or id; raises NotFoundError if no unacknowledged alert matches."""
     operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
         if not unit.ack_alert(kit.env, name, actor, reason):
@@ -70,7 +72,7 @@ def acknowledge(kit: Kit, name: str, *, actor: str, reason: str) -> None:
 
 
 def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
-    """Say of every rule whether it holds now and who would be told; nothing is stored or sent."""
+    """Return for every rule whether it holds now and who would be notified; nothing is stored or sent."""
     shown = _seen(kit)
     with kit.store.read() as unit:
         rules = kit.book.policy(unit).alerts
@@ -87,9 +89,14 @@ def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
 
 
 def told(kit: Kit, rule_id: str) -> dict[str, str]:
-    """Send a message that says it is a test over every route of a rule; returns what came of each."""
+    """Send a test message over every route of a rule and return the result of each."""
     (rule,) = rehearse(kit, rule_id)
-    body = {"kind": "alert.test", "env": kit.env, "rule": rule_id, "words": "this is a test; nothing is wrong"}
+    body = {
+        "kind": "alert.test",
+        "env": kit.env,
+        "rule": rule_id,
+        "words": "this is a test; no alert is active",
+    }
     said = {}
     for name in rule["routes"]:
         try:
@@ -100,7 +107,7 @@ def told(kit: Kit, rule_id: str) -> dict[str, str]:
 
 
 def watched(kit: Kit) -> bool:
-    """Ask the rules where nobody has for a while, as when no beat is there; whoever calls sends what they say."""
+    """Evaluate the rules if no process did so recently (no beat is running); the caller sends the messages."""
     with kit.store.read() as unit:
         late = unit.late_by(f"alerts:{kit.env}")
         born = (unit.now() - unit.born_at(kit.env)).total_seconds()
@@ -111,13 +118,13 @@ def watched(kit: Kit) -> bool:
 
 
 def holding(shown: Mapping[str, Any], rules: Sequence[Alert]) -> dict[str, str]:
-    """Return, by rule, the words of those that hold on a dashboard, whether or not anybody was told."""
+    """Return the text of each rule that holds on a dashboard, by rule id, whether or not it was notified."""
     asked = {rule.id: _asked(rule, shown) for rule in rules}
     return {rule_id: words for rule_id, (holds, words) in asked.items() if holds}
 
 
 def measured(rules: Sequence[Alert]) -> bool:
-    """Return whether any rule looks at measures, which read whole tables."""
+    """Return whether any rule uses measures, which read whole tables."""
     return bool({name for rule in rules for name in rule.reads} & set(MEASURES))
 
 
@@ -129,10 +136,10 @@ def _seen(kit: Kit, *, fresh: bool = False) -> dict[str, Any]:
 
 def _asked(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
     if rule.when is None:
-        return True, f"the rule cannot be evaluated: {rule.source} reads what the dashboard does not have"
+        return True, f"the rule cannot be evaluated: {rule.source} reads a field that the dashboard does not have"
     try:
         holds = rule.when.truth(alert.values(shown, rule.threshold))
-    except ExpressionError as error:  # a rule that cannot be asked must not look quiet
+    except ExpressionError as error:  # a rule that cannot be evaluated must not look resolved
         return True, f"the rule cannot be evaluated: {error}"
     numbers = ", ".join(f"{name} {shown[name]}" for name in rule.reads if isinstance(shown.get(name), int | float))
     threshold = f", threshold {rule.threshold:g}" if "threshold" in rule.source else ""
@@ -162,7 +169,7 @@ def _ends(kit: Kit, unit: Unit, row: Mapping[str, Any]) -> bool:
 
 
 def _told(kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, names: Sequence[str]) -> None:
-    """Put a message for each who is to be told into the outbox, from which it is sent until it arrives."""
+    """Add a message to the outbox for each recipient; the outbox retries delivery."""
     body = {"kind": kind, "env": kit.env, "alert": row["id"], "rule": row["rule"], "words": words}
     for name in names:
         wish = {"id": kit.new_id("wb"), "target": f"{NOTIFY}{name}", "topic": f"{row['id']}:{kind}", "entry_id": ""}

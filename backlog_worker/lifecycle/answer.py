@@ -1,4 +1,4 @@
-"""What a person's word makes of a waiting stage: approved, answered or refused; then its run goes on, or is cleared."""
+"""Apply a person's answer to a waiting stage: approve, fill or refuse it; then the run continues or the entry ends."""
 
 from typing import Any
 
@@ -21,9 +21,9 @@ from backlog_worker.store import Unit
 
 
 def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
-    """Apply an answer that was written to the stage that waits for it; the entry is held.
+    """Apply a stored answer to the stage that waits for it; the caller holds the entry.
 
-    Raises InvalidInputError where the value of an answer breaks its form.
+    Raises InvalidInputError if the value of the answer breaks its form.
     """
     entry = unit.held[review.entry_id].entry
     old = unit.stages({entry.id: str(entry.pipeline_hash)})[entry.id].get(review.job_id)
@@ -47,7 +47,7 @@ def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
 
 
 def rejected(kit: Kit, unit: Unit, review: Review, actor: str, reason: str) -> list[Bell]:
-    """Take silence for a no: the review is closed in the clock's name, and its stage is refused."""
+    """Treat a timeout as a rejection: close the review in the name of the clock and refuse its stage."""
     decided = Decided(answer=Answer.REJECT, actor=actor, reason=reason)
     if not unit.answer(review, decided):
         return []
@@ -63,7 +63,7 @@ def _approval(unit: Unit, review: Review, decided: Decided, old: Stage | None) -
     if review.kind == ReviewKind.PERMISSION and decided.answer == Answer.APPROVE:
         granted.append(review.detail)
     if review.detail.startswith(GATE) and decided.answer == Answer.APPROVE and old is not None:
-        waived[review.detail.removeprefix(GATE)] = old.sha256  # for this output, and no other
+        waived[review.detail.removeprefix(GATE)] = old.sha256  # for this output only
     said = {"by": decided.actor, "at": unit.now().isoformat(), "reason": decided.reason}
     return {**before, **said, "answer": decided.answer.value, "kinds": kinds, "granted": granted, "waived": waived}
 
@@ -75,7 +75,7 @@ def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
 
 
 def _valued(unit: Unit, review: Review, decided: Decided, approval: dict[str, Any]) -> dict[str, Any]:
-    """Put down the value of an answer as the output of its job, which is judged like any other."""
+    """Store the value of an answer as the output of its job; it is checked like any other output."""
     if why := violation(review.form, decided.value):
         message = f"the answer breaks its form: {why}"
         raise InvalidInputError(message, hint=f"backlog-worker review show {review.id}")
@@ -84,7 +84,7 @@ def _valued(unit: Unit, review: Review, decided: Decided, approval: dict[str, An
 
 
 def _next_gate(review: Review, approval: dict[str, Any], old: Stage | None) -> Asked | None:
-    """Return what the next gate asks about the same output; a person's word is for one gate, not for all."""
+    """Return the question of the next gate about the same output: each approval counts for one gate only."""
     if old is None or old.sha256 is None or not review.detail.startswith(GATE):
         return None
     waived = approval["waived"]
@@ -100,7 +100,7 @@ def _allowed(review: Review, old: Stage | None, more: Asked | None) -> StageStat
 
 
 def _on(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
-    """Let a run under way go on at once; a parked entry goes back to the queue, or ends where nothing is left to do."""
+    """Continue a run in progress at once; a parked entry is queued again, or ends if no job is left to run."""
     if entry.status == Status.IN_PROGRESS and entry.run_id:
         start = stage.started(kit, unit, entry.run_id)
         return stage.onward(kit, unit, [start], takes="nothing")[1] if start else []
@@ -113,7 +113,7 @@ def _on(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
 
 
 def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
-    """End a parked entry whose refusal nobody handles: there is nothing that a worker would have to do."""
+    """End a parked entry if no job handles the refusal, since a worker would have nothing to do."""
     pipeline = kit.book.pinned(unit, str(entry.pipeline_hash))
     runs = unit.runs(entry.id, most=1)
     if pipeline is None or not runs:
@@ -129,7 +129,7 @@ def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
     if verdict.change != Change.CANCELED:
         return []
     settle.withdraw(unit, entry.id, "policy", verdict.reason)
-    unit.flush()  # the record counts the answer, which must be in the history first
+    unit.flush()  # the record counts answers, so the answer must be in the history first
     bells = settle.conclude(
         kit, unit, [(Ending(entry=entry, run=runs[0], pipeline=pipeline, stages=known, policy=policy), verdict)]
     )

@@ -1,4 +1,4 @@
-"""Ask a person: one open review for each job of an entry, opened in the transaction that makes its stage wait."""
+"""Open reviews: at most one per job of an entry, in the transaction that sets its stage to waiting."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from backlog_worker.telemetry import emit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a question is about: a held entry, its run where it has one, and the policy that says who answers."""
+    """The subject of a question: a held entry, its run if it has one, and the policy that says who may answer."""
 
     entry: Entry
     run_id: str | None

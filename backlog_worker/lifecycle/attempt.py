@@ -1,7 +1,7 @@
-"""Attempt a job until it is done, until it gives up, or until a pause is too long to keep the slot for it.
+"""Attempt a job until it succeeds, gives up, or has to pause for too long to keep its slot.
 
-An attempt that ended is kept before the next one begins, with its event: a worker that dies then takes nothing but the
-attempt under way with it. What was not kept because the database was away is kept with the next one.
+Each failed attempt is stored with its event before the next one begins, so that a worker that dies loses only the
+attempt in progress. An attempt that could not be stored during a database outage is stored with the next one.
 """
 
 import time
@@ -28,9 +28,9 @@ ENDLESS = float("inf")
 
 
 def attempted(kit: Kit, taken: Taken, report: Report, once: Once) -> Ended:
-    """Attempt the job of a take; *once* does it one time, given what was tried before and the time that is left.
+    """Attempt the job of a take; *once* runs it one time, given the earlier attempts and the time left.
 
-    A fault ends the take with a `pause` where the next attempt comes later than the slot may be kept for it.
+    A fault ends the take with a `pause` if the next attempt is due later than the slot may be kept.
     """
     series = _Series(kit, taken, report, once)
     goes_on = tenacity.retry_if_result(lambda _ended: series.held is not None)
@@ -39,7 +39,9 @@ def attempted(kit: Kit, taken: Taken, report: Report, once: Once) -> Ended:
 
 
 class _Series:
-    """The attempts of one take; `held` is the pause before the next one in seconds, None where none follows here."""
+    """The attempts of one take; `held` is the pause before the next one in seconds, or None if there is none in this
+    take.
+    """
 
     def __init__(self, kit: Kit, taken: Taken, report: Report, once: Once) -> None:
         self._kit, self._taken, self._report, self._once = kit, taken, report, once
@@ -50,7 +52,7 @@ class _Series:
         self.held: float | None = None
 
     def one(self) -> Ended:
-        """Attempt the job once and say what follows; a claim that was lost in the pause before it ends the series."""
+        """Attempt the job once and decide what follows; losing the claim during the pause before it ends the series."""
         self.held = None
         if self._last is not None and self._taken.stop.gone:
             return self._last
@@ -68,7 +70,9 @@ class _Series:
         return ended
 
     def _pause(self, ended: Ended) -> float | None:
-        """Return how long to wait for the next attempt; None where none follows, or only after the fallback's time."""
+        """Return how long to wait for the next attempt; None if there is none, or if it would be later than the
+        fallback.
+        """
         if not isinstance(ended.result, Faulted) or self._taken.stop.gone:
             return None
         pause = attempts.pause(self._taken.job.retry, self._tried.used, self._kit.jitter())
@@ -78,7 +82,7 @@ class _Series:
 
 
 def counted(report: Report, tried: Tried, go: Callable[[], Ended], **more: object) -> Ended:
-    """Go at a job once and count how that ended; one that asks or meets a quota is no attempt, and comes again."""
+    """Run a job once and count the result; a question or an exhausted quota does not count as an attempt."""
     report.forget()
     began = time.monotonic()
     ended = go()
@@ -94,7 +98,7 @@ def counted(report: Report, tried: Tried, go: Callable[[], Ended], **more: objec
 
 
 def _kept(kit: Kit, taken: Taken, tried: Tried) -> Tried:
-    """Store an attempt that failed and will be followed by another; a take that is not ours any more stops."""
+    """Store a failed attempt that will be followed by another; stops if the take was lost."""
     if taken.alone:
         return tried
     run_id, job_id, take = taken.key

@@ -1,7 +1,7 @@
-"""The history is the truth: verify its chains, fold it against the tables, rebuild them from it, look at a past moment.
+"""The history is the source of truth: verify its chains, compare it with the tables, rebuild them, view a past moment.
 
-Everything here reads page by page, each page in a transaction of its own and of one moment: no long transaction holds
-up the fleet, and a fleet that moves is no violation.
+Everything is read page by page, each page in its own transaction and consistent in itself. No long transaction blocks
+the fleet, and changes made meanwhile are not reported as violations.
 """
 
 import hashlib
@@ -27,18 +27,20 @@ _HELD = (Status.READY, Status.IN_PROGRESS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """The backlog as the history tells of one moment: how many entries stood where, each one's status, the measures."""
+    """The backlog at one moment, computed from the history: the number of entries and each one's status, and the
+    measures.
+    """
 
     at: datetime
     counts: Mapping[str, int]
     statuses: Mapping[str, str]
     measures: Measures
-    unknown: int = 0  # retired entries whose histories are past their time, and of which nothing else tells of then
+    unknown: int = 0  # retired entries whose expired histories leave their status at that time unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """One history, with the row that it must give; a retired entry has what is left of it instead."""
+    """One history and the row that it must produce; for a retired entry, its remainder instead of the row."""
 
     entry_id: str
     events: Sequence[Event]
@@ -51,9 +53,9 @@ class Told:
 
 @dataclass(slots=True)
 class Proved:
-    """What a verification has looked at: histories, their events, the rows that they bind, and rows that they do not.
+    """What a verification examined: histories, their events, the rows bound by them, and unbound rows.
 
-    A row is not bound where it is older than the version of events that tells of it.
+    A row is unbound if it is older than the version of events that describes it.
     """
 
     histories: int = 0
@@ -70,13 +72,15 @@ class Proved:
             self.loose(table, number)
 
     def loose(self, table: str, number: int = 1) -> None:
-        """Count rows that nothing binds."""
+        """Count rows that no event binds."""
         if number:
             self.unbound[table] = self.unbound.get(table, 0) + number
 
 
 def told(kit: Kit, *, rows_too: bool = False) -> Iterator[Told]:
-    """Yield every entry of the environment with its history, retired ones too; each page is of one moment."""
+    """Yield every entry of the environment with its history, including retired ones; each page is consistent in
+    itself.
+    """
     after = ""
     while True:
         with kit.store.read() as unit:
@@ -84,7 +88,7 @@ def told(kit: Kit, *, rows_too: bool = False) -> Iterator[Told]:
             page = unit.page(kit.env, after, PAGE)
             try:
                 found = _read(unit, page, rows_too=rows_too)
-            except (ValueError, StoreError):  # somebody wrote what no row of ours holds
+            except (ValueError, StoreError):  # a row was written by something else
                 found = [each for entry_id in page for each in _readable(unit, entry_id, rows_too=rows_too)]
         if not page:
             return
@@ -110,7 +114,7 @@ def _read(unit: Unit, page: Sequence[str], *, rows_too: bool) -> list[Told]:
 
 
 def _readable(unit: Unit, entry_id: str, *, rows_too: bool) -> list[Told]:
-    """Read one entry; one that cannot be read says so."""
+    """Read one entry; an unreadable one is returned with the error."""
     try:
         return _read(unit, [entry_id], rows_too=rows_too)
     except (ValueError, StoreError) as error:
@@ -118,9 +122,9 @@ def _readable(unit: Unit, entry_id: str, *, rows_too: bool) -> list[Told]:
 
 
 def verify(kit: Kit, proved: Proved | None = None) -> Iterator[Violation]:
-    """Verify every chain and fold every history: it must give every row of its entry, column by column.
+    """Verify every chain, and that every history produces the rows of its entry, column by column.
 
-    What was looked at is counted in *proved*.
+    *proved* counts what was examined.
     """
     counted = proved or Proved()
     for each in told(kit, rows_too=True):
@@ -128,35 +132,34 @@ def verify(kit: Kit, proved: Proved | None = None) -> Iterator[Violation]:
     with kit.store.read() as unit:
         orphans, strayed = unit.orphans(20), unit.strayed(20)
     for entry_id in strayed:
-        yield Violation(invariant="I7", subject=entry_id, text="the history does not give: env")
+        yield Violation(invariant="I7", subject=entry_id, text="the history does not produce: env")
     for entry_id in orphans:
-        yield Violation(invariant="I8", subject=entry_id, text="a history without its entry: somebody removed the row")
+        yield Violation(invariant="I8", subject=entry_id, text="a history without its entry: the row was removed")
 
 
 def words(proved: Proved, *, broken: bool, sealed: bool) -> list[str]:
-    """Say what a verification proved and what not; the word whole stands only where everything is bound."""
+    """Return what a verification proved and what it did not; "whole" is used only if every row is bound."""
     counts = f"{proved.histories} histories, {proved.events} events, {proved.rows} rows bound"
     loose = ", ".join(f"{number} {table}" for table, number in sorted(proved.unbound.items()))
     if broken:
         found = [f"looked at: {counts}"]
     elif loose:
-        found = [f"every chain fits, and each history gives its row as far as it tells: {counts}"]
+        found = [f"every chain is intact, and each history produces its row as far as it is recorded: {counts}"]
     else:
-        found = [f"every history is whole and gives its row, and the rows that belong to it: {counts}"]
+        found = [f"every history is whole and produces its row and the rows that belong to it: {counts}"]
     if loose:
-        found.append(f"not evidence: {loose}; written before events told of them")
+        found.append(f"not evidence: {loose}; written before events recorded them")
     if not sealed:
         found.append(
-            "no seal that was kept elsewhere was given: without one, nobody finds what was forged with its seals"
+            "no external seal was given: without one, a history forged together with its seals is not detected"
         )
     return found
 
 
 def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[str, list[str]]]:
-    """Say which rows are not what their histories give, and with *apply* write them as they must be.
+    """Return the rows that differ from their histories; with *apply*, write the values that the histories produce.
 
-    A history whose chain is broken is no truth to rebuild from: it is left alone, and `verify` names it. Raises
-    UsageError without a reason.
+    An entry whose chain is broken is left alone, and `verify` names it. Raises UsageError without a reason.
     """
     if apply:
         operation.reasoned(reason)
@@ -176,7 +179,7 @@ def rebuild(kit: Kit, *, reason: str = "", apply: bool = False) -> list[tuple[st
 
 
 def at(kit: Kit, moment: datetime) -> Past:
-    """Fold every history up to a moment: the backlog as it stood then, and its measures."""
+    """Return the backlog and its measures at a moment, computed from every history up to it."""
     tally = Tally(moment)
     for each in told(kit):
         if each.events or each.left is None:
@@ -190,7 +193,7 @@ def at(kit: Kit, moment: datetime) -> Past:
 
 
 def diff(kit: Kit, first: datetime, second: datetime) -> list[tuple[str, str, str]]:
-    """Return (entry, then, later) of every entry whose status differs between two moments."""
+    """Return (entry, earlier status, later status) for every entry whose status differs between two moments."""
     one, other = at(kit, first).statuses, at(kit, second).statuses
     return [
         (entry_id, one.get(entry_id, "none"), other.get(entry_id, "none"))
@@ -207,17 +210,17 @@ def _add_wait(tally: Tally, left: Mapping[str, Any]) -> None:
 def _violations(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
     try:
         yield from _found(kit, each, proved)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:  # somebody wrote what no history of ours holds
-        text = f"its history cannot be folded: {type(error).__name__} {error}"
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # a history was written by something else
+        text = f"its history cannot be replayed: {type(error).__name__} {error}"
         yield Violation(invariant="I8", subject=each.entry_id, text=text)
 
 
 def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
     if each.unreadable:
-        yield Violation(invariant="I8", subject=each.entry_id, text=f"it cannot be read: {each.unreadable}")
+        yield Violation(invariant="I8", subject=each.entry_id, text=f"the entry cannot be read: {each.unreadable}")
         return
     if each.left is not None and not each.events and each.row is None:
-        return  # past its time: `db verify` and the seals tell whether it was
+        return  # expired: `db verify` and the seals show whether it existed
     if fault := broken(each.events):
         yield Violation(invariant="I8", subject=each.entry_id, text=fault[1])
     if each.left is not None and each.row is None:
@@ -225,7 +228,7 @@ def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
         yield from _left(each, each.left)
         return
     if wrong := _wrong(each, proved):
-        text = f"the history does not give: {'; '.join(wrong)}"
+        text = f"the history does not produce: {'; '.join(wrong)}"
         yield Violation(invariant="I7", subject=each.entry_id, text=text)
     for sha256 in sorted({str(one["sha256"]) for row in each.tables["stages"] for one in artifacts_of(row)}):
         content = kit.artifacts.read(sha256)
@@ -235,14 +238,14 @@ def _found(kit: Kit, each: Told, proved: Proved) -> Iterator[Violation]:
 
 
 def _left(each: Told, left: Mapping[str, Any]) -> Iterator[Violation]:
-    """Compare what is left of a retired entry with its history."""
+    """Compare the remainder of a retired entry with its history."""
     if _end(each.events) != (left["seq"], left["hash"], Change.RETIRED):
         yield Violation(invariant="I8", subject=each.entry_id, text="the end of a retired history is missing")
     wrong = retired_differing(each.events, left)
     if left["tally"] is not None and left["tally"] != _tally(each.events):
         wrong = [*wrong, "tally"]
     if wrong:
-        text = f"its history does not give what is left of it: {', '.join(wrong)}"
+        text = f"its history does not produce its remainder: {', '.join(wrong)}"
         yield Violation(invariant="I7", subject=each.entry_id, text=text)
 
 
@@ -258,7 +261,7 @@ def _end(events: Sequence[Event]) -> tuple[int, str, str]:
 
 
 def _wrong(each: Told, proved: Proved) -> list[str]:
-    """Return what differs: columns of the entry, its inputs, and the rows of other tables."""
+    """Return what differs: columns of the entry, its inputs, and rows of other tables."""
     if each.row is None:
         return []
     if len(each.events) != each.row["seq"]:
@@ -273,13 +276,13 @@ def _wrong(each: Told, proved: Proved) -> list[str]:
 
 
 def _restore(kit: Kit, entry_id: str, reason: str) -> None:
-    """Write the row of an entry and what its history tells of other tables; a value that is gone stays gone."""
+    """Write the row of an entry and the rows of other tables as its history has them; redacted values stay redacted."""
     with kit.store.begin(actor=kit.worker) as unit:
         row = unit.rows([entry_id]).get(entry_id)
         events = unit.histories([entry_id])[entry_id]
         moved = projection.changed_at(events) or events[-1].at
         entry = entry_of(fold(events), seq=events[-1].seq, changed_at=moved)
-        until = row["leased_until"] if row and row["leased_until"] else unit.now()  # the sweep takes it back
+        until = row["leased_until"] if row and row["leased_until"] else unit.now()  # the sweep reclaims it
         columns = {name: getattr(entry, name) for name in (*FOLDED, "seq", "changed_at")}
         unit.restore({**columns, "leased_until": until if entry.status in _HELD else None}, missing=row is None)
         bodies = projection.records(events)

@@ -1,6 +1,6 @@
-"""The book of definitions: what is in force, parsed once per content hash, and what the files of the project hold.
+"""The book of definitions: those in force, each parsed once per content hash, and those in the project's files.
 
-Nothing here writes: `definitions` and `enact` put files in force.
+It writes nothing: `definitions` and `enact` put definitions in force.
 """
 
 from collections import OrderedDict
@@ -23,29 +23,29 @@ STORED = " of the database"
 
 @dataclass(slots=True)
 class Book:
-    """What a process knows of the definitions of one environment; the store says which are in force.
+    """The definitions of one environment as this process knows them; the store says which are in force.
 
-    Where nothing is in force yet, *offered* is read in its place: the files of the project, before its first entry.
+    As long as none is in force, *offered* takes their place: the project's files, before its first entry.
     """
 
     env: str
     _parsed: "OrderedDict[str, Policy | Pipeline]" = field(default_factory=OrderedDict)
     findings: dict[str, InvalidFileError] = field(default_factory=dict)
-    files: tuple[Read, ...] = ()  # what is right of the files, as this process read them last
+    files: tuple[Read, ...] = ()  # the valid files, as this process last read them
     offered: Mapping[str, Policy | Pipeline] = field(default_factory=dict)
     looked: bool = False  # this process has read the files
-    unread: bool = True  # it has not seen to them yet, as the fleet does
-    behind: bool = False  # it has, but could not write what it saw
-    uncleared: bool = False  # something came into force, and who waited for it was not looked at yet
+    unread: bool = True  # it has not applied them yet, as the fleet does
+    behind: bool = False  # it tried, but could not write the changes
+    uncleared: bool = False  # a definition came into force, and the entries waiting for it were not checked yet
     _bad: set[str] = field(default_factory=set)
-    done: dict[str, str] = field(default_factory=dict)  # the hash that was seen to, by file
-    seen: frozenset[str] = frozenset()  # which definitions had a file when the files were last seen to
+    done: dict[str, str] = field(default_factory=dict)  # the hash last applied, by file
+    seen: frozenset[str] = frozenset()  # the definitions that had a file when files were last applied
     lived: dict[str, str] = field(default_factory=dict)  # and what was in force then
 
     def policy(self, unit: Unit) -> Policy:
-        """Return the policy in force; raises ConflictError where there is none.
+        """Return the policy in force; raises ConflictError if there is none.
 
-        Of one that this release cannot read, the last one that it can stays in force.
+        If this release cannot read it, the last readable one applies.
         """
         row = self._live(unit, POLICY, POLICY)
         if not isinstance(row, Policy):
@@ -56,12 +56,12 @@ class Book:
         return row
 
     def pipeline(self, unit: Unit, name: str) -> Pipeline | None:
-        """Return the pipeline of that name that is in force, if there is one."""
+        """Return the pipeline of that name in force, or None."""
         found = self._live(unit, PIPELINE, name)
         return found if isinstance(found, Pipeline) else None
 
     def pipelines(self, unit: Unit) -> dict[str, Pipeline]:
-        """Return every pipeline that is in force, by name."""
+        """Return all pipelines in force, by name."""
         hashes = unit.live_hashes(self.env)
         if not hashes:
             return {each.name: each for each in self.offered.values() if isinstance(each, Pipeline)}
@@ -70,22 +70,22 @@ class Book:
         return {name: each for name, each in found.items() if isinstance(each, Pipeline)}
 
     def names(self, unit: Unit) -> frozenset[str]:
-        """Return the names of the pipelines in force, also of one that this release cannot read."""
+        """Return the names of all pipelines in force, including those that this release cannot read."""
         hashes = unit.live_hashes(self.env) or self.offered
         return frozenset(key.partition("/")[2] for key in hashes if key.startswith(f"{PIPELINE}/"))
 
     def pinned(self, unit: Unit, digest_of: str) -> Pipeline | None:
-        """Return the pipeline with that hash, in force or not; None where its version is gone or cannot be read."""
+        """Return the pipeline with that hash, in force or not; None if that version is gone or unreadable."""
         found = self._known(unit, PIPELINE, digest_of)
         return found if isinstance(found, Pipeline) else None
 
     def policy_by_hash(self, unit: Unit, digest_of: str) -> Policy:
-        """Return a policy by its hash; where it is gone, the one in force."""
+        """Return a policy by its hash, or the one in force if it is gone."""
         found = self._known(unit, POLICY, digest_of)
         return found if isinstance(found, Policy) else self.policy(unit)
 
     def policy_at(self, unit: Unit, moment: datetime) -> Policy | None:
-        """Return the policy that was in force at a moment; None where that is not on record."""
+        """Return the policy that was in force at a moment; None if that was not recorded."""
         enacted = in_force(unit, self.env, moment)
         found = self._known(unit, POLICY, str(enacted["hash"])) if enacted else None
         return found if isinstance(found, Policy) else None
@@ -98,7 +98,7 @@ class Book:
         return None if hashes else self.offered.get(f"{kind}/{name}")
 
     def _good(self, unit: Unit, kind: str, name: str, digest_of: str) -> Policy | Pipeline | None:
-        """Return a definition in force, or the last one of its name that can be read."""
+        """Return a definition in force, or the last readable one of its name."""
         found = self._known(unit, kind, digest_of)
         if found is not None:
             return found
@@ -128,8 +128,7 @@ class Book:
     def look(self, definitions: Definitions, people: Collection[str] = (), *, tell: bool = False) -> None:
         """Read the files of the project and check each by itself; *people* are the roles in force.
 
-        Nothing is written and the database is not asked. What is wrong is kept in `findings`, by file;
-        *tell* logs it too.
+        Nothing is written and the database is not read. Errors are kept in `findings`, by file; *tell* also logs them.
         """
         given = definitions.files()
         own = [each for each in map(policy_of, given) if isinstance(each, Policy)]
@@ -153,9 +152,9 @@ class Book:
 
 
 def in_force(unit: Unit, env: str, moment: datetime) -> dict[str, Any] | None:
-    """Return the enactment of the policy that was in force at a moment, with `until` where another followed.
+    """Return the enactment of the policy that was in force at a moment, with `until` if another followed.
 
-    None where nothing is recorded of then: before the first policy, or before enactments were recorded.
+    None if nothing was recorded: before the first policy, or before enactments were recorded.
     """
     found = unit.enactments(env, POLICY, POLICY)
     passed = [each for each in found if each["at"] <= moment]

@@ -1,4 +1,4 @@
-"""Results that are used again: the same job, inputs, agent, context and gate verdicts give the stored result."""
+"""Reuse of stored results: the same job, inputs, agent, context and gate verdicts give the stored result."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from backlog_worker.lifecycle.money import line
 from backlog_worker.lifecycle.prepare import Prepared, public
 from backlog_worker.telemetry import emit
 
-# What an agent may read of an entry and what differs between two that ask for the same work.
+# What an agent may read of an entry although it differs between two entries that ask for the same work.
 _OWN = frozenset({"id", "attempt", "created_at", "provenance", "url", "external_ref"})
 
 
 def key(taken: Taken, given: Prepared) -> str:
-    """Return the key of a piece of work: everything that its result may depend on, but for whose it is."""
+    """Return the cache key of a piece of work: everything its result may depend on, except which entry it is for."""
     before = set(taken.pipeline.ancestors(taken.job.id))
     return digest(
         {
@@ -32,20 +32,20 @@ def key(taken: Taken, given: Prepared) -> str:
 
 
 def _left(stage: Stage) -> str | None:
-    """Return the digest of what a job before it returned, or left when it failed."""
+    """Return the digest of the output or the failure of an earlier job."""
     if stage.sha256 or stage.status != StageStatus.FAILED:
         return stage.sha256
     return digest([seen(stage)["output"], seen(stage)["reason"], failure(stage).get("log_tail")])
 
 
 def found(kit: Kit, taken: Taken, given: Prepared) -> dict[str, Any] | None:
-    """Return a stored result that is not over."""
+    """Return a stored result that has not expired, or None."""
     with kit.store.begin(actor=kit.worker) as unit:
         return unit.result(kit.env, key(taken, given))
 
 
 def used(kit: Kit, taken: Taken, row: dict[str, Any]) -> None:
-    """Say that a stored result was used, and what that saved."""
+    """Record that a stored result was used and what it saved."""
     emit("cache_used", entry=taken.entry.id, job=taken.job.id, run=row["run_id"], saved=row["usd"])
     row_id, saved = kit.new_id("usd"), row["usd"] or 0.0
     with kit.store.begin(actor=kit.worker) as unit:

@@ -1,4 +1,4 @@
-"""A pipeline called as a job: an entry with its own run, gates and record; the caller waits without a slot."""
+"""Call a pipeline as a job: the called entry has its own run, gates and record; the caller waits without a slot."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,15 +21,15 @@ DEPTH = 8
 
 
 def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
-    """File the called entry; returns why the stage waits.
+    """File the called entry and return the reason for which the stage waits.
 
-    The called entry has the caller's labels, priority, team and owner: eligibility is judged for it as for any other.
-    Raises InvalidInputError where its input cannot be made, or where calls lead too deep.
+    The called entry inherits the caller's labels, priority, team and owner; eligibility is judged as for any other
+    entry. Raises InvalidInputError if its input cannot be built, or if calls are nested too deep.
     """
     caller = start.entry
     depth = int(caller.provenance.get("call_depth") or 0) + 1
     if depth > DEPTH:
-        message = f"{DEPTH} calls lie inside each other; does {job.target} call itself?"
+        message = f"calls are nested more than {DEPTH} deep; does {job.target} call itself?"
         raise InvalidInputError(message)
     earlier = [unit.entry(each) for each in unit.linked(caller.id, "calls")]
     number = 1 + sum(each is not None and each.external_ref == f"{caller.id}/{job.id}" for each in earlier)
@@ -57,9 +57,9 @@ def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
 
 
 def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> Start:
-    """Take the output of called entries that have ended, to be judged; one that did not complete fails its job.
+    """Store the outputs of called entries that ended; the job fails if its called entry did not complete.
 
-    A job whose called entry had nothing to do had nothing to do either.
+    If the called entry had nothing to do, so had the job.
     """
     for job_id, stage in start.stages.items():
         reason: Mapping[str, Any] = stage.reason or {}
@@ -81,7 +81,7 @@ def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> S
 
 
 def _handed(unit: Unit, start: Start, job_id: str, given: Given) -> Start:
-    """Put down what a called entry returned; whoever takes the stage judges it."""
+    """Store what a called entry returned; the worker that takes the stage checks it."""
     old = start.stages[job_id]
     values = pending(old.approval, given)
     unit.answered(start.entry.id, start.pipeline.hash, job_id, values)

@@ -1,4 +1,4 @@
-"""The checkpoint of a take: the row of its stage, and the event that says how the take ended."""
+"""The checkpoint of a take: the row of its stage, and the event that records how the take ended."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,7 @@ from backlog_worker.store import Unit
 
 
 def row(unit: Unit, ended: Ended) -> dict[str, Any]:
-    """Return the row of a stage whose take ended; names with `__` are its fence."""
+    """Return the row of a stage whose take ended; names with `__` form the fence."""
     taken, result, tried = ended.taken, ended.result, ended.tried.at(unit.now())
     status, reason = _stood(unit, ended)
     output = result.output if isinstance(result, Done) else None
@@ -43,7 +43,7 @@ def row(unit: Unit, ended: Ended) -> dict[str, Any]:
 
 
 def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None]:
-    """Say how a take leaves its stage: where it stands, and why."""
+    """Return the status of the stage after a take, and the reason."""
     taken, result = ended.taken, ended.result
     match result:
         case Done():
@@ -68,7 +68,7 @@ def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None
 
 
 def note(unit: Unit, ended: Ended) -> None:
-    """Say in the history of the entry how a take ended."""
+    """Write to the entry's history how a take ended."""
     result = ended.result
     data = {
         "job_id": ended.taken.job.id,

@@ -1,4 +1,4 @@
-"""Claim ready entries for this worker; sweep: expire the leases of the dead, ring again for what nobody took."""
+"""Claim ready entries for this worker; sweep: expire the leases of lost workers, ring again for unclaimed work."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -31,10 +31,10 @@ PASSED = f"{Wait.DEADLINE_PASSED.value}: its due date passed before it ran"
 
 
 def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
-    """Claim entries that are ready and do their first stages; what is not ready belongs to another, or to nobody.
+    """Claim ready entries and perform their first stages; entries that are not ready are skipped.
 
-    Eligibility is judged again by the policy in force, in the transaction of the claim, and its answers are kept in
-    the event; one whose due date has passed is escalated instead. Claim and first take are one commit.
+    Eligibility is judged again by the policy in force, in the transaction of the claim, and the verdict is stored in
+    the event. An entry past its due date is escalated instead. Claim and first take are one commit.
     """
     taken, bells = _claimed(kit, entry_ids)
     emit("claimed", count=len(taken), worker=kit.worker)
@@ -42,7 +42,7 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
 
 
 def _claimed(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
-    """Claim entries together; where that raises, each alone, and one that cannot begin alone goes to people."""
+    """Claim entries together; if that raises, each alone; an entry whose run cannot begin is escalated."""
     tried = attempt("claim", lambda: insist(lambda: _taken(kit, entry_ids)))
     if tried.error is None:
         return tried.value or ([], [])
@@ -78,10 +78,10 @@ def _taken(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]
 
 
 def sweep(kit: Kit) -> list[Bell]:
-    """Take back what the dead held and ring again for what nobody took; returns the bells.
+    """Reclaim the work of lost workers and ring again for unclaimed work; returns the bells.
 
-    When the sweep itself was away for longer than a heartbeat nobody could renew: leases get three heartbeats more.
-    Each duty is a transaction of its own: one that fails says so, and the others go on.
+    If the sweep itself did not run for longer than a heartbeat, nobody could renew, so leases get three more
+    heartbeats. Each duty runs in its own transaction: a failing one is logged, and the others still run.
     """
     policy = _turn(kit)
     if policy is None:
@@ -107,7 +107,7 @@ def sweep(kit: Kit) -> list[Bell]:
 
 
 def _turn(kit: Kit) -> Policy | None:
-    """Take the lease of the sweep; returns the policy by which it is done, or None where another does it."""
+    """Take the lease of the sweep; returns the policy to sweep by, or None if another process sweeps."""
     with kit.store.begin(actor="sweep") as unit:
         policy = kit.book.policy(unit)
         heartbeat = policy.claims.heartbeat.total_seconds()
@@ -127,12 +127,12 @@ def _keep_pending(kit: Kit, policy: Policy) -> None:
 
 
 def _unbar(kit: Kit, unit: Unit, _policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:
-    intake.clear(kit, unit, list(unit.hold(entry_ids).values()), "what it waited for has ended")
+    intake.clear(kit, unit, list(unit.hold(entry_ids).values()), "the entry it waited for has ended")
     return []
 
 
 def _of_stages(kit: Kit, policy: Policy) -> list[Bell]:
-    """Look after stages by themselves: those of the dead, those whose pause is over, those that nobody began."""
+    """Handle single stages: those of lost workers, those whose pause is over, and those that no worker began."""
     store, heartbeat = kit.store, policy.claims.heartbeat.total_seconds()
     bells = duty(
         store,
@@ -155,7 +155,7 @@ def _of_stages(kit: Kit, policy: Policy) -> list[Bell]:
 
 
 def _lost(unit: Unit, runs: Sequence[str], heartbeat: float) -> list[dict[str, Any]]:
-    """Take back the stages of the dead whose runs are kept by others; the history of each names what was lost."""
+    """Reclaim stages of lost workers in runs that others still hold; the history of each run names the loss."""
     held = unit.renew(runs)
     lost = unit.lost(list(held), heartbeat) if held else []
     for each in lost:
@@ -165,7 +165,7 @@ def _lost(unit: Unit, runs: Sequence[str], heartbeat: float) -> list[dict[str, A
 
 
 def _lost_stages(kit: Kit, policy: Policy, runs: Sequence[str]) -> list[Bell]:
-    """Ring again for stages whose worker died while others keep the run; one that kills its workers fails as poison."""
+    """Ring again for stages whose worker was lost while the run is held; fail a stage that loses too many as poison."""
     with kit.store.begin(actor="sweep") as unit:
         lost = _lost(unit, runs, policy.claims.heartbeat.total_seconds())
     bells: list[Bell] = []
@@ -175,20 +175,20 @@ def _lost_stages(kit: Kit, policy: Policy, runs: Sequence[str]) -> list[Bell]:
         if expiries < policy.claims.max_attempts:
             bells.append(stage_bell(run_id, job_id, each["takes"] + 1, expiries))
             continue
-        text = f"its worker was lost {expiries} times; it may be poison, or the machines are unwell"
+        text = f"its worker was lost {expiries} times: the job may crash its workers, or the machines are failing"
         failed = partial(stage.fail, kit, run_id, job_id, FailureKind.POISON, text)
         bells += attempt("sweep.lost", failed, run=run_id, job=job_id).value or []
     return bells
 
 
 def _unstarted(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
-    return stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker began it within `clocks.queue`")
+    return stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker started it within `clocks.queue`")
 
 
 def _fit(
     kit: Kit, unit: Unit, policy: Policy, ready: Sequence[Entry]
 ) -> list[tuple[Entry, Pipeline, Mapping[str, bool]]]:
-    """Judge ready entries by what is in force and find their pinned pipelines; what bars them blocks them."""
+    """Return the ready entries that may run, with their pinned pipelines; the others are blocked with their bars."""
     fit: list[tuple[Entry, Pipeline, Mapping[str, bool]]] = []
     live, broken = kit.book.names(unit), contract.broken(kit, unit, ready)
     for entry in ready:
@@ -213,7 +213,7 @@ def _fit(
 def _begun(
     kit: Kit, unit: Unit, fit: Sequence[tuple[Entry, Pipeline, Mapping[str, bool]]], policy: Policy
 ) -> list[Start]:
-    """Begin a run for each entry: its id is the fence that every later write must show."""
+    """Begin a run for each entry; the run id is the fence that every later write must match."""
     now = unit.now()
     last = unit.last_runs([entry.id for entry, _, _ in fit if entry.attempt])
     runs = [
@@ -261,14 +261,14 @@ def _run(kit: Kit, unit: Unit, entry: Entry, pipeline: Pipeline, policy: Policy)
 
 
 def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:
-    """Take back leases that ran out; an entry that lost its worker once too often is poison and goes to people."""
+    """Expire overdue leases; an entry that lost its worker too often is escalated as poison."""
     expired = unit.expired(entry_ids)
     lost = unit.held_stages([each.run_id for each in expired.values() if each.run_id]) if expired else {}
     claims = unit.facts(list(expired)) if expired else {}
     poison: list[tuple[Ending, Verdict]] = []
     for entry in expired.values():
         if entry.status == Status.READY:
-            unit.move(entry.id, Change.EXPIRED, "no worker took it in time")
+            unit.move(entry.id, Change.EXPIRED, "no worker claimed it in time")
             continue
         gone, claimed = lost.get(str(entry.run_id), []), claims.get(entry.id, {}).get("claimed", {})
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
@@ -278,19 +278,19 @@ def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> l
         emit("expired", count=len(expired), poison=len(poison))
     if not poison:
         return []
-    unit.flush()  # the record names what was lost, which must be in the history first
+    unit.flush()  # the record names the loss, which must be in the history first
     return settle.conclude(kit, unit, poison)
 
 
 def _goes_again(unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping[str, Any]], among: int) -> bool:
-    """Queue an entry again whose worker was lost; false where that happened once too often.
+    """Queue an entry again after its worker was lost; returns false if that happened too often.
 
-    A worker that held *among* several entries of one bell counts against none of them, for nobody knows which of them
-    ended it: each goes alone from now on.
+    If the worker held *among* several entries of one bell, none of them is charged, since the cause is unknown: each
+    runs alone from now on.
     """
     data = {"kind": FailureKind.INFRASTRUCTURE.value, "lost": lost}
     if among > 1:
-        words = f"{_of_lost(entry, lost)} was lost with {among} entries in hand; it goes alone next, and is not counted"
+        words = f"{_of_lost(entry, lost)} was lost with {among} entries in hand; not counted, and each runs alone next"
         unit.move(entry.id, Change.EXPIRED, words, data)
         return True
     expiries, most = entry.expiries + 1, policy.claims.max_attempts
@@ -303,7 +303,7 @@ def _goes_again(unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping
 def _poison(unit: Unit, entry: Entry, lost: Sequence[Mapping[str, Any]]) -> Verdict:
     text = (
         f"its worker was lost {entry.expiries + 1} times, the last time {_of_lost(entry, lost)};"
-        " it may be poison, or the machines are unwell"
+        " the entry may crash its workers, or the machines are failing"
     )
     if lost:
         unit.note(entry.id, Note.LOST, {"lost": lost})
@@ -318,13 +318,13 @@ def _poison(unit: Unit, entry: Entry, lost: Sequence[Mapping[str, Any]]) -> Verd
 
 
 def _of_lost(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:
-    """Name the workers that were lost, and with which stages."""
+    """Return the names of the lost workers and the stages they held."""
     said = [f"{each['worker']} with `{each['job']}` (take {each['take']})" for each in lost]
     return f"worker {', '.join(said) or entry.worker}"
 
 
 def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
-    """Read what a record needs of the last run of an entry; without one there is none."""
+    """Return the last run of an entry as its record needs it, if there was one."""
     run = unit.run_of(entry.run_id) if entry.run_id else next(iter(unit.runs(entry.id, most=1)), None)
     pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
     stages = unit.stages({entry.id: pipeline.hash})[entry.id] if pipeline else {}
@@ -336,7 +336,7 @@ def _deadlines(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -
 
 
 def _late_reviews(kit: Kit, unit: Unit, policy: Policy, review_ids: Sequence[str]) -> list[Bell]:
-    """Remind of reviews past due; what nobody answered in time goes to the dead letters, or counts as a no."""
+    """Remind people of overdue reviews; an unanswered one becomes a dead letter, or counts as a rejection."""
     late = unit.late(kit.env, policy.dead_letter.remind_after.total_seconds(), review_ids)
     for review in late:
         emit("review_late", review=review.id, entry=review.entry_id, owner=review.owner)
@@ -347,7 +347,7 @@ def _late_reviews(kit: Kit, unit: Unit, policy: Policy, review_ids: Sequence[str
     for review in asked:
         entry = held[review.entry_id]
         if review.on_timeout == "reject":
-            words = "nobody answered in time, and the pipeline takes that for a no"
+            words = "nobody answered in time, which the pipeline treats as a rejection"
             bells += answer.rejected(kit, unit, review, "clock", words)
         elif entry.status in {Status.BLOCKED, Status.IN_PROGRESS}:
             entries[entry.id] = entry
@@ -355,11 +355,13 @@ def _late_reviews(kit: Kit, unit: Unit, policy: Policy, review_ids: Sequence[str
 
 
 def _late_runs(kit: Kit, unit: Unit, policy: Policy, run_ids: Sequence[str]) -> list[Bell]:
-    """End runs that last longer than their pipeline allows; their children are killed, and people decide."""
+    """End runs that exceed the time limit of their pipeline; their child processes are killed, and the entries
+    escalate.
+    """
     entries = [entry for entry in unit.renew(run_ids).values() if entry.run_id]
     for entry in entries:
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
-    text = "the run lasted longer than `clocks.total` allows"
+    text = "the run exceeded `clocks.total`"
     return _escalate(kit, unit, policy, entries, text, kind=FailureKind.TIMEOUT)
 
 

@@ -1,4 +1,4 @@
-"""Whether an entry still fits the contract of the pipeline that it will run: asked again until it is claimed."""
+"""Check whether an entry still satisfies the contract of its pipeline; repeated until it is claimed."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,10 @@ from backlog_worker.store import Unit
 
 
 def broken(kit: Kit, unit: Unit, entries: Sequence[Entry]) -> dict[str, str]:
-    """Return how entries break the contract of the pipeline in force, by entry: `accepts`, or a sign-off of no job.
+    """Return why entries break the contract of the pipeline in force, by entry: `accepts`, or an unknown job to sign
+    off.
 
-    One whose run goes on is pinned to the version that accepted it.
+    An entry whose run continues is pinned to the version that accepted it.
     """
     free = [entry for entry in entries if not entry.pipeline_hash]
     found = {entry.id: pipeline for entry in free if (pipeline := kit.book.pipeline(unit, entry.pipeline))}

@@ -1,6 +1,6 @@
-"""The backlog as one value: what `backlog_tool.dashboard` returns, what the API serves, and what alert rules read.
+"""The backlog as one value: returned by `backlog_tool.dashboard`, served by the API, read by alert rules.
 
-`domain.alert` lists every field of it, and a rule that reads another one is refused when its policy is loaded.
+`domain.alert` lists every field, and a rule that reads another one is refused when its policy is loaded.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from backlog_worker.lifecycle.waiting import FAULTS, STALLED_SECONDS
 from backlog_worker.store import AutoStore, Unit
 
 OVERDUE_SHOWN, SERVICES_SHOWN = 50, 10
-# What the dashboard calls a status; the nine of ours stand in `status_detail`.
+# The status groups of the dashboard; our nine statuses are in `status_detail`.
 _SHOWN: dict[str, tuple[Status, ...]] = {
     "open": (Status.QUEUED, Status.READY, Status.RETRYING),
     "in_progress": (Status.IN_PROGRESS,),
@@ -26,9 +26,9 @@ _MOVING = (Status.QUEUED, Status.READY, Status.IN_PROGRESS, Status.RETRYING)
 
 
 def dashboard(kit: Kit, *, measures: bool = True, fresh: bool = False) -> dict[str, Any]:
-    """Return counts, overdue entries, services, and what alert rules look at beside them, read in one transaction.
+    """Return counts, overdue entries, services and the fields that alert rules read, all read in one transaction.
 
-    *measures* adds coverage and rates, which read whole tables; *fresh* counts a long queue anew and keeps the count.
+    *measures* adds coverage and rates, which read whole tables; *fresh* recounts a long queue and stores the count.
     """
     with kit.store.read() as unit:
         policy = kit.book.policy(unit)
@@ -67,7 +67,7 @@ def _measures(kit: Kit, unit: Unit) -> dict[str, float]:
 
 
 def _waiting(kit: Kit, unit: Unit, found: waiting.Census) -> dict[str, Any]:
-    """Say why entries wait, and whether any waits that could go; what was counted earlier says when."""
+    """Return why entries wait, and whether any waits without a reason; an earlier count carries its time."""
     slots = unit.slots("stages", kit.seen_within.total_seconds())
     return {
         "waiting": {code: found.reasons.get(code, 0) for code in waiting.CODES},
@@ -96,7 +96,7 @@ def _health(kit: Kit, unit: Unit) -> dict[str, Any]:
 
 
 def _clock(kit: Kit, unit: Unit, moving: int) -> dict[str, float | None]:
-    """Say how late tick and sweep are, where there is work for them; one that never was is late since the beginning."""
+    """Return how late tick and sweep are if there is work for them; one that never ran is late since the beginning."""
     born = (unit.now() - unit.born_at(kit.env)).total_seconds()
     tick, sweep = (unit.late_by(f"{name}:{kit.env}") for name in ("dispatch", "sweep"))
     late = {
@@ -107,7 +107,7 @@ def _clock(kit: Kit, unit: Unit, moving: int) -> dict[str, float | None]:
 
 
 def _missed(kit: Kit, unit: Unit) -> list[str]:
-    """Name the jobs of the clock that failed, are late, or never ran."""
+    """Return the scheduled jobs that failed, are late, or never ran."""
     done, tried = unit.last_successes(kit.env), unit.last_results(kit.env)
     found = cadence.missed(kit.cadences(), done, tried, unit.born_at(kit.env), unit.now())
     return [f"{job} {words}" for job, words in found.items()]

@@ -1,6 +1,7 @@
-"""How files come into force: each by itself, an act of somebody, and on record; a bad one leaves the last good one.
+"""How files come into force: one by one, recorded with an actor; an invalid file leaves the last valid version in
+force.
 
-`reload` is for the fleet of the project alone; `enact` holds what people do.
+`reload` is for the fleet of the project only; `enact` is for people.
 """
 
 from collections.abc import Callable, Collection
@@ -15,12 +16,12 @@ from backlog_worker.lifecycle.reading import Read, wrong
 from backlog_worker.store import PIPELINE, POLICY, Store, Unit
 from backlog_worker.telemetry import emit
 
-FLEET = "file"  # the author of what the fleet puts in force because a file says so
-Record = Callable[..., None]  # keeps an act: the unit, the action, `subject`, `reason`, `detail`
+FLEET = "file"  # the author of definitions that the fleet applies from files
+Record = Callable[..., None]  # records an operation: the unit, the action, `subject`, `reason`, `detail`
 
 
 def unrecorded(_unit: Unit, _action: str, **_said: object) -> None:
-    """Keep no act: of a store that nobody asks for one, such as a journal."""
+    """Record nothing: for stores that keep no operations, such as a journal."""
 
 
 def reload(
@@ -33,12 +34,13 @@ def reload(
     alone: bool = False,
     record: Record = unrecorded,
 ) -> list[str]:
-    """Put changed files in force, retire the pipelines whose files went, and say what was done; for the fleet.
+    """Apply changed files, retire the pipelines whose files were removed, and return what was done; for the fleet.
 
-    Each file is checked and written by itself; a bad file leaves the last good one, and a change that could not be
-    written is looked at again. At the first look a file becomes live when its content was never seen before: a host
-    with old files cannot bring an old policy back. Afterwards every change of a file is a person's act, unless
-    somebody put another version in force meanwhile. *alone*: no worker lives, so these files are those of the fleet.
+    Each file is checked and written by itself. An invalid file leaves the last valid version in force, and a change
+    that could not be written is tried again. At the first look a file is applied only if its content was never seen
+    before, so that a host with old files cannot bring back an old policy. Afterwards every change of a file counts as a
+    person's act, unless somebody put another version in force meanwhile. *alone*: no worker is running, so these files
+    are those of the fleet.
     """
     first = first or book.unread  # a process that started while its database was away looks for the first time now
     if not first and not book.behind and not definitions.changed():
@@ -65,7 +67,7 @@ def reload(
         applied += [tried.value] if tried.value else []
     with store.read() as unit:
         book.lived = dict(unit.live_hashes(book.env))
-    unsure = any(not file.endswith(STORED) for file in book.findings)  # then what went is looked for again
+    unsure = any(not file.endswith(STORED) for file in book.findings)  # removed files are looked for again then
     kept = frozenset(book.lived if before is None else before) if unsure else frozenset()
     book.seen = frozenset(each.key for each in book.files) | kept
     book.unread = book.behind = False
@@ -74,7 +76,7 @@ def reload(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _How:
-    """By whom files come into force, and at which look."""
+    """Who applies the files, and at which look."""
 
     author: str
     first: bool
@@ -83,9 +85,9 @@ class _How:
 
 
 def _vanished(store: Store, book: Book, before: Collection[str] | None) -> list[str]:
-    """Return the pipelines in force whose files were there *before* (None: whatever was), and are there no more.
+    """Return the pipelines in force whose files existed *before* (None: any) and are gone.
 
-    While any file is wrong nobody knows which names are gone, so none is.
+    While any file is invalid the names of the removed ones are unknown, and none is returned.
     """
     if any(not file.endswith(STORED) for file in book.findings) or not any(each.key == _POLICY for each in book.files):
         return []
@@ -136,14 +138,14 @@ def _enacted(unit: Unit, book: Book, each: Read, how: _How) -> str:
 
 
 def _back(book: Book, each: Read, live: str | None, taken: str, how: _How) -> bool:
-    """Return whether a version that was in force before comes back because its file says so."""
+    """Return whether a version that was in force before comes back because its file was restored."""
     if how.first:
         return bool(taken) and how.alone
     return book.lived.get(each.key, live) == live
 
 
 def enact(unit: Unit, env: str, each: Read, reason: str, author: str, record: Record) -> None:
-    """Put a definition in force, and keep who did and why."""
+    """Put a definition in force, and record the actor and the reason."""
     was = unit.live_hashes(env).get(each.key, "")
     found = each.found
     row = {
@@ -164,7 +166,7 @@ def enact(unit: Unit, env: str, each: Read, reason: str, author: str, record: Re
 
 
 def found(store: Store, book: Book, *, author: str, record: Record) -> None:
-    """Put what is *offered* in force: a backlog begins with its first entry, where its fleet did not run before."""
+    """Put the *offered* definitions in force, for the first entry of a backlog whose fleet has not run yet."""
     if not book.offered:
         return
     with store.intake(actor=author) as unit:

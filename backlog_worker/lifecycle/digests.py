@@ -1,4 +1,6 @@
-"""Digests of our own history: what presses on each service, and how its risk moved; so the loop closes by itself."""
+"""Digests of our own history: the load on each service and how its risk changed, from which new entries are
+generated.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -15,7 +17,7 @@ RISK = "risk"
 
 
 def platform(kit: Kit, *, days: float = DAYS, dry_run: bool = False) -> dict[str, Any]:
-    """Write the platform digest of this week from what the backlog knows of each service."""
+    """Write the platform digest of this week from the entries of each service."""
     with kit.store.read() as unit:
         now = unit.now()
         services = digests.pressure(unit.pressure(kit.env, days), now)
@@ -24,7 +26,7 @@ def platform(kit: Kit, *, days: float = DAYS, dry_run: bool = False) -> dict[str
 
 
 def snapshot(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
-    """Store the score of each service as it is now; the hourly memory of which the daily digest is made."""
+    """Store the current risk score of each service; the daily digest is made from these hourly snapshots."""
     with kit.store.begin(actor=kit.worker) as unit:
         now = unit.now().replace(microsecond=0)
         services = digests.pressure(unit.pressure(kit.env, DAYS), unit.now())
@@ -44,7 +46,7 @@ def risk(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
 
 
 def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]:
-    """Remove snapshots older than *days*, or than `retention.snapshots` of the policy; digests stay."""
+    """Remove snapshots older than *days*, or than `retention.snapshots` of the policy; digests are kept."""
     with kit.store.begin(actor=kit.worker) as unit:
         length = timedelta(days=days) if days else kit.book.policy(unit).retention.snapshots
         seconds = length.total_seconds()
@@ -54,9 +56,9 @@ def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]
 
 
 def newest(kit: Kit, unit: Unit, kind: str, period: str, *, keep: bool) -> DigestFile | None:
-    """Return the digest of a period, the newest where none is named, from the database and the files.
+    """Return the digest of a period, or the newest, from the database and the files.
 
-    With *keep* a file that counts is taken into the database. Raises InvalidFileError for a file that is wrong, and
+    With *keep*, a digest read from a file is stored in the database. Raises InvalidFileError for an invalid file, and
     ConflictError for one of another environment.
     """
     row = unit.digest(kit.env, kind, period)
@@ -79,7 +81,7 @@ def _kept(kit: Kit, unit: Unit, digest: DigestFile) -> None:
 
 
 def _written(kit: Kit, digest: DigestFile, *, dry_run: bool) -> dict[str, Any]:
-    """Keep a digest in the database, then write it as a file: whoever has lost the file has the row."""
+    """Store a digest in the database, then write it as a file; if the file is lost, the row remains."""
     value = digest.model_dump(mode="json", by_alias=True)
     if not dry_run:
         with kit.store.begin(actor=kit.worker) as unit:

@@ -1,4 +1,4 @@
-"""One tick: walk the queue, mark the chosen ready, keep the receipts; the bells are rung after the commit."""
+"""One tick: walk the queue, mark the chosen entries ready, store the receipts; bells are rung after the commit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,17 +21,17 @@ from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
 TICK_SECONDS = 1.0  # shorter than the period of the tick in beat_schedule.py
-RECEIPTS = 3  # receipts that a tick keeps for each entry that may go: room for those that have to wait
-LOOKED_AT_AGAIN = timedelta(minutes=5)  # what waits for people, or for a cap of its own to be raised
-REGROUPED = 5000  # entries a tick that get new rank groups after a policy began to read other fields
+RECEIPTS = 3  # receipts kept per dispatched entry: room for the entries that wait
+LOOKED_AT_AGAIN = timedelta(minutes=5)  # waits for people, or for its own budget to be raised
+REGROUPED = 5000  # entries per tick that get new rank groups after the policy reads other fields
 DECISIONS_KEPT = 2000
-ROUNDS = 10  # walks of one tick where contracts changed; the next tick goes on
+ROUNDS = 10  # walks per tick while contracts change; the next tick continues
 
 
 def tick(kit: Kit) -> list[Bell]:
-    """Choose who goes and mark them ready, with a receipt for every candidate; returns their bells.
+    """Mark the best entries ready, with a receipt for every candidate, and return their bells.
 
-    One tick works at a time, whoever calls: its lease is taken in its own transaction.
+    Only one tick runs at a time, whoever starts it: it takes a lease in its own transaction.
     """
     attempt("definitions", lambda: enact.follow(kit))
     with kit.store.begin(actor="dispatch") as unit:
@@ -59,7 +59,7 @@ def tick(kit: Kit) -> list[Bell]:
 
 
 def _walked(kit: Kit, unit: Unit, policy: Policy, load: Load) -> Walked:
-    """Walk the queue; of the chosen, what breaks a contract that changed meanwhile is blocked, and others are found."""
+    """Walk the queue; chosen entries that violate a changed contract are blocked, and others are chosen instead."""
     for left in reversed(range(ROUNDS)):
         seen = walk(kit, unit, policy, load, receipts=policy.dispatch.top * RECEIPTS)
         chosen = [receipt.scored.entry for receipt in seen.receipts if not receipt.waits]
@@ -75,16 +75,16 @@ def _walked(kit: Kit, unit: Unit, policy: Policy, load: Load) -> Walked:
 
 
 def regroup(env: str, unit: Unit, policy: Policy, groups: Mapping[str, Group]) -> None:
-    """Place entries anew where a policy or a pipeline began to read other fields; some thousands a tick."""
+    """Assign new rank groups after a policy or pipeline reads other fields; some thousand entries per tick."""
     stale = [group.key for group in unit.groups(env) if not lane.fits(group.key, policy, groups)]
     if stale:
         unit.regroup(env, stale, lambda entry: lane.lane_of(entry, policy, groups.get(entry.pipeline)), REGROUPED)
 
 
 def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell]:
-    """Ring once for each entry, or once for a batch of a pipeline whose jobs are all light.
+    """Return one bell per entry, or one per batch for a pipeline whose jobs are all light.
 
-    An entry that ran before goes alone: if it ends its worker, it takes no other with it.
+    An entry that ran before gets its own bell: if it crashes its worker, no other entry is affected.
     """
     batched = {entry.id for entry in chosen if entry.pipeline in light and not entry.attempt}
     single = [claim_bell((entry.id,), entry.attempt + 1) for entry in chosen if entry.id not in batched]
@@ -96,7 +96,7 @@ def bells(chosen: Sequence[Entry], light: set[str], policy: Policy) -> list[Bell
 
 
 def _make_way(kit: Kit, unit: Unit, decision: Decision, load: Load) -> None:
-    """Cancel what a group has no place for: the newest, or the holders whom a newer entry replaces."""
+    """Cancel entries that a concurrency group has no room for: the newest, or the holders replaced by a newer entry."""
     for receipt in decision.receipts:
         entry = receipt.scored.entry
         group = load.groups.get(entry.pipeline)
@@ -111,7 +111,7 @@ def _make_way(kit: Kit, unit: Unit, decision: Decision, load: Load) -> None:
 
 
 def _mark(unit: Unit, decision: Decision, load: Load) -> list[Entry]:
-    """Mark the chosen ready where they are still what was scored; the others are left to the next tick."""
+    """Mark chosen entries ready if they are unchanged since they were scored; the others wait for the next tick."""
     chosen = {receipt.scored.entry.id: receipt for receipt in decision.chosen}
     marked = []
     for entry_id, entry in unit.hold(chosen).items():
@@ -143,7 +143,7 @@ def _dispatched(unit: Unit, receipt: Receipt, decision: Decision, load: Load) ->
 
 
 def _rest(unit: Unit, decision: Decision) -> None:
-    """Put to sleep what waits by itself alone until the moment at which that may be over: nobody reads it till then."""
+    """Put entries to sleep that wait for themselves alone, until that wait may be over; they are not read before."""
     asleep: dict[str, datetime] = {}
     for receipt in decision.receipts:
         found = [until for wait in receipt.waits if (until := _until(wait, decision.at))]
@@ -159,7 +159,7 @@ def _until(wait: Waiting, now: datetime) -> datetime | None:
 
 
 def _lanes(env: str, unit: Unit, seen: Walked) -> None:
-    """Give keys that are full and crowd their rank group lanes of their own, so that they are passed over unread."""
+    """Give full concurrency keys that crowd a rank group their own lanes, so that their entries are skipped unread."""
     left = REGROUPED
     for group, key in sorted(seen.crowded):
         left -= unit.into_lane(env, group, key, lane.own_lane(group, key), left)
@@ -168,9 +168,10 @@ def _lanes(env: str, unit: Unit, seen: Walked) -> None:
 
 
 def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[str, Any] | None) -> None:
-    """Store the decision where it says something new; a tick that repeats the last one leaves no row.
+    """Store the decision if it differs from the last one.
 
-    Whoever goes has a receipt, and of those who wait the best, so many that a tick stays small.
+    Every dispatched entry gets a receipt, and so do the best of the waiting ones, up to a limit that keeps a tick
+    small.
     """
     policy = kit.book.policy(unit)
     most = policy.dispatch.top * RECEIPTS
@@ -185,7 +186,7 @@ def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[s
         for number, receipt in enumerate(decision.receipts)
         if number < most or not receipt.waits
     ]
-    seqs = {each.scored.entry.id: each.scored.entry.seq for each in decision.receipts}  # what came back is news
+    seqs = {each.scored.entry.id: each.scored.entry.seq for each in decision.receipts}  # a returned entry is a change
     said = [
         [row["entry_id"], seqs[row["entry_id"]], row["position"], [wait["code"] for wait in row["waits"]]]
         for row in receipts

@@ -1,7 +1,7 @@
-"""One duty of the sweep over many entries: all at once; where that fails, each by itself, and the bad one waits aside.
+"""One duty of the sweep over many entries: all at once; if that fails, one by one, setting failing entries aside.
 
-So a row that cannot be read, or whatever else is wrong with one entry, keeps nobody else from what is due to them. What
-was put aside is tried again, later each time; it is no decision about the entry, only this process's patience with it.
+An unreadable row or a fault in one entry never delays the others. Entries set aside are retried at growing intervals;
+this is local to the process and changes nothing about the entry.
 """
 
 import time
@@ -17,7 +17,7 @@ from backlog_worker.store import Store, Unit
 SWEPT = 50
 ASIDE_SECONDS, ASIDE_SECONDS_MAX = 30.0, 3600.0
 Key = TypeVar("Key", bound=Hashable)
-# For each store of this process, by duty and key: until when, and for how long; monotonic.
+# For each store of this process, by duty and key: until when the key is set aside, and for how long; monotonic.
 _ASIDE: WeakKeyDictionary[Store, dict[tuple[str, Hashable], tuple[float, float]]] = WeakKeyDictionary()
 
 
@@ -27,9 +27,9 @@ def duty(
     listed: Callable[[Unit, int], Sequence[Key]],
     act: Callable[[Sequence[Key]], list[Bell]],
 ) -> list[Bell]:
-    """Do *act* for what *listed* returns, in a transaction of its own, and return its bells; never raises.
+    """Run *act* on the keys from *listed* in its own transaction and return its bells; never raises.
 
-    *listed* is asked for so many more as are aside, so that these never fill the list.
+    *listed* is asked for as many more keys as are set aside, so that these never crowd out the others.
     """
     known = _ASIDE.setdefault(store, {})
     aside = {key for (of, key), (until, _) in known.items() if of == name and time.monotonic() < until}

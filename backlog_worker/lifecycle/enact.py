@@ -1,8 +1,7 @@
-"""What comes into force, and by whom: the fleet of the project, a person with a reason, or the first entry.
+"""Who puts definitions in force: the fleet of the project, a person with a reason, or the first entry.
 
-The fleet are the workers (and `up`, which starts them). It follows the files of one folder, the first in which it ran,
-until a person says that it shall follow another. Every other process uses what is in force, and says where its files
-differ.
+The fleet is the workers and `up`, which starts them. It follows the files of one folder, the first in which it ran,
+until a person sets another. Every other process uses the definitions in force and reports where its files differ.
 """
 
 from collections.abc import Sequence
@@ -21,9 +20,9 @@ CAME = "a definition came into force"
 
 
 def follow(kit: Kit, *, first: bool = False) -> bool:
-    """Put what changed in the files in force, where this process is of the fleet and the fleet follows its folder.
+    """Apply changed files if this process belongs to the fleet and the fleet follows its folder.
 
-    Returns whether anything came into force. What waited for that is asked again, also where that failed before.
+    Returns whether anything came into force. Entries that waited for it are checked again, also if that failed before.
     """
     if not kit.fleet or not (first or kit.book.unread or kit.book.behind or kit.definitions.changed()):
         return _cleared(kit, changed=False)
@@ -51,7 +50,7 @@ def _cleared(kit: Kit, *, changed: bool) -> bool:
 
 
 def offer(kit: Kit) -> None:
-    """Let the files of the project be read in place of what is in force, where nothing is; nothing is written."""
+    """Use the project's files as long as no definitions are in force; nothing is written."""
     with kit.store.read() as unit:
         live = unit.live_hashes(kit.env)
     if not live:
@@ -62,10 +61,10 @@ def offer(kit: Kit) -> None:
 def apply(
     kit: Kit, files: Sequence[DefinitionFile], *, actor: str, reason: str, dry_run: bool = False, follows: bool = False
 ) -> list[str]:
-    """Put files in force in a person's name, all or none, and return what changed.
+    """Put files in force in a person's name, all or none, and return the changes.
 
-    With *follows* the fleet follows the folder of this process from now on. Raises InvalidFileError, and nothing is
-    changed then.
+    With *follows* the fleet follows the folder of this process from now on. Raises InvalidFileError and changes nothing
+    if a file is invalid.
     """
     operation.reasoned(reason)
     with kit.store.read() as unit:
@@ -89,9 +88,9 @@ def apply(
 
 
 def withdraw(kit: Kit, name: str, *, actor: str, reason: str) -> int:
-    """Retire a pipeline in a person's name, and return how many entries wait for it; raises NotFoundError.
+    """Retire a pipeline in a person's name and return how many entries wait for it; raises NotFoundError.
 
-    Its schedules stop, its triggers refuse, its entries stay queued and wait; what runs is not touched.
+    Its schedules stop, its triggers refuse, and its queued entries wait; runs in progress continue.
     """
     operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
@@ -103,7 +102,7 @@ def withdraw(kit: Kit, name: str, *, actor: str, reason: str) -> int:
 
 
 def missing(kit: Kit, unit: Unit, name: str) -> NotFoundError | ConflictError:
-    """Return the error that says why no pipeline of a name is in force: it is retired, or was never known."""
+    """Return the error for a pipeline that is not in force: it is retired, or unknown."""
     if by := unit.retired_by(kit.env, PIPELINE, name):
         who = "its file is gone" if by == FLEET else f"by {by}"
         message = f"the pipeline {name} is retired ({who})"
@@ -112,7 +111,7 @@ def missing(kit: Kit, unit: Unit, name: str) -> NotFoundError | ConflictError:
 
 
 def home(kit: Kit, unit: Unit) -> str:
-    """Return the folder whose files the fleet follows; nothing where it never ran."""
+    """Return the folder whose files the fleet follows; empty if it never ran."""
     found = unit.acts(kit.env, action=FOLLOW, most=1)
     return str(found[0]["subject"]) if found else ""
 

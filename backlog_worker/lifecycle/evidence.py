@@ -1,4 +1,6 @@
-"""Proof for strangers: the bundle of one entry, seals over all histories, and redactions that keep both true."""
+"""Evidence for third parties: the bundle of one entry, seals over all histories, and redactions that keep both
+valid.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -17,7 +19,7 @@ from backlog_worker.lifecycle import Kit, operation
 from backlog_worker.lifecycle.reading import parsed
 from backlog_worker.store import PIPELINE, POLICY, Unit
 
-# What people and models wrote; ids, times, statuses, digests and verdicts stay readable.
+# Texts of people and models; ids, times, statuses, digests and verdicts are not redacted.
 TEXTS = (
     *("title", "url", "source", "external_ref", "author", "reason", "text", "why", "question", "detail", "error"),
     *("stages", "people", "artifacts", "comment", "value", "output", "tries", "gates", "recovery"),
@@ -25,9 +27,9 @@ TEXTS = (
 
 
 def export(kit: Kit, entry_id: str) -> dict[str, Any]:
-    """Make the bundle of one entry, which `checked` checks without any database; raises NotFoundError.
+    """Return the bundle of one entry, which `checked` verifies without a database; raises NotFoundError.
 
-    Of a retired entry the history tells all that it binds; inputs and outputs have left, their digests have not.
+    For a retired entry it holds everything its history binds; inputs and outputs are reduced to their digests.
     """
     with kit.store.read() as unit:
         entry, left = whole(unit, entry_id)
@@ -50,17 +52,17 @@ def export(kit: Kit, entry_id: str) -> dict[str, Any]:
 
 
 def checked(value: Mapping[str, Any], seal: Mapping[str, Any] | None = None) -> Checked:
-    """Check a bundle by itself, or that it is included under a seal: chain, fold, rows, records, definitions."""
+    """Verify a bundle, and with a seal that it is included under it: chain, fold, rows, records, definitions."""
     return bundles.checked(value, pinned, seal)
 
 
 def verify(value: Mapping[str, Any], seal: Mapping[str, Any] | None = None) -> list[str]:
-    """Return what is wrong with a bundle; nothing means that every digest fits."""
+    """Return the faults of a bundle; an empty list means that every digest matches."""
     return checked(value, seal).faults
 
 
 def told_rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows that a history tells of, with the records that it holds as the bodies of write-backs."""
+    """Return the rows that a history describes, with its records as the bodies of write-backs."""
     found, records = projection.rows(events, entry_id), projection.records(events)
     lean = {digest(each): each for each in (_lean(record) for record in records.values())}
     bodies = {**lean, **{sha: record for sha, record in records.items() if digest(record) == sha}}
@@ -69,10 +71,11 @@ def told_rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str
 
 
 def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[str] = TEXTS) -> int:
-    """Take what people and models wrote out of an entry for good; returns how many events lost something.
+    """Remove the texts of people and models from an entry for good; returns how many events lost text.
 
-    Its artifacts go too, unless another entry names the same. Its chain, its seals and its records' verdicts stay
-    verifiable: each text leaves its digest. Only a final or blocked entry is redacted, and none under a legal hold.
+    Its artifacts are removed too, unless another entry refers to them. Chain, seals and the verdicts of its records
+    stay verifiable, because each text leaves its digest. Only a final or blocked entry can be redacted, and none under
+    a legal hold.
     """
     operation.reasoned(reason)
     with kit.store.begin(actor=actor) as unit:
@@ -100,7 +103,9 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
 
 
 def legal_hold(kit: Kit, entry_id: str, *, actor: str, reason: str, on: bool) -> None:
-    """Keep an entry, its bulk data and its history whatever retention says, or stop keeping them."""
+    """Put an entry under a legal hold, which keeps it, its bulk data and its history regardless of retention, or lift
+    it.
+    """
     operation.reasoned(reason)
     words = f"{actor}: {reason}"[:500] if on else ""
     with kit.store.begin(actor=actor) as unit:
@@ -114,7 +119,7 @@ def legal_hold(kit: Kit, entry_id: str, *, actor: str, reason: str, on: bool) ->
 
 
 def whole(unit: Unit, entry_id: str) -> tuple[Entry, Mapping[str, Any] | None]:
-    """Return an entry, or a retired one as it stood at its end and what is left of it; raises NotFoundError."""
+    """Return an entry; for a retired one, its state at its end and its remainder. Raises NotFoundError."""
     left = unit.retired(entry_id)
     if left is None:
         return operation.found(unit, entry_id), None
@@ -131,12 +136,12 @@ def _may_be_redacted(entry: Entry, left: Mapping[str, Any] | None) -> None:
         message = f"{entry.id} is under a legal hold ({hold})"
         raise ConflictError(message, hint=f'backlog-worker audit release {entry.id} --reason "..." first')
     if left is None and entry.status not in FINAL | {Status.BLOCKED}:
-        message = f"{entry.id} is {entry.status}; only what has ended or is blocked is redacted"
+        message = f"{entry.id} is {entry.status}; only a final or blocked entry can be redacted"
         raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
 
 
 def _wishes(unit: Unit, entry_id: str, events: Sequence[Event]) -> None:
-    """Send the redacted record in place of the one that its source shows."""
+    """Queue the redacted record to replace the one at the source."""
     records = projection.records(events)
     for wish in unit.wishes(entry_id):
         if wish["sha256"] in records:
@@ -145,7 +150,7 @@ def _wishes(unit: Unit, entry_id: str, events: Sequence[Event]) -> None:
 
 
 def _lean(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a redacted record in its own shape: words where texts were, and no stages, people or artifacts."""
+    """Return a redacted record in its usual shape: placeholders for texts, and no stages, people or artifacts."""
     found: dict[str, Any] = worded(record)
     lists: dict[str, list[Any]] = {name: [] for name in ("stages", "people") if isinstance(record.get(name), Mapping)}
     output = found.get("output")
@@ -153,7 +158,7 @@ def _lean(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rows(unit: Unit, entry_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of an entry as they stand, by table, as JSON has them."""
+    """Return the rows of an entry as they are stored, by table, as JSON."""
     return {table: [_row(row) for row in unit.bound_rows(table, [entry_id]).get(entry_id, ())] for table in BOUND}
 
 
@@ -172,7 +177,7 @@ def _definitions(kit: Kit, unit: Unit, runs: Sequence[Mapping[str, Any]]) -> dic
 
 
 def pinned(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a definition anew, and say what it is; one that cannot be read is none."""
+    """Parse a stored definition and return its identity; only an empty hash if it cannot be read."""
     try:
         if definition["kind"] == POLICY:
             read = policy.load(definition["body"])

@@ -72,7 +72,7 @@ def test_c1_verify_says_what_was_proved_and_what_not(table, run, done):
     told = run("audit", "verify")
     assert "every history is whole" in told
     assert "1 histories" in told
-    assert "no seal that was kept elsewhere" in told
+    assert "no external seal was given" in told
     with table.kit.store.begin() as unit:
         unit.run("UPDATE stages SET worker = 'eve'")
     told = run("audit", "verify", code=7)

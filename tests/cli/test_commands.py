@@ -55,7 +55,7 @@ def test_the_first_minutes_of_a_user(run, project):
     assert "NO_WORKER" in run("entry", "next").stdout
     assert "eligible completed" in run("status").stdout
     assert "invariants hold" in run("db", "verify").stdout
-    assert "gives its row" in run("audit", "verify").stdout
+    assert "produces its row" in run("audit", "verify").stdout
     assert "an old low overtakes" in run("policy", "test").stdout
     run("pipeline", "validate")
     assert "collect" in run("pipeline", "show", "spec").stdout

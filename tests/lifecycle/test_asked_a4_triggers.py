@@ -24,7 +24,7 @@ def test_a_start_by_hand_takes_the_input_and_the_labels_of_its_trigger():
 
 def test_a_pipeline_whose_triggers_name_no_start_by_hand_refuses_it():
     table = bench(pipelines=[PIPELINE + "triggers: [{ type: schedule, cron: '0 3 * * *' }]\n"])
-    with pytest.raises(RefusedError, match="not started by hand: its triggers are schedule") as refused:
+    with pytest.raises(RefusedError, match="cannot be started by hand: its triggers are schedule") as refused:
         again.start(table.kit, "spec", {}, actor="ana", labels=["ai-ok"])
     assert "type: manual" in refused.value.hint
     plain = bench()

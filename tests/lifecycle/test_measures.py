@@ -341,5 +341,5 @@ def test_c4_a_tally_that_somebody_altered_is_found():
     with table.kit.store.begin() as unit:
         unit.run("UPDATE retired SET tally = replace(tally, 'eligible', 'done_before')")
     assert [(each.subject, each.text) for each in audit.verify(table.kit)] == [
-        (filed.entry_id, "its history does not give what is left of it: tally")
+        (filed.entry_id, "its history does not produce its remainder: tally")
     ]
