@@ -106,9 +106,10 @@ class Bench:
     bells: deque[Bell] = field(default_factory=deque)
 
     def file(self, *records: Mapping[str, Any]) -> list[intake.Filed]:
-        """File drafts made of these fields."""
-        made = ((f"record {index}", draft(**each)) for index, each in enumerate(records, start=1))
-        return list(intake.file(self.kit, made, actor="ana", channel="import"))
+        """File drafts made of these fields; what became of each is returned in their order."""
+        made = {f"record {index}": draft(**each) for index, each in enumerate(records, start=1)}
+        filed = {each.place: each for each in intake.file(self.kit, made.items(), actor="ana", channel="import")}
+        return [filed[place] for place in made]
 
     def tick(self) -> None:
         """Run one tick of the dispatcher."""

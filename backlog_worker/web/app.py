@@ -142,7 +142,7 @@ def ready(kit: OfProcess) -> Any:  # noqa: ANN401 - a problem where it is not re
     if answer.asked and not answer.answers:
         emit("not_ready", error=f"the broker {answer.address} does not answer: {answer.error}")
         return problem(_AWAY, "the broker does not answer", hint=DOCTOR, code=errors.UnreachableError.__name__)
-    return {"status": "ok", "policy": policy, "broker": answer.words}
+    return {"status": "ok", "policy": policy, "broker": "answers" if answer.asked else "unknown"}
 
 
 @routes.get("/metrics", response_class=PlainTextResponse)

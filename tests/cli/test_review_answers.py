@@ -64,6 +64,7 @@ def test_b7_at_the_terminal_a_name_without_the_role_is_refused_with_status_4_and
 def test_b7_in_bulk_and_alone_a_dead_letter_needs_its_role(table, project, run):
     policy = POLICY.replace("lead:", "reviewer: [rita], lead:").replace("version: 1", "version: 2")
     (project / ".backlog-worker" / "policy.yml").write_text(policy)
+    run("policy", "apply", "--reason", "who reviews", who="ana")
     table.executor.results = {"draft": [Refused(kind=FailureKind.GATE, reason="no")] * 2}
     one, two = table.file({"pipeline": "spec"}, {"pipeline": "spec"})
     table.run(3)
@@ -113,6 +114,7 @@ def test_e_the_schedule_lists_jobs_and_pipelines_with_what_was_missed(project, r
         "jobs:", 'triggers: [{ type: schedule, cron: "30 2 * * *", timezone: Europe/Berlin, catchUp: none }]\njobs:'
     )
     (project / ".backlog-worker" / "pipelines" / "spec.yml").write_text(body)
+    run("pipeline", "apply", "--reason", "every night")
     rows = json.loads(run("--json", "schedule", "list").stdout)["data"]
     (pipeline,) = [row for row in rows if row["runs"] == "pipeline spec"]
     assert (pipeline["schedule"], pipeline["catch_up"], pipeline["missed"]) == (

@@ -64,7 +64,7 @@ def test_a5_a_policy_without_scores_makes_status_say_it_and_doctor_find_it(run, 
     found = run("doctor", code=7).stdout
     assert "alert entries-faulty" in found
     assert "alert no-worker" in found
-    assert run("explain-code", "entries-faulty").stdout.startswith("Entries cannot go")
+    assert run("explain-code", "entries-faulty").stdout.startswith("Entries wait for a repair")
     shown = json.loads(run("--json", "status").stdout)["data"]
     assert shown["waiting"]["SCORE_ERROR"] == sum(n for s, n in shown["counts"]["by_status"].items() if s == "queued")
 
@@ -122,8 +122,8 @@ def test_a5_a_broker_that_answers_is_named(valkey):
     ("answer", "status", "words"),
     [
         (Answer(address="", asked=False), 200, "unknown"),
-        (Answer(address="redis://host"), 200, "redis://host"),
-        (Answer(address="redis://host", error="refused"), 503, "the broker redis://host does not answer: refused"),
+        (Answer(address="redis://host"), 200, "answers"),
+        (Answer(address="redis://host", error="refused"), 503, "the broker does not answer"),
     ],
 )
 def test_a5_ready_is_said_only_of_a_broker_that_was_asked(answer, status, words):
@@ -135,6 +135,7 @@ def test_a5_ready_is_said_only_of_a_broker_that_was_asked(answer, status, words)
         said = client.get("/readyz")
         assert said.status_code == status
         assert words in (said.json().get("broker") or said.json()["detail"])
+        assert "redis" not in said.text, "whoever asks is not known"
         assert client.get("/healthz").status_code == 200
 
 

@@ -193,7 +193,7 @@ def test_a6_a_retired_pipeline_starts_nothing_its_entries_wait_and_it_can_come_b
     with pytest.raises(ConflictError, match="retired"):
         again.start(table.kit, "spec", {}, actor="ana")
     with pytest.raises(ConflictError, match="retired"):
-        triggers.received(table.kit, "hooked", b"{}", {})
+        triggers.receive(table.kit, "hooked", b"{}", {})
     with table.kit.store.read() as unit:
         assert triggers.schedules(table.kit, unit) == []
     (barred,) = table.file({})

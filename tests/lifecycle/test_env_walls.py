@@ -194,6 +194,7 @@ def given(kit, world):
         "decided": [Decided(answer=each, actor="eve", reason="x") for each in (Answer.REQUEUE, Answer.DISCARD)],
         "actor": ["eve"],
         "reason": ["because"],
+        "why": ["because"],
         "text": ["words"],
         "changes": [{"title": "taken over", "input": {"body": "x"}}],
         "record": [{"title": "t", "dedupe_key": key} for key in ("letter", "fresh")],

@@ -212,7 +212,7 @@ def _rung_by_two(kit, bells):
         thread.start()
     for thread in threads:
         thread.join(30)
-    return sum(each.ids[1] == "d" for each in found)
+    return sum(each.ids[1:2] == ("d",) for each in found)
 
 
 def test_of_two_last_jobs_that_end_at_once_exactly_one_sees_the_join(postgres_url):
