@@ -84,6 +84,11 @@ def test_c5_the_table_of_events_has_the_levels_and_words_of_the_log():
     }
 
 
+def test_c5_the_table_of_reasons_has_the_words_of_explain_code():
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*) \| (.*) \|$", LIFECYCLE, re.MULTILINE)
+    assert {code: (text, way) for code, text, way in rows} == {code.value: words for code, words in REMEDIES.items()}
+
+
 def test_the_diagram_is_the_table():
     drawn = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", LIFECYCLE, re.MULTILINE))
     table = {(a.value, b.value, change.value) for change, moves in TRANSITIONS.items() for a, b in moves.items()}
