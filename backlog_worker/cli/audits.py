@@ -60,7 +60,7 @@ def audit_verify(
     from backlog_worker.lifecycle import evidence
 
     value = read_object(bundle)
-    found = evidence.checked(value, outside)
+    found = _misshapen(value) or evidence.checked(value, outside)
     words = [plain(line) for line in proved(value, found)]
     shown("backlog-worker/evidence-check", found, lambda: say(f"{bundle}:", *(f"  {line}" for line in words)))
     if found.faults:
@@ -78,6 +78,9 @@ def audit_show(
     from backlog_worker.lifecycle import evidence
 
     value = read_object(bundle)
+    if wrong := _misshapen(value):
+        message = f"this bundle cannot be shown: {'; '.join(wrong.faults)}"
+        raise UsageError(message)
     found = evidence.checked(value, read_object(seal) if seal else None)
     _written(_account(value, found, form), out)
     if found.faults:
@@ -250,13 +253,27 @@ def _account(value: dict[str, Any], found: "Checked", form: AccountForm) -> str:
     from backlog_worker.domain import render
     from backlog_worker.domain.account import account
 
-    try:
-        sections = account(value, found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        message = f"this bundle cannot be shown: {'; '.join(found.faults) or error}"
-        raise UsageError(message) from None
     forms = {AccountForm.TEXT: render.text, AccountForm.MARKDOWN: render.markdown, AccountForm.HTML: render.html}
-    return forms[form](sections)
+    return forms[form](account(value, found))
+
+
+def _misshapen(value: dict[str, Any]) -> "Checked | None":
+    """Return the fault of a bundle that does not fit the schema of its version, with the place; None where it fits."""
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import validator_for
+
+    from backlog_worker.cli.definitions import stored_schema
+    from backlog_worker.domain.evidence import SCHEMAS, Checked, schema_fault
+    from backlog_worker.domain.masking import cut
+
+    if value.get("schema") not in SCHEMAS:
+        return Checked(faults=[schema_fault(value)])
+    schema = stored_schema("evidence", SCHEMAS.index(value["schema"]) + 1)
+    wrong = best_match(validator_for(schema)(schema).iter_errors(value))
+    if wrong is None:
+        return None
+    place = "/".join(map(str, wrong.absolute_path)) or "the bundle"
+    return Checked(faults=[f"{cut(place, 200)}: {cut(wrong.message, 200)}"])
 
 
 def _written(text: str, out: Path | None) -> None:

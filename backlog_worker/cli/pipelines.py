@@ -124,7 +124,7 @@ def run_recordings(
     """Test pipelines with recorded sessions and compare statuses and gates; free of cost and deterministic."""
     from backlog_worker import settings, telemetry, wiring
     from backlog_worker.integrations.project import Project
-    from backlog_worker.lifecycle.rehearse import rehearse
+    from backlog_worker.lifecycle.rehearse import checked, rehearse
 
     telemetry.configure(level="ERROR")  # what happens in a rehearsal is told by its result
     project = Project(settings.load().folder)
@@ -134,9 +134,8 @@ def run_recordings(
         raise NotFoundError(message, hint="backlog-worker pipeline record RUN > .backlog-worker/recordings/NAME.json")
     found = []
     for path in wanted:
-        recording = read_object(path)
-        answers = recording.get("answers", {})
-        rehearsal_kit, forward = wiring.rehearsal(project, answers, root=project.root)
+        recording = checked(read_object(path), name=str(path))
+        rehearsal_kit, forward = wiring.rehearsal(project, recording.get("answers", {}), root=project.root)
         try:
             found.append(rehearse(rehearsal_kit, recording, forward, name=path.name))
         finally:

@@ -81,7 +81,7 @@ def proved(value: Mapping[str, Any], checked: Checked) -> list[str]:
 
 def _head(value: Mapping[str, Any]) -> Section:
     entry, left = worded(value["entry"]), value.get("retired")
-    provenance = entry.get("provenance") or {}
+    provenance = _object(entry.get("provenance"))
     pairs = {
         "entry": entry["id"],
         "status": f"{entry['status']}: {entry['reason']}",
@@ -97,7 +97,7 @@ def _head(value: Mapping[str, Any]) -> Section:
         "created": _at(entry["created_at"]),
         "due": _at(entry["due_date"]),
         "legal hold": entry["legal_hold"],
-        "retired": f"{_at(left['at'])}, evidence until {_at(left['evidence_until'])}" if left else "",
+        "retired": f"{_at(left.get('at'))}, evidence until {_at(left.get('evidence_until'))}" if left else "",
     }
     links = {kind.replace("_", " "): _joined(listed) for kind, listed in value["lineage"].items()}
     rows = [(name, _text(each)) for name, each in {**pairs, **links}.items() if each]
@@ -108,13 +108,13 @@ def _decisions(value: Mapping[str, Any]) -> Section:
     said = _moments(value, Change.CLAIMED)
     rows = []
     for each in value["receipts"]:
-        terms = each.get("terms") or {}
-        score = f"{each['score']:.2f}" if isinstance(each.get("score"), int | float) else "-"
-        parts = ", ".join(f"{name} {number:+.2f}" for name, number in terms.items() if isinstance(number, int | float))
+        terms = _object(each.get("terms"))
+        parts = ", ".join(f"{name} {points}" for name, number in terms.items() if (points := _number(number, "+.2f")))
+        score = _number(each.get("score"), ".2f") or "-"
         rows.append((_at(each["at"]), _text(each.get("policy")), _text(each.get("position")), score, parts))
     lead = [
         f"{_at(event['at'])}: eligible under policy {_text(event['data'].get('policy'))} by"
-        f" {_joined(rule for rule, yes in (event['data'].get('eligibility') or {}).items() if yes) or 'no rule'}."
+        f" {_joined(rule for rule, yes in _object(event['data'].get('eligibility')).items() if yes) or 'no rule'}."
         for event in said
     ]
     return Section(
@@ -142,9 +142,8 @@ def _runs(value: Mapping[str, Any]) -> Section:
 def _stages(value: Mapping[str, Any]) -> Section:
     rows = []
     for row in _in_order(value["stages"]):
-        cost = worded(row.get("cost")) or {}
-        known = isinstance(cost.get("usd"), int | float)
-        usd = f"{cost['usd']:.4f}" if known else "not known" if cost else ""
+        cost = _object(worded(row.get("cost")))
+        usd = _number(cost.get("usd"), ".4f") or ("not known" if cost else "")
         reason = worded(row.get("reason")) or {}
         why = reason.get("text", "") if isinstance(reason, Mapping) else reason
         done = (_text(row["job_id"]), _text(row.get("status")), _text(row.get("attempts", 0)), _text(row.get("worker")))
@@ -167,7 +166,9 @@ def _gates(value: Mapping[str, Any]) -> Section:
     for row in _in_order(value["stages"]):
         for each in _list(row.get("gates")):
             rule = _text(each.get("rule_sha256"))[:SHORT]
-            rows.append((_text(row["job_id"]), _text(each["id"]), _text(each["result"]), rule, _text(each.get("why"))))
+            rows.append(
+                (_text(row["job_id"]), _text(each.get("id")), _text(each.get("result")), rule, _text(each.get("why")))
+            )
     return Section(title="Gates", columns=("job", "gate", "result", "rule", "why"), rows=rows)
 
 
@@ -195,7 +196,7 @@ def _people(value: Mapping[str, Any]) -> Section:
 def _writebacks(value: Mapping[str, Any]) -> Section:
     rows = []
     for row in value["writebacks"]:
-        body = worded(row.get("body")) or {}
+        body = _object(worded(row.get("body")))
         said = _joined([body.get("status"), _text(body.get("schema"))])
         sent = _at(row.get("sent_at")) or _text(row.get("status"))
         where = _joined([row.get("target"), row.get("remote_id")])
@@ -259,6 +260,14 @@ def _moments(value: Mapping[str, Any], change: str) -> Iterator[Mapping[str, Any
 
 def _in_order(stages: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(stages, key=lambda row: (str(row.get("started_at") or row.get("ended_at") or "~"), row["job_id"]))
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: object, form: str) -> str:
+    return format(float(value), form) if isinstance(value, int | float) else ""
 
 
 def _list(value: object) -> list[Mapping[str, Any]]:

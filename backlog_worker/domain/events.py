@@ -126,11 +126,14 @@ def worded(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
 def event_words(data: Mapping[str, Any]) -> str:
     """Return what an event says, in a few words."""
     said = worded(data)
+    if not isinstance(said, Mapping):
+        return WORDS
     given = said.get("set", {}).get("reason") if isinstance(said.get("set"), Mapping) else None
     names = ("job_id", "take", "result", "answer", "question", "rule", "target", "remote_id")
     parts = [f"{name}={said[name]}" for name in names if said.get(name)]
     jobs = said.get("jobs")
-    parts += [f"{job} {each[0]}" for job, each in jobs.items() if each] if isinstance(jobs, Mapping) else []
+    listed = jobs.items() if isinstance(jobs, Mapping) else ()
+    parts += [f"{job} {each[0]}" for job, each in listed if each and isinstance(each, list | tuple)]
     parts += [str(said[name]) for name in ("reason", "comment", "because") if said.get(name)]
     return str(given or " ".join(parts) or str(said.get("sha256") or "")[:12])
 

@@ -61,18 +61,22 @@ def checked(value: Mapping[str, Any], pinned: Pinned, seal: Mapping[str, Any] | 
     """
     found = Checked()
     if value.get("schema") not in SCHEMAS:
-        wanted = " or ".join(SCHEMAS)
-        found.faults.append(f"not a bundle of evidence: its schema is {value.get('schema')!r}, wanted {wanted}")
+        found.faults.append(schema_fault(value))
         return found
     try:
         found.faults += _faults(value, pinned, found)
         if seal is not None:
             found.included = inclusion.under(value.get("proof"), seal, value["entry"]["id"])
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         found.faults.append(f"the bundle cannot be read as one: {type(error).__name__} {error}")
     if found.included is not None and found.included.fault:
         found.faults.append(found.included.fault)
     return found
+
+
+def schema_fault(value: Mapping[str, Any]) -> str:
+    """Say that something is no bundle, by the name of its schema."""
+    return f"not a bundle of evidence: its schema is {value.get('schema')!r:.100}, wanted {' or '.join(SCHEMAS)}"
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
@@ -92,7 +96,8 @@ def artifacts_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the artifacts that a stage names; none where they were redacted."""
     given = row.get("artifacts", ())
     listed = given if isinstance(given, list | tuple) else ()
-    return [each for each in listed if isinstance(each, Mapping) and {"sha256", "name", "size"} <= set(each)]
+    named = [each for each in listed if isinstance(each, Mapping) and {"sha256", "name", "size"} <= set(each)]
+    return [each for each in named if all(isinstance(each[name], str) for name in ("sha256", "name"))]
 
 
 def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterator[str]:

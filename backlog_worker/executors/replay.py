@@ -36,17 +36,17 @@ def answered(answer: Mapping[str, Any], report: Report) -> Result:
     usage = answer.get("usage")
     if isinstance(usage, dict):
         report.spend(claimed(usage))
-    kind = FailureKind(str(answer.get("kind", FailureKind.EXECUTION)))
-    reason = str(answer.get("reason", "recorded"))
+    kind = FailureKind(str(answer.get("kind") or FailureKind.EXECUTION))
+    reason = str(answer.get("reason") or "recorded")
     match answer.get("result", "done"):
         case "done":
             artifacts = {name: str(text).encode() for name, text in dict(answer.get("artifacts", {})).items()}
             return Done(output=answer.get("output"), artifacts=artifacts)
         case "throttled":
-            return Throttled(reason=reason, wait=throttle.length(answer.get("waitMs", 0), unit=0.001) or timedelta(0))
+            return Throttled(reason=reason, wait=throttle.length(answer.get("waitMs") or 0, unit=0.001) or timedelta(0))
         case "asked":
             return Asked(
-                question=reason, kind=str(answer.get("asks", "approval")), detail=str(answer.get("detail", ""))
+                question=reason, kind=str(answer.get("asks") or "approval"), detail=str(answer.get("detail") or "")
             )
         case "refused":
             return Refused(kind=kind, reason=reason, data=answer.get("data"))

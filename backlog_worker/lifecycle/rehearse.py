@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from backlog_worker.domain.bell import Bell, Step
 from backlog_worker.domain.entry import FINAL, Entry, Status
 from backlog_worker.domain.errors import InvalidInputError, NotFoundError
 from backlog_worker.domain.frontier import StageStatus
-from backlog_worker.domain.masking import masked_value
+from backlog_worker.domain.masking import cut, masked_value
+from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.review import Answer, Decided, ReviewKind
 from backlog_worker.domain.roles import everything
 from backlog_worker.lifecycle import Kit, again, claim, dispatch, intake, review, stage
@@ -20,6 +23,69 @@ STEP_SECONDS = 30.0
 PERFORMED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.WAITING, StageStatus.RUNNING})
 
 
+Text = Annotated[str, StringConstraints(max_length=1_000_000)]
+Within = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class _Part(BaseModel):
+    """A part of a recording: what nobody reads is refused."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class RecordedEntry(_Part):
+    """The entry of a recorded run; intake judges its values."""
+
+    title: Any = "recorded"
+    labels: Any = []
+    priority: Any = "medium"
+    input: Any = {}
+
+
+class RecordedAnswer(_Part):
+    """What a job answered in one attempt."""
+
+    result: Literal["done", "faulted", "refused", "throttled", "asked"] = "done"
+    kind: FailureKind | None = None
+    reason: Text | None = None
+    data: Any = None
+    output: Any = None
+    artifacts: dict[str, Text] = {}
+    log: list[Text] = []
+    usage: dict[str, Any] | None = None
+    wait: Within | None = Field(default=None, alias="waitMs")
+    asks: Text | None = None
+    detail: Text | None = None
+
+
+class RecordedWord(_Part):
+    """What a person said."""
+
+    answer: Answer | None = None
+    value: Any = None
+    reason: Text | None = None
+
+
+class Expected(_Part):
+    """How a run is to end."""
+
+    status: Text = ""
+    jobs: dict[str, Text] = {}
+    gates: dict[str, dict[str, Text]] = {}
+
+
+class Recording(_Part):
+    """A recording as a file holds it."""
+
+    schema_: Literal["backlog-worker/recording@1"] = Field(alias="schema")
+    pipeline: Text
+    recorded_from: Text = ""
+    entry: RecordedEntry = RecordedEntry()
+    answers: dict[str, list[RecordedAnswer]] = {}
+    people: dict[str, RecordedWord] = {}
+    expect: Expected = Expected()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
     """What a rehearsal gave, and where it is not what the recording expects."""
@@ -29,6 +95,23 @@ class Rehearsal:
     jobs: Mapping[str, str]
     gates: Mapping[str, Mapping[str, str]]
     faults: tuple[str, ...]
+
+
+def checked(value: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Check the shape of a recording, and return it without what it does not say; raises InvalidInputError."""
+    if value.get("schema") != SCHEMA:
+        message = f"{name}: not a recording; its schema is {value.get('schema')!r:.100}, wanted {SCHEMA}"
+        raise InvalidInputError(message)
+    try:
+        found = Recording.model_validate(value)
+    except ValidationError as error:
+        places = [
+            f"{name}: {cut('.'.join(map(str, each['loc'])), 200)}: {each['msg']}"
+            for each in error.errors(include_url=False, include_context=False)
+        ]
+        hint = "compare with what `backlog-worker pipeline record RUN` prints"
+        raise InvalidInputError("\n".join(places[:20]), hint=hint) from None
+    return found.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
@@ -77,9 +160,7 @@ def rehearse(kit: Kit, recording: Mapping[str, Any], forward: Callable[[float], 
 
     Raises InvalidInputError for what is no recording, NotFoundError where its pipeline is not in force.
     """
-    if recording.get("schema") != SCHEMA:
-        message = f"{name}: not a recording; its schema is {recording.get('schema')!r}, wanted {SCHEMA}"
-        raise InvalidInputError(message)
+    recording = checked(recording, name=name)
     with kit.store.read() as unit:
         if kit.book.pipeline(unit, str(recording["pipeline"])) is None:
             message = f"{name}: no pipeline {recording['pipeline']} is in force"
@@ -95,7 +176,7 @@ def rehearse(kit: Kit, recording: Mapping[str, Any], forward: Callable[[float], 
 
 
 def _filed(kit: Kit, recording: Mapping[str, Any]) -> str:
-    given = dict(recording.get("entry", {}))
+    given = recording.get("entry", {})
     record = {
         "title": given.get("title", "recorded"),
         "dedupe_key": kit.new_id("rehearsal"),

@@ -88,7 +88,7 @@ def check_records(world: World, value: tuple[str, Any]) -> None:
     keys = [world.table.kit.new_id("good") for _ in range(2)]
     first, last = (draft(dedupe_key=key) for key in keys)
     path = world.folder / f"records.{kind}"
-    texts = [json.dumps(first), _json(odd), json.dumps(last)]
+    texts = [json.dumps(first), written(odd), json.dumps(last)]
     path.write_text(
         f"[{', '.join(texts)}]" if kind == "json" else "\n".join(texts), encoding="utf-8", errors="surrogatepass"
     )
@@ -100,7 +100,8 @@ def check_records(world: World, value: tuple[str, Any]) -> None:
     assert list(kept) == keys, (odd, found)
 
 
-def _json(value: Any) -> str:
+def written(value: Any) -> str:
+    """Write a value as JSON, half characters and NaN too; null where that is not possible."""
     try:
         return json.dumps(value, ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -161,7 +162,7 @@ def check_http(world: World, value: tuple[str, str, dict[str, Any]]) -> None:
     """A request with a bad value is the caller's fault: never a status of 500 or more."""
     name, text, body = value
     headers = {"authorization": f"Bearer {world.token}", "content-type": "application/json"}
-    sent = _json(body).encode("utf-8", "surrogatepass")
+    sent = written(body).encode("utf-8", "surrogatepass")
     answers = [world.client.post("/v1/tools/execute", content=sent, headers=headers)]
     answers += [world.client.post("/v1/tools/execute", content=text.encode("utf-8", "surrogatepass"), headers=headers)]
     query = {name: text.encode("utf-8", "replace").decode()}
@@ -177,7 +178,7 @@ def check_hooks(world: World, value: tuple[str, dict[str, str], Any]) -> None:
     body = (
         payload.encode("utf-8", "surrogatepass")
         if isinstance(payload, str)
-        else _json(payload).encode("utf-8", "surrogatepass")
+        else written(payload).encode("utf-8", "surrogatepass")
     )
     signed = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
     headers = {"x-hub-signature-256": signed, "x-github-event": kind, **more}

@@ -1,5 +1,6 @@
 """Values that have stopped something somewhere, and strategies that put them into place."""
 
+import copy
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -164,3 +165,22 @@ def spoiled(draw: st.DrawFn, good: Mapping[str, Any]) -> dict[str, Any]:
         else:
             record[name] = draw(values())
     return record
+
+
+@st.composite
+def edited(draw: st.DrawFn, good: Any) -> Any:
+    """A good document of which one to three values, however deep, are something else or are gone."""
+    document = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 3))):
+        inside = document
+        while inside:
+            place = draw(st.sampled_from(list(inside) if isinstance(inside, dict) else range(len(inside))))
+            if isinstance(inside[place], dict | list) and inside[place] and draw(st.integers(0, 3)):
+                inside = inside[place]
+                continue
+            if draw(st.integers(0, 5)):
+                inside[place] = draw(values())
+            else:
+                del inside[place]
+            break
+    return document
