@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import socket
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -188,7 +189,9 @@ class Settings(BaseSettings):
         if len(os.fsencode(path)) <= SOCKET_BYTES_MAX:
             return path
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-        return user_runtime_path("backlog-worker") / f"{name}.sock"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that XDG_RUNTIME_DIR is not set: another folder is taken
+            return user_runtime_path("backlog-worker") / f"{name}.sock"
 
     @property
     def who(self) -> str:

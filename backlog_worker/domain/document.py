@@ -315,9 +315,15 @@ def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], d
     if isinstance(node, MappingNode):
         return _mapping(node, path, places, document)
     try:
-        return _scalar(str(node.tag), str(node.value), path)
+        return _scalar(str(node.tag), _text(node), path)
     except ValueError as error:
         raise InvalidFileError([_at(document, node).finding((), "03", str(error))]) from None
+
+
+def _text(node: Node) -> str:
+    """Return the text of a scalar; in a folded one ruamel marks each fold with BEL, which YAML itself never holds there."""
+    text = str(node.value)
+    return text.replace("\a", "") if node.style == ">" else text
 
 
 def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from backlog_worker.lifecycle import Kit, access, tools, triggers
 from backlog_worker.telemetry import emit
 from backlog_worker.web import metrics
 from backlog_worker.web.limits import Limited
-from backlog_worker.web.problem import Answer, problem
+from backlog_worker.web.problem import Answer, problem, problems
 
 STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
     (errors.UnauthenticatedError, 401),
@@ -88,27 +88,27 @@ Asked = Annotated[Caller, Depends(_caller)]
 routes = APIRouter()
 
 
-@routes.post("/v1/tools/execute")
+@routes.post("/v1/tools/execute", responses=problems(400, 401, 403, 404, 408, 409, 413, 422, 500, 503))
 def execute(body: Execute, kit: OfProcess, caller: Asked) -> Any:  # noqa: ANN401 - each action has an answer of its own
     """Run one action of a governed tool under the scopes of the token."""
     given = {**(body.model_extra or {}), **body.params}
     return tools.execute(kit, caller, body.tool, body.action, given, env=body.env, dry_run=body.dry_run)
 
 
-@routes.post("/v1/backlog/generate/weekly")
+@routes.post("/v1/backlog/generate/weekly", responses=problems(401, 403, 404, 408, 409, 422, 500, 503))
 def generate(kit: OfProcess, caller: Asked, env: str = "", week: str = "", dry_run: bool = False) -> Any:  # noqa: ANN401 - the same
     """File what the platform digest of a week asks for."""
     given = {"week": week} if week else {}
     return tools.execute(kit, caller, "backlog_tool", "auto_generate_weekly", given, env=env, dry_run=dry_run)
 
 
-@routes.get("/v1/backlog/dashboard")
+@routes.get("/v1/backlog/dashboard", responses=problems(401, 403, 404, 408, 409, 422, 500, 503))
 def dashboard(kit: OfProcess, caller: Asked, env: str = "") -> Any:  # noqa: ANN401 - the same
     """Return the backlog as one value."""
     return tools.execute(kit, caller, "backlog_tool", "dashboard", {}, env=env)
 
 
-@routes.post("/v1/hooks/{pipeline}", status_code=202)
+@routes.post("/v1/hooks/{pipeline}", status_code=202, responses=problems(400, 401, 404, 408, 409, 413, 422, 500, 503))
 async def hook(pipeline: str, request: Request, kit: OfProcess) -> dict[str, Any]:
     """Take a signed message for a pipeline; a repeated delivery is filed once.
 
@@ -129,7 +129,7 @@ def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@routes.get("/readyz")
+@routes.get("/readyz", responses=problems(404, 500, 503))
 def ready(kit: OfProcess) -> Any:  # noqa: ANN401 - a problem where it is not ready
     """Say whether the database answers, a policy is in force, and the broker answers, each asked now.
 
@@ -145,7 +145,7 @@ def ready(kit: OfProcess) -> Any:  # noqa: ANN401 - a problem where it is not re
     return {"status": "ok", "policy": policy, "broker": "answers" if answer.asked else "unknown"}
 
 
-@routes.get("/metrics", response_class=PlainTextResponse)
+@routes.get("/metrics", response_class=PlainTextResponse, responses=problems(500, 503))
 def measured(kit: OfProcess) -> PlainTextResponse:
     """Return the metrics, computed from the database."""
     with suppress(errors.UnreachableError):

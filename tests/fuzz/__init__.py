@@ -8,6 +8,6 @@ from tests.fuzz.door import Door
 
 def doors() -> list[Door]:
     """Return every door, imported when it is asked for."""
-    from tests.fuzz import backlog, cli, kept, values
+    from tests.fuzz import backlog, cli, http, kept, values
 
-    return [*values.DOORS, *backlog.DOORS, *kept.DOORS, cli.DOOR]
+    return [*values.DOORS, *backlog.DOORS, *kept.DOORS, http.DOOR, cli.DOOR]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.fuzz import hostile
 from tests.fuzz.door import Door
 
-ENDLESS = {"up", "demo", "web"}  # they start processes: tests/fuzz/test_a3_command_line.py gives them theirs
+ENDLESS = {"up", "demo", "web"}  # they start processes that stay; their tests are in tests/cli
 WAITING = {"--watch", "--follow", "--wait"}
 CODES = {0, 1, 2, 3, 4, 5, 6, 7, 9}
 FILES = ["missing.json", "folder", "bytes.json", "empty.json", "deep.json", "odd.json", "good.json", "good.csv", "odd.csv",
