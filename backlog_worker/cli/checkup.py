@@ -1,5 +1,6 @@
 """What `doctor` looks at: each finding names the value and the command that repairs it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.executors import isolation
 from backlog_worker.executors.isolation import Isolation
-from backlog_worker.integrations import broker
+from backlog_worker.integrations import broker, notify
 from backlog_worker.integrations.project import Project, policies
 from backlog_worker.lifecycle import Kit, journal, standing, watch
 from backlog_worker.lifecycle.book import STORED, Book
@@ -41,7 +42,7 @@ def findings() -> list[Finding]:
     """Look at everything; a part that cannot be looked at is a finding itself."""
     given = settings.load()
     telemetry.configure(level="WARNING")
-    return [*_files(given), _isolation(given), *_broker(given), *_database(given)]
+    return [*_files(given), _isolation(given), *_notified(), *_broker(given), *_database(given)]
 
 
 def _files(given: Settings) -> Iterator[Finding]:
@@ -64,6 +65,14 @@ def _isolation(given: Settings) -> Finding:
     weaker = isolation.in_force() is not Isolation.NAMESPACES
     repair = "install bubblewrap and allow user namespaces; until then `strict` jobs are refused" if weaker else ""
     return Finding(check="isolation", found=isolation.words(), repair=repair)
+
+
+def _notified() -> Iterator[Finding]:
+    """Look at every address where people are told, without telling anybody."""
+    for name in sorted(each for each in os.environ if each.startswith(notify.PREFIX)):
+        wrong = notify.fault(os.environ[name])
+        repair = f"set {name} to log:, https://..., or an address of apprise such as mailto://" if wrong else ""
+        yield Finding(check="notify", found=f"{name}: {wrong or 'can be an address'}", repair=repair, bad=bool(wrong))
 
 
 def _broker(given: Settings) -> Iterator[Finding]:

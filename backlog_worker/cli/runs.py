@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,8 +14,6 @@ from backlog_worker.cli.output import FINDINGS, following, ids, money, plain, sa
 from backlog_worker.domain.entry import FINAL, stands
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from backlog_worker.domain.frontier import Stage
     from backlog_worker.engine import Engine
 
@@ -332,7 +331,7 @@ def list_writebacks(limit: Limit = 50) -> None:
         named = ids(*(w["id"] for w in found), *(w["entry_id"] for w in found))
         rows = [
             (
-                *(named[w["id"]], named[w["entry_id"]], w["body"].get("status", w["topic"]), w["status"]),
+                *(named[w["id"]], named[w["entry_id"]], _record(w), w["status"]),
                 *(w["attempts"], w["sent_at"], w["remote_id"] or "", w["error"]),
             )
             for w in found
@@ -340,6 +339,12 @@ def list_writebacks(limit: Limit = 50) -> None:
         table("", columns, rows)
 
     shown("backlog-worker/writebacks", found, _human)
+
+
+def _record(wish: Mapping[str, Any]) -> str:
+    """Return what a wish tells: the status of a run, or which alert began or ended."""
+    body = wish["body"]
+    return str(body.get("status") or f"{body.get('kind', wish['topic'])} {body.get('rule', '')}".rstrip())
 
 
 @writeback.command("show")

@@ -321,9 +321,9 @@ def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], d
 
 
 def _text(node: Node) -> str:
-    """Return the text of a scalar; in a folded one ruamel marks each fold with BEL, which YAML itself never holds there."""
+    """Return the text of a scalar; in a folded one ruamel marks each fold with BEL, which no YAML holds as it is."""
     text = str(node.value)
-    return text.replace("\a", "") if node.style == ">" else text
+    return text.replace("\a", "") if isinstance(node, ScalarNode) and node.style == ">" else text
 
 
 def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:

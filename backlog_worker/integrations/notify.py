@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from backlog_worker.telemetry import emit
 
 PREFIX = "BACKLOG_NOTIFY_"
 SECONDS = 10.0
+PORT_MAX = 65535
+_HOST = re.compile(rb"[\w.:-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Notifier:
         return self.environment.get(PREFIX + name.upper().replace("-", "_"), "") or "log:"
 
     def _posted(self, name: str, address: str, body: Mapping[str, Any]) -> str:
+        if wrong := fault(address):
+            raise OSError(wrong)
         now, delivery = datetime.now(UTC), digest(body)[:32]
         event = {
             "specversion": "1.0",
@@ -77,13 +82,35 @@ class Notifier:
         return f"posted, {answer.status_code}"
 
 
-def _sent(address: str, title: str, text: str) -> str:
+def fault(address: str) -> str:
+    """Say why nobody can be told at an address, before anybody is; nothing where somebody may be."""
+    if address.startswith("log:") or not address:
+        return ""
+    if not address.startswith(("https://", "http://")):
+        return _sender(address)[1]
+    try:
+        url = httpx2.URL(address)
+        port = url.port
+    except (httpx2.InvalidURL, ValueError) as error:
+        return masked(f"{type(error).__name__}: {error}")
+    if not _HOST.fullmatch(url.raw_host):
+        return f"{url.host!r} is no host" if url.host else "the address has no host"
+    return "" if port is None or 0 < port <= PORT_MAX else f"{port} is no port"
+
+
+def _sender(address: str) -> tuple[Any, str]:
+    """Return a sender of apprise for an address, or why there is none."""
     if find_spec("apprise") is None:
-        message = 'chat and mail need apprise: python -m pip install "backlog-worker[notify]"'
-        raise OSError(message)
+        return None, 'chat and mail need apprise: python -m pip install "backlog-worker[notify]"'
     sender = import_module("apprise").Apprise()
     if not sender.add(address):
-        message = f"apprise does not know the address {masked(address).partition('?')[0]}"
+        return None, f"apprise does not know the address {masked(address).partition('?')[0]}"
+    return sender, ""
+
+
+def _sent(address: str, title: str, text: str) -> str:
+    sender, message = _sender(address)
+    if message:
         raise OSError(message)
     if not sender.notify(title=title, body=text):
         message = "apprise could not deliver it"
