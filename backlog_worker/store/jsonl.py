@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 from sqlalchemy.engine import Connection
 
 from backlog_worker.domain.errors import BusyError, Finding, InvalidFileError, UsageError
+from backlog_worker.domain.masking import cut
 from backlog_worker.store import migrate, rendering
 from backlog_worker.store.disk import on_disk
 from backlog_worker.store.sql import connection
@@ -34,6 +36,8 @@ FORMAT = "backlog-worker/jsonl@1"
 ITEMS, EVENTS, REDO = "items.jsonl", "events.jsonl", "compaction.json"
 LOCK_SECONDS = 60
 _TABLES = tuple(METADATA.tables)
+_UNREADABLE = (ValueError, RecursionError)
+_MISSHAPEN = (*_UNREADABLE, TypeError, AttributeError, KeyError, OverflowError, sqlite3.Error)
 
 
 class JsonlStore(Store):
@@ -168,11 +172,11 @@ class JsonlStore(Store):
         line = items.readline()
         try:
             header = json.loads(line)
-        except ValueError:
-            header = None
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise self._wrong(1, "the first line is no header of a backlog", "restore the file from a backup")
-        return header
+            if header["format"] == FORMAT and isinstance(header["generation"] + header["revision"], int):
+                return dict(header)
+        except (*_UNREADABLE, TypeError, KeyError):
+            pass
+        raise self._wrong(ITEMS, 1, "the first line is no header of a backlog", "restore the file from a backup")
 
     def _build(self, header: Mapping[str, Any]) -> None:
         with super().connected() as opened:
@@ -202,48 +206,76 @@ class JsonlStore(Store):
         with super().connected() as opened:
             raw = opened.connection.cursor()
             for line in items:
-                at += len(line)
-                value = self._line(line, last=not line.endswith(b"\n"))
+                value = self._line(line, at)
                 if value is None:
                     break
+                at += len(line)
                 if "commit" not in value:
                     waiting.append(value)
                     continue
-                self._transaction(raw, waiting, int(value["events"]))
+                self._transaction(raw, waiting, value["events"], at - len(line))
                 waiting = []
                 self._items = at
 
-    def _line(self, line: bytes, *, last: bool) -> dict[str, Any] | None:
+    def _line(self, line: bytes, at: int) -> dict[str, Any] | None:
+        """Read one line; None where it is torn: whoever wrote it died before the commit."""
         try:
             value = json.loads(line)
-        except ValueError:
-            if last:
-                return None  # torn: whoever wrote it died before the commit
-            number = (self.folder / ITEMS).read_bytes().count(b"\n", 0, self._items) + 1
-            hint = "restore the file from a backup, or remove what was written into it by hand"
-            raise self._wrong(number, "a line at or after this one is no JSON", hint) from None
-        return value if isinstance(value, dict) else None
+        except _UNREADABLE:
+            if not line.endswith(b"\n"):
+                return None
+            raise self._spoiled(ITEMS, at, "is no JSON") from None
+        kept = isinstance(value, dict) and (
+            type(value.get("events")) is int if "commit" in value else isinstance(value.get("table"), str)
+        )
+        if not kept:
+            raise self._spoiled(ITEMS, at, "is neither a row nor a commit")
+        return dict(value)
 
-    def _transaction(self, raw: Any, lines: Sequence[Mapping[str, Any]], events: int) -> None:  # noqa: ANN401 - the driver's cursor
+    def _transaction(self, raw: Any, lines: Sequence[Mapping[str, Any]], events: int, at: int) -> None:  # noqa: ANN401 - the driver's cursor
         raw.execute("BEGIN IMMEDIATE")
-        raw.execute("UPDATE capturing SET live = 0")
-        with (self.folder / EVENTS).open("rb") as file:
-            file.seek(self._events)
-            for line in file.read(events - self._events).splitlines():
-                rendering.put(raw, "events", json.loads(line))
-        known = [each for each in lines if each.get("table") in rendering.KEYS]
-        for each in known:
-            if "put" in each:
-                rendering.put(raw, each["table"], each["put"])
-        for each in known:
-            if "gone" in each:
-                # as far as the release that wrote it knew the key
-                key = [name for name in rendering.KEYS[each["table"]] if name in each["gone"]]
-                values = [rendering.stored(each["table"], name, each["gone"][name]) for name in key]
-                raw.execute(f"DELETE FROM {each['table']} WHERE {' AND '.join(f'{n} IS ?' for n in key)}", values)
-        raw.execute("UPDATE capturing SET live = 1")
+        try:
+            raw.execute("UPDATE capturing SET live = 0")
+            self._put_events(raw, events, at)
+            known = [each for each in lines if each["table"] in rendering.KEYS]
+            for each in sorted(known, key=lambda each: "put" not in each):
+                self._put(raw, each, at)
+            raw.execute("UPDATE capturing SET live = 1")
+        except BaseException:
+            raw.execute("ROLLBACK")
+            raise
         raw.execute("COMMIT")
         self._events = events
+
+    def _put_events(self, raw: Any, events: int, at: int) -> None:  # noqa: ANN401 - the driver's cursor
+        """Read the events of one transaction, all of which must be there."""
+        with (self.folder / EVENTS).open("rb") as file:
+            there = file.seek(0, os.SEEK_END)
+            if not self._events <= events <= there:
+                text = f"commits {events} bytes of {EVENTS}, of which {there} are there and {self._events} are read"
+                raise self._spoiled(ITEMS, at, text)
+            file.seek(self._events)
+            place = self._events
+            for line in file.read(events - self._events).splitlines(keepends=True):
+                try:
+                    rendering.put(raw, "events", json.loads(line))
+                except _MISSHAPEN as error:
+                    raise self._spoiled(EVENTS, place, f"holds no event: {error}") from None
+                place += len(line)
+
+    def _put(self, raw: Any, line: Mapping[str, Any], at: int) -> None:  # noqa: ANN401 - the driver's cursor
+        """Put one row in its place, or take it away."""
+        table = line["table"]
+        try:
+            if "put" in line:
+                rendering.put(raw, table, line["put"])
+                return
+            # as far as the release that wrote it knew the key
+            key = [name for name in rendering.KEYS[table] if name in line["gone"]]
+            values = [rendering.stored(table, name, line["gone"][name]) for name in key]
+            raw.execute(f"DELETE FROM {table} WHERE {' AND '.join(f'{n} IS ?' for n in key)}", values)
+        except _MISSHAPEN as error:
+            raise self._spoiled(ITEMS, at, f"ends a transaction with a row of {table} that is none: {error}") from None
 
     @on_disk
     def _append(self, opened: Connection) -> None:
@@ -334,8 +366,15 @@ class JsonlStore(Store):
         self.engine.dispose()
         self._generation, self._items, self._events = -1, 0, 0
 
-    def _wrong(self, line: int, text: str, hint: str) -> InvalidFileError:
-        return InvalidFileError([Finding(code="BW601", text=text, file=str(self.folder / ITEMS), line=line, hint=hint)])
+    def _spoiled(self, name: str, at: int, text: str) -> InvalidFileError:
+        """Return the error that names the line at a place of a file."""
+        with (self.folder / name).open("rb") as file:
+            number = file.read(at).count(b"\n") + 1
+        hint = "restore the file from a backup, or remove what was written into it by hand"
+        return self._wrong(name, number, f"this line {cut(text, 300)}", hint)
+
+    def _wrong(self, name: str, line: int, text: str, hint: str) -> InvalidFileError:
+        return InvalidFileError([Finding(code="BW601", text=text, file=str(self.folder / name), line=line, hint=hint)])
 
 
 @lru_cache(maxsize=8)
