@@ -314,16 +314,11 @@ def _value(node: Node | None, path: Path, places: dict[Path, tuple[int, int]], d
         return [_value(each, (*path, index), places, document) for index, each in enumerate(node.value)]
     if isinstance(node, MappingNode):
         return _mapping(node, path, places, document)
+    folded = isinstance(node, ScalarNode) and node.style == ">"  # ruamel marks each fold there with BEL
     try:
-        return _scalar(str(node.tag), _text(node), path)
+        return _scalar(str(node.tag), str(node.value).replace("\a", "" if folded else "\a"), path)
     except ValueError as error:
         raise InvalidFileError([_at(document, node).finding((), "03", str(error))]) from None
-
-
-def _text(node: Node) -> str:
-    """Return the text of a scalar; in a folded one ruamel marks each fold with BEL, which no YAML holds as it is."""
-    text = str(node.value)
-    return text.replace("\a", "") if isinstance(node, ScalarNode) and node.style == ">" else text
 
 
 def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]], document: Document) -> dict[str, Any]:
