@@ -89,6 +89,14 @@ def test_c5_the_table_of_reasons_has_the_words_of_explain_code():
     assert {code: (text, way) for code, text, way in rows} == {code.value: words for code, words in REMEDIES.items()}
 
 
+def test_c5_the_table_of_metrics_has_the_words_of_the_metrics():
+    from backlog_worker.web.metrics import NAMES
+
+    table = CONFIGURATION.split("## Metrics")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (.*) \|$", table, re.MULTILINE))
+    assert rows == {name: words for name, (_, words) in NAMES.items()}
+
+
 def test_the_diagram_is_the_table():
     drawn = set(re.findall(r"^    (\w+) --> (\w+): (\w+)$", LIFECYCLE, re.MULTILINE))
     table = {(a.value, b.value, change.value) for change, moves in TRANSITIONS.items() for a, b in moves.items()}
