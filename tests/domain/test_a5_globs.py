@@ -134,9 +134,9 @@ def test_a5_matching_is_linear_in_the_name():
     def took(size):
         name, best = "a" * size, 9e9
         for _ in range(3):
-            since = time.perf_counter()
+            since = time.thread_time()
             assert not made.matches(name)
-            best = min(best, time.perf_counter() - since)
+            best = min(best, time.thread_time() - since)
         return best
 
     assert took(2000) < 8 * took(500)

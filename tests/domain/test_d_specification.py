@@ -158,9 +158,9 @@ def test_d_the_time_is_linear_in_the_text(piece):
         body = piece * (length // len(piece))
         best = 9.0
         for _ in range(2):
-            began = time.perf_counter()
+            began = time.thread_time()
             analysed("Title", body)
-            best = min(best, time.perf_counter() - began)
+            best = min(best, time.thread_time() - began)
         return best
 
     small, large = max(seconds(5_000), 0.002), seconds(50_000)

@@ -207,12 +207,12 @@ def _patterns():
 
 
 def _seconds(pattern: re.Pattern[str], text: str) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     pattern.search(text)
     for _ in pattern.finditer(text):
         pass
     pattern.fullmatch(text)
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 @pytest.mark.parametrize("pattern", list(_patterns()))
@@ -235,8 +235,8 @@ def test_masking_is_linear_with_many_secrets(seed):
 
 
 def _masked_seconds(text: str, secrets: list[str]) -> float:
-    began = time.perf_counter()
+    began = time.thread_time()
     masked(text, secrets)
     stream = Stream(secrets)
     stream.feed(text)
-    return time.perf_counter() - began
+    return time.thread_time() - began
