@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import structlog
 
+from backlog_worker.domain.legible import visible
 from backlog_worker.domain.masking import masked, masked_value
 
 # event -> level and words; a line carries its fields beside them. Hot paths are at debug.
@@ -83,18 +84,20 @@ EVENTS: Mapping[str, tuple[int, str]] = {
 
 
 class Masked(logging.Formatter):
-    """Formats lines of libraries, tracebacks included, without secrets."""
+    """Formats lines of libraries, tracebacks included, without secrets and without what a terminal would obey."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record, masked."""
-        return masked(super().format(record))
+        return visible(masked(super().format(record)))
 
 
 def configure(*, level: str = "INFO", as_json: bool | None = None) -> None:
     """Log to standard error: JSON where nobody looks, text at a terminal."""
     pretty = sys.stderr.isatty() if as_json is None else not as_json
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=True) if pretty else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(colors=True, repr_native_str=True)
+        if pretty
+        else structlog.processors.JSONRenderer()
     )
     processors: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,5 +1,6 @@
 """People at a terminal; a command imports what it needs when it is called, so that `--help` answers at once."""
 
+import io
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -27,7 +28,7 @@ from backlog_worker.cli import (
     runs,
     schedules,
 )
-from backlog_worker.cli.output import INTERRUPTED, OPTIONS, fail
+from backlog_worker.cli.output import INTERRUPTED, OPTIONS, complain, fail, verbatim
 from backlog_worker.domain.errors import BacklogError, UnreachableError, UsageError
 from backlog_worker.domain.wire import fault_in_text
 
@@ -58,6 +59,14 @@ for module in (
     module.register(app)
 
 
+def _said_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        verbatim(f"backlog-worker {version('backlog-worker')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     folder: Annotated[
@@ -70,6 +79,9 @@ def options(
     json_lines: Annotated[bool, typer.Option("--json-lines", help="Print JSON Lines, one object per line.")] = False,
     json_fields: Annotated[str, typer.Option("--json-fields", hidden=True)] = "",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only data, no messages.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_said_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without color.")] = False,
 ) -> None:
     """Drive AI and agent pipelines from a governed backlog."""
@@ -94,7 +106,14 @@ def main() -> None:
         _check_arguments(sys.argv[1:])
         commands = typer.main.get_command(app)
         fields.mentioned(commands)
-        commands(fields.in_front(sys.argv[1:]))
+        ended = commands(fields.in_front(sys.argv[1:]), standalone_mode=False)
+        sys.exit(ended if isinstance(ended, int) else 0)
+    except typer.Abort:
+        complain("nothing was done")
+        sys.exit(1)
+    except typer.TyperException as error:
+        complain(_shown(error))
+        sys.exit(getattr(error, "exit_code", 2))
     except BacklogError as error:
         fail(error)
     except KeyboardInterrupt:
@@ -104,6 +123,20 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         fail(_of_the_system(error))
+    except Exception as error:  # noqa: BLE001 - the outer edge: its details are kept in a file, and nobody reads a traceback
+        from backlog_worker.cli import crash
+
+        fail(crash.unexpected(error))
+
+
+def _shown(error: typer.TyperException) -> str:
+    """Return what the library would print itself of a wrong command: its usage and the fault."""
+    words = io.StringIO()
+    show = getattr(error, "show", None)
+    if show is None:
+        return f"error: {error}"
+    show(file=words)
+    return words.getvalue().rstrip("\n")
 
 
 def _check_arguments(given: Sequence[str]) -> None:

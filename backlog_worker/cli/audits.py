@@ -9,7 +9,7 @@ import typer
 
 from backlog_worker.cli.access import Reason, kit
 from backlog_worker.cli.named import read_object, write_text
-from backlog_worker.cli.output import FINDINGS, plain, say, shown, table
+from backlog_worker.cli.output import FINDINGS, document, json_text, plain, say, shown, table, verbatim
 from backlog_worker.domain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,10 @@ def audit_export(
     with_kit, _ = kit()
     value = evidence.export(with_kit, lookup.id_of(with_kit, entry))
     if form == ExportForm.JSON:
-        _written(json.dumps(value, ensure_ascii=False, indent=1) + "\n", out)
+        if out is None:
+            document(value)
+        else:
+            _written(json_text(value, indent=1) + "\n", out)
     else:
         as_read = json.loads(json.dumps(value))
         _written(_account(as_read, evidence.checked(as_read), AccountForm(form)), out)
@@ -278,7 +281,7 @@ def _misshapen(value: dict[str, Any]) -> "Checked | None":
 
 def _written(text: str, out: Path | None) -> None:
     if out is None:
-        print(text, end="")  # noqa: T201 - the file is the output
+        verbatim(text.rstrip("\n"))
     else:
         write_text(out, text)
         say(f"wrote {out}")

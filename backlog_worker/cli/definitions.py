@@ -8,7 +8,7 @@ import typer
 
 from backlog_worker.cli.access import kit
 from backlog_worker.cli.named import read_text
-from backlog_worker.cli.output import FINDINGS, as_json, following, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, as_json, document, following, plain, say, shown, table, talk
 from backlog_worker.domain.errors import InvalidFileError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def schema(
 ) -> None:
     """Print a JSON Schema, for editors and for whoever reads what we write."""
     found = stored_schema(kind, version) if kind in STORED else schema_of(kind)
-    print(json.dumps(found, indent=1))  # noqa: T201 - the schema itself is the output
+    document(found)
 
 
 def record_schema(version: int) -> dict[str, object]:

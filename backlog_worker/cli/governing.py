@@ -1,13 +1,24 @@
 """tool, generate, alert, token, role, web: governed jobs, and who may ask for them over the network."""
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backlog_worker.cli.access import DryRun, Reason, kit
-from backlog_worker.cli.output import FINDINGS, OPTIONS, as_json, following, say, shown, table, talk
+from backlog_worker.cli.output import (
+    FINDINGS,
+    OPTIONS,
+    as_json,
+    following,
+    json_text,
+    say,
+    shown,
+    table,
+    talk,
+    verbatim,
+)
 from backlog_worker.domain.errors import MissingExtraError, UsageError
+from backlog_worker.domain.masking import masked_value
 
 if TYPE_CHECKING:
     from backlog_worker.settings import Settings
@@ -49,7 +60,7 @@ def run_action(name: str, action: str, params: dict[str, Any], *, dry_run: bool)
     if OPTIONS.as_json:
         as_json("backlog-worker/result", result)
     else:
-        say(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+        verbatim(json_text(masked_value(result), indent=1))
     if isinstance(result, dict) and result.get("broken"):
         raise SystemExit(FINDINGS)
 

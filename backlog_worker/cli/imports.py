@@ -9,7 +9,7 @@ import typer
 
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.entries import entry
-from backlog_worker.cli.output import console, following, say, shown, table, talk
+from backlog_worker.cli.output import following, say, shown, table, talk
 
 if TYPE_CHECKING:
     from backlog_worker.lifecycle import Kit
@@ -33,19 +33,20 @@ def import_file(
     told = _Told(dry_run=dry_run)
     for each in filed(with_kit, path, actor=given.who, pipeline=pipeline, dry_run=dry_run):
         told.add(each)
-    shown("backlog-worker/import", told.data(), told.print)
+    shown("backlog-worker/import", told.data(), told.show)
     if told.refused:
         raise SystemExit(1)
 
 
 def filed(of: "Kit", path: Path, *, actor: str, pipeline: str = "spec", dry_run: bool = False) -> "Iterator[Filed]":
     """File the records of a file; one that names no pipeline, date or input gets those of an entry made by hand."""
+    from backlog_worker.cli.screen import counted
     from backlog_worker.integrations import files
     from backlog_worker.lifecycle import intake
 
     now = intake.within(of, actor, lambda unit: unit.now(), dry_run=dry_run)
     missing = {"pipeline": pipeline, "created_at": now.isoformat()}  # how old an entry is no host's clock says
-    read = _progress(files.readable(files.records(path), path), path)
+    read = counted(files.readable(files.records(path), path), path.name)
     filled = ((place, _with_input({**missing, **each}) if isinstance(each, Mapping) else each) for place, each in read)
     return intake.file(of, filled, actor=actor, channel="import", dry_run=dry_run)
 
@@ -55,22 +56,6 @@ def _with_input(record: dict[str, Any]) -> dict[str, Any]:
     given = record.get("input", {})
     plain = isinstance(given, dict) and set(given) <= {"body"}
     return {**record, "input": {"title": record.get("title"), **given}} if plain else record
-
-
-def _progress(records: Iterator[Any], path: Path) -> Iterator[Any]:
-    """Count records on standard error while they are read, on a terminal only."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
-
-    shown_on = console(error=True)
-    if not shown_on.is_terminal:
-        yield from records
-        return
-    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=shown_on, transient=True) as progress:
-        task = progress.add_task(path.name, total=None)
-        for record in records:
-            progress.advance(task)
-            yield record
 
 
 @dataclass(slots=True)
@@ -115,7 +100,7 @@ class _Told:
         counted = {"counts": self.counts, "bars": self.bars, "skipped": self.passed}
         return {**counted, "refused": refused, "dry_run": self.dry_run}
 
-    def print(self) -> None:
+    def show(self) -> None:
         """Print it for people, the first refusals in words."""
         if self.samples:
             rows = [(s.place, s.title[:60], s.status or "known before", s.score, s.reason) for s in self.samples]

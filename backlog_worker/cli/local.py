@@ -97,14 +97,11 @@ def status(watch: Annotated[bool, typer.Option("--watch", help="Refresh every se
             raise
         shown("backlog-worker/status", found, lambda: _status(found))
         return
-    from rich.live import Live
+    from backlog_worker.cli.screen import live, status_panel
 
-    from backlog_worker.cli.output import console
-    from backlog_worker.cli.screen import status_panel
-
-    with Live(console=console(), refresh_per_second=4, screen=False) as live:
+    with live() as screen:
         while True:
-            live.update(status_panel(watching.report(with_kit)))
+            screen.show(status_panel(watching.report(with_kit)))
             time.sleep(1.0)
 
 
@@ -156,10 +153,9 @@ def _waits(held: "Waiting") -> str:
 
 
 def _status(found: "Report") -> None:
-    from backlog_worker.cli.output import console
-    from backlog_worker.cli.screen import status_panel
+    from backlog_worker.cli.screen import draw, status_panel
 
-    console().print(status_panel(found))
+    draw(status_panel(found))
     if found.journal is not None and found.journal.count:
         say(_waits(found.journal))
     for finding in found.findings:

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.live import Live
 
 from backlog_worker import modes, settings, telemetry, wiring
 from backlog_worker.cli import samples, supervisor
 from backlog_worker.cli.definitions import schema_of
-from backlog_worker.cli.output import INTERRUPTED, console, following, say, talk
-from backlog_worker.cli.screen import status_panel
+from backlog_worker.cli.output import INTERRUPTED, following, say, talk
+from backlog_worker.cli.screen import Screen, draw, live, status_panel
 from backlog_worker.domain.errors import BusyError, ConflictError, RefusedError, UnreachableError
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.search import parsed
@@ -232,14 +231,14 @@ def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report],
     """
     stopped = _Stopped()
     before = {number: signal.signal(number, lambda *_: _ask(stopped)) for number in (signal.SIGINT, signal.SIGTERM)}
-    screen, away = console(error=True), False
+    away = False
     try:
-        with Live(console=screen, refresh_per_second=4, transient=False) as live:
+        with live(error=True) as screen:
             while True:
                 for name in machine.watch():
-                    attempt("up", partial(live.console.print, f"{name} ended and was started again"))
-                looked = attempt("up", partial(_look, kit, live if screen.is_terminal else None))
-                report, away = looked.value, _said(live, away, looked.error)
+                    attempt("up", partial(screen.tell, f"{name} ended and was started again"))
+                looked = attempt("up", partial(_look, kit, screen if screen.terminal else None))
+                report, away = looked.value, _said(screen, away, looked.error)
                 if report is not None and done(report):
                     return report
                 if stopped.asked:
@@ -250,18 +249,18 @@ def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report],
             signal.signal(number, handler)
 
 
-def _look(kit: Kit, live: Live | None) -> Report:
+def _look(kit: Kit, screen: Screen | None) -> Report:
     report = watch.report(kit)
-    if live is not None:
-        live.update(status_panel(report))
+    if screen is not None:
+        screen.show(status_panel(report))
     return report
 
 
-def _said(live: Live, away: bool, error: Exception | None) -> bool:
+def _said(screen: Screen, away: bool, error: Exception | None) -> bool:
     """Say once that the backlog cannot be read, and once that it can be again; returns whether it cannot."""
     if away != (error is not None):
         words = f"{error}; everything goes on when that is over" if error else "the backlog can be read again"
-        attempt("up", partial(live.console.print, words, markup=False, soft_wrap=True))
+        attempt("up", partial(screen.tell, words))
     return error is not None
 
 
@@ -295,7 +294,7 @@ def _tell(kit: Kit, report: Report, seconds: float) -> None:
         doubled = unit.doubled(kit.env)
         entries = unit.search(kit.env, parsed(""), most=1_000_000)
         twice = [e for e in entries if len(_comments(unit.input(e.id, e.input_sha256))) > 1]
-    console().print(status_panel(report, title="the backlog is done:"))
+    draw(status_panel(report, title="the backlog is done:"))
     say(
         "",
         f"accounted for   {measures.total} entries: "

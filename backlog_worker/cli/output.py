@@ -2,7 +2,6 @@
 
 import json
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from backlog_worker.cli import layout
 from backlog_worker.domain import errors, ident
+from backlog_worker.domain.legible import visible
 from backlog_worker.domain.masking import masked, masked_value
 
 if TYPE_CHECKING:
@@ -110,6 +110,15 @@ def verbatim(text: str) -> None:
     _print([text], error=False)
 
 
+def content_of_file(content: bytes) -> None:
+    """Print the bytes of a file: as they are into a pipe, with control characters shown on a terminal."""
+    if width() is None:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+    else:
+        verbatim(content.decode("utf-8", "replace"))
+
+
 def talk(*lines: str) -> None:
     """Print lines for people, on standard error; nothing with --quiet."""
     if not OPTIONS.quiet:
@@ -152,8 +161,19 @@ def as_json(schema: str, data: object, known: Sequence[str] = ()) -> None:
 
 def _json(value: object) -> str:
     plainly = json.loads(json.dumps(value, default=_jsonable))
-    text = json.dumps(masked_value(plainly), ensure_ascii=False)
-    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
+    return json_text(masked_value(plainly))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """Return JSON in which whatever a terminal would obey is escaped; read as JSON it is the same value."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_jsonable)
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
+
+
+def document(value: object) -> None:
+    """Print a JSON document whole, as it is stored: a schema, a recording, a bundle whose digests are checked."""
+    sys.stdout.write(f"{json_text(value, indent=1)}\n")
+    sys.stdout.flush()
 
 
 def _picked(subject: str, data: object, known: Sequence[str]) -> object:
@@ -231,11 +251,12 @@ def plain(value: object) -> str:
 
 def legible(value: object) -> str:
     """Return a text without secrets, and without what a terminal would obey: control and format characters."""
-    return "".join(c if c in "\n\t" or c.isprintable() else _instead(c) for c in masked(str(value)))
+    return visible(masked(str(value)))
 
 
-def _instead(character: str) -> str:
-    return " " if unicodedata.category(character) == "Zs" else "\N{REPLACEMENT CHARACTER}"
+def complain(text: str) -> None:
+    """Print on standard error why a command ends, also with --quiet."""
+    _print([text], error=True)
 
 
 def fail(error: errors.BacklogError) -> NoReturn:

@@ -1,6 +1,5 @@
 """pipeline: the files that say what is done, tried out, drawn, priced, tested and handed to CI systems."""
 
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import typer
 from backlog_worker.cli.access import DryRun, Yes, kit
 from backlog_worker.cli.definitions import Files, paths, validate
 from backlog_worker.cli.named import read_json, read_object, read_text, write_text
-from backlog_worker.cli.output import FINDINGS, following, money, plain, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, document, following, money, plain, say, shown, table, talk
 from backlog_worker.domain.errors import NotFoundError, RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def record(run_id: Annotated[str, typer.Argument(help="The id of a run, or of it
     """Print the recording of a run, for `pipeline test`."""
     from backlog_worker.lifecycle.rehearse import recorded
 
-    print(json.dumps(recorded(kit()[0], run_id), indent=1, ensure_ascii=False, default=str))  # noqa: T201 - the recording is the output
+    document(recorded(kit()[0], run_id))
 
 
 @pipeline.command("export")

@@ -129,21 +129,19 @@ def logs(
 @run.command("watch")
 def watch(run_id: Run, timeout: Annotated[float, typer.Option("--timeout")] = 86_400.0) -> None:
     """Show a run as a live tree with progress, until it ends or waits for a person."""
-    from rich.live import Live
-
-    from backlog_worker.cli.output import console
+    from backlog_worker.cli.screen import live
     from backlog_worker.cli.tree import run_tree
     from backlog_worker.engine import STANDS, Engine
     from backlog_worker.lifecycle import again
 
     with_kit, _ = kit()
     deadline = time.monotonic() + timeout
-    with Live(console=console(), refresh_per_second=4, transient=False) as live:
+    with live() as screen:
         while True:
             found, entry, pipeline, stages = again.entry_of(with_kit, run_id)
             with with_kit.store.read() as unit:
                 asked = unit.open_reviews(entry.id)
-            live.update(run_tree(entry, found, pipeline, stages, asked))
+            screen.show(run_tree(entry, found, pipeline, stages, asked))
             waits = bool(asked) and entry.status == "blocked"
             if entry.status in STANDS or waits or time.monotonic() > deadline:
                 break

@@ -14,7 +14,7 @@ import typer
 
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.named import read_text, write_text
-from backlog_worker.cli.output import FINDINGS, say, shown, table, talk
+from backlog_worker.cli.output import FINDINGS, say, shown, table, talk, verbatim
 from backlog_worker.domain.errors import NotFoundError, RefusedError
 from backlog_worker.domain.masking import without_password
 
@@ -152,7 +152,7 @@ def export(
         raise RefusedError(message, hint="unset BACKLOG_BACKEND, or set BACKLOG_DATABASE_URL")
     text = "\n".join(_cron(registry(), given, user=user)) + "\n"
     if out is None:
-        print(text, end="")  # noqa: T201 - the file is the output
+        verbatim(text.rstrip("\n"))
     else:
         write_text(out, text)
         say(f"wrote {out}")
@@ -161,7 +161,7 @@ def export(
 @schedule.command("registry")
 def print_registry() -> None:
     """Print the registry of jobs as a Markdown page: schedule, inputs, scope and dry run of each."""
-    shown("backlog-worker/registry", registry(), lambda: print(document(), end=""))  # noqa: T201 - the document is the output
+    shown("backlog-worker/registry", registry(), lambda: verbatim(document().rstrip("\n")))
 
 
 def document() -> str:

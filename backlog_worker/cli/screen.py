@@ -1,12 +1,21 @@
-"""The backlog on one screen, drawn with rich."""
+"""The backlog on one screen, drawn with rich; all that is drawn passes here, as all lines pass through `output`."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from backlog_worker.cli.output import console, legible
 from backlog_worker.domain.duration import spoken
 from backlog_worker.domain.measures import Measures
 from backlog_worker.lifecycle.watch import Report
@@ -25,6 +34,68 @@ COLORS = {
 }
 WIDTH = 60
 NEWS_SECONDS = 5.0  # an older count says when it was made
+
+
+@dataclass(frozen=True, slots=True)
+class Inert:
+    """A drawing of which a terminal obeys its colours alone, and nothing of the texts in it."""
+
+    drawing: RenderableType
+
+    def __rich_console__(self, on: Console, options: ConsoleOptions) -> RenderResult:
+        """Render the drawing with every text made legible."""
+        for segment in on.render(self.drawing, options):
+            yield segment if segment.control else Segment(legible(segment.text), segment.style)
+
+    def __rich_measure__(self, on: Console, options: ConsoleOptions) -> Measurement:
+        """Return how wide the drawing is."""
+        return Measurement.get(on, options, self.drawing)
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A part of the terminal that is drawn again and again."""
+
+    drawn: Live
+
+    @property
+    def terminal(self) -> bool:
+        """Return whether anybody sees it."""
+        return self.drawn.console.is_terminal
+
+    def show(self, drawing: RenderableType) -> None:
+        """Put a drawing in place of the one before."""
+        self.drawn.update(Inert(drawing))
+
+    def tell(self, words: str) -> None:
+        """Print a line above the drawing."""
+        self.drawn.console.print(Inert(Text(words)), soft_wrap=True)
+
+
+@contextmanager
+def live(*, error: bool = False) -> Iterator[Screen]:
+    """Draw what is shown until the end of the block, and leave the last drawing there."""
+    with Live(console=console(error=error), refresh_per_second=4, transient=False, redirect_stdout=False) as drawn:
+        yield Screen(drawn)
+
+
+def draw(drawing: RenderableType) -> None:
+    """Print a drawing once."""
+    console().print(Inert(drawing))
+
+
+def counted(records: Iterable[Any], name: str) -> Iterator[Any]:
+    """Count records on standard error while they are read, on a terminal only."""
+    shown_on = console(error=True)
+    if not shown_on.is_terminal:
+        yield from records
+        return
+    columns = ("importing", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=shown_on, transient=True) as progress:
+        task = progress.add_task(legible(name), total=None)
+        for record in records:
+            progress.advance(task)
+            yield record
 
 
 def status_panel(report: Report, *, title: str = "") -> RenderableType:

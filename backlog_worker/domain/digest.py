@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.governing import PART
+from backlog_worker.domain.markdown import escaped
 from backlog_worker.domain.moment import in_utc
 from backlog_worker.domain.policy import Policy
 
@@ -224,10 +225,10 @@ def risen(snapshots: Sequence[Mapping[str, Any]]) -> list[ServiceFile]:
 
 def markdown(digest: DigestFile) -> str:
     """Write a digest for people."""
-    lines = [f"# {digest.kind.capitalize()} digest {digest.period}, {digest.env}", ""]
+    lines = [f"# {escaped(digest.kind).capitalize()} digest {escaped(digest.period)}, {escaped(digest.env)}", ""]
     lines += ["| service | score | findings |", "|---|---|---|"]
     lines += [
-        f"| {each.service} | {each.score:g} | {'; '.join(finding.title for finding in each.findings) or '-'} |"
+        f"| {escaped(each.service)} | {each.score:g} | {'; '.join(escaped(f.title) for f in each.findings) or '-'} |"
         for each in digest.services
     ]
     return "\n".join([*lines, "", f"Written at {digest.generated_at.isoformat(timespec='seconds')}.", ""])

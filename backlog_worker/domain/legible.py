@@ -1,17 +1,36 @@
-"""Words of strangers, made fit to be kept: texts without half characters, errors and values in a few words.
+"""Words of strangers, made fit to be kept and to be looked at.
 
 Nothing here raises, whatever an object says of itself.
 """
 
 import re
+import unicodedata
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+BREAK = "\N{ZERO WIDTH SPACE}"
 _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 
 
 def legible(text: str) -> str:
     """Return a text that every database and terminal takes: NUL and lone surrogates are replaced."""
     return _UNKEPT.sub(REPLACEMENT, text)
+
+
+def visible(text: str, kept: str = "\n\t") -> str:
+    """Return a text of which a terminal obeys nothing: control, format and bidi characters are replaced.
+
+    A zero-width space stays: documents of ours break mentions with it, and it moves nothing.
+    """
+    return "".join(c if c.isprintable() or c in kept or c == BREAK else _instead(c) for c in text)
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, of which a terminal obeys nothing and in which nothing is hidden."""
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else _instead(c) for c in text)
+
+
+def _instead(character: str) -> str:
+    return " " if unicodedata.category(character) == "Zs" else REPLACEMENT
 
 
 def error_words(error: BaseException) -> str:

@@ -5,8 +5,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from backlog_worker.domain.account import Section
+from backlog_worker.domain.legible import one_line
+from backlog_worker.domain.markdown import escaped
 from backlog_worker.domain.masking import masked
-from backlog_worker.domain.writeback import escaped
 
 WIDTH = 80
 INDENT = "  "
@@ -42,15 +43,15 @@ def markdown(sections: Sequence[Section]) -> str:
     """Render an account as Markdown; what others wrote cannot mention, make a link of words, or carry HTML."""
     lines: list[str] = []
     for number, section in enumerate(sections):
-        lines += [f"{'##' if number else '#'} {_escaped(section.title)}", ""]
-        lines += [line for sentence in section.lead for line in (f"- {_escaped(sentence)}",)]
+        lines += [f"{'##' if number else '#'} {escaped(section.title)}", ""]
+        lines += [line for sentence in section.lead for line in (f"- {escaped(sentence)}",)]
         lines += [""] if section.lead else []
         if section.rows:
             lines += [_bar(section.columns), _bar("---" for _ in section.columns)]
-            lines += [*(_bar(_escaped(cell) for cell in row) for row in section.rows), ""]
+            lines += [*(_bar(escaped(cell) for cell in row) for row in section.rows), ""]
         for name, block in section.blocks:
             fenced = "\n".join(clean(line) for line in block.split("\n")).replace("~~~~", "~ ~ ~ ~")
-            lines += [f"**{_escaped(name)}**", "", "~~~~json", fenced, "~~~~", ""]
+            lines += [f"**{escaped(name)}**", "", "~~~~json", fenced, "~~~~", ""]
     return "\n".join(lines)
 
 
@@ -76,8 +77,7 @@ def html(sections: Sequence[Section]) -> str:
 
 def clean(value: str) -> str:
     """Return text without secrets and without anything that a terminal or a reader would take for more than text."""
-    shown = {"\n": " ", "\t": " "}
-    return "".join(shown.get(c, c if c.isprintable() else "\N{REPLACEMENT CHARACTER}") for c in masked(value))
+    return one_line(masked(value))
 
 
 def _table(section: Section, width: int) -> list[str]:
@@ -123,10 +123,6 @@ def _wrapped(line: str, width: int, hang: int = len(INDENT)) -> list[str]:
 
 def _bar(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escaped(value: str) -> str:
-    return escaped(clean(value))
 
 
 def _marked(value: str, *, lines: bool = False) -> str:

@@ -15,7 +15,8 @@ from backlog_worker.domain.attempts import plain
 from backlog_worker.domain.entry import Change, Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Stage, StageStatus, Unbegun
-from backlog_worker.domain.masking import masked, masked_value
+from backlog_worker.domain.markdown import code, comment, escaped
+from backlog_worker.domain.masking import masked_value
 from backlog_worker.domain.outcome import Verdict
 from backlog_worker.domain.pipeline import Pipeline
 
@@ -134,7 +135,7 @@ def markdown(given: Mapping[str, Any]) -> str:
     value = newest(given)
     run, entry, reason = value["run"] or {}, value["entry"], value["reason"]
     lines = [
-        f"<!-- backlog-worker:v1 entry={entry['id']} pipeline={run.get('pipeline')} -->",
+        f"<!-- backlog-worker:v1 entry={comment(entry['id'])} pipeline={comment(run.get('pipeline'))} -->",
         f"# {escaped(entry['title'])}",
         "",
         _head(value),
@@ -142,14 +143,17 @@ def markdown(given: Mapping[str, Any]) -> str:
         "| Stage | Result | Finished (UTC) | Gates |",
         "|---|---|---|---|",
         *(_row(stage) for stage in value["stages"]),
-        *(f"| {job} | not reached | | |" for job in value["not_reached"]),
+        *(f"| {escaped(job)} | not reached | | |" for job in value["not_reached"]),
         "",
         f"**Why:** {escaped(reason['text'])}",
         *_named(value.get("jobs") or {}),
         f"**Done about it:** {_recovery(value)}",
         *_due(value.get("deadline")),
         f"**Output:** {_output(value)}",
-        *(f"**{p['answer'].capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}" for p in value["people"]),
+        *(
+            f"**{escaped(p['answer']).capitalize()}** by {escaped(p['name'])}: {escaped(p['reason'])}"
+            for p in value["people"]
+        ),
         "",
         f"<details><summary>Record: {given['schema']}</summary>",
         "",
@@ -163,25 +167,17 @@ def markdown(given: Mapping[str, Any]) -> str:
 
 
 def _head(value: Mapping[str, Any]) -> str:
-    at = f" at `{value['failed_stage']}`" if value["failed_stage"] else ""
+    at = f" at {code(value['failed_stage'])}" if value["failed_stage"] else ""
     said = (value.get("outcome") or value["status"]).replace("_", " ")
-    parts = [f"**{said.capitalize()}{at}**"]
+    parts = [f"**{escaped(said).capitalize()}{at}**"]
     if value["run"]:
-        parts.append(f"run `{value['run']['id']}`, attempt {value['run']['attempt']}")
+        parts.append(f"run {code(value['run']['id'])}, attempt {value['run']['attempt']}")
     if value["decision"]:
         score = value["decision"]["score"]
         parts.append(
             f"policy {value['decision']['policy_version']}" + (f", score {score:.2f}" if score is not None else "")
         )
     return " · ".join(parts)
-
-
-def escaped(text: str) -> str:
-    """Neutralise Markdown, HTML and mentions in text that somebody else wrote."""
-    safe = masked(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for sign in "\\`*_[]|":
-        safe = safe.replace(sign, f"\\{sign}")
-    return " ".join(safe.replace("@", "@\u200b").replace("#", "#\u200b").split())[:2000]
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
@@ -298,7 +294,7 @@ def _completed(stage: Stage | None) -> bool:
 def _row(stage: Mapping[str, Any]) -> str:
     gates = " · ".join(_gate(gate) for gate in stage["gates"])
     times = f", {stage['attempts']} attempts" if stage["attempts"] > 1 else ""
-    return f"| {stage['job']} | {_stood(stage)}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
+    return f"| {escaped(stage['job'])} | {_stood(stage)}{times} | {(stage['completed_at'] or '')[:19]} | {gates} |"
 
 
 def _stood(stage: Mapping[str, Any]) -> str:
@@ -310,14 +306,18 @@ def _stood(stage: Mapping[str, Any]) -> str:
 
 def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
     """Name the jobs by what became of them, each list with its length: nothing that was skipped passes for done."""
-    said = [f"{word} {len(names)} ({ends.listed(names, 20)})" for word, names in jobs.items() if names]
+    said = [
+        f"{word} {len(names)} ({ends.listed([escaped(each) for each in names], 20)})"
+        for word, names in jobs.items()
+        if names
+    ]
     return [f"**Jobs:** {'; '.join(said)}"] if said else []
 
 
 def _gate(gate: Mapping[str, Any]) -> str:
     words = "; ".join(each for each in (gate.get("message"), gate["why"]) if each)
-    said = "pass" if gate["result"] == "pass" else f"**{gate['result']}**: {escaped(words)}"
-    return f"{gate['id']} {said}"
+    said = "pass" if gate["result"] == "pass" else f"**{escaped(gate['result'])}**: {escaped(words)}"
+    return f"{escaped(gate['id'])} {said}"
 
 
 def _recovery(value: Mapping[str, Any]) -> str:
@@ -327,15 +327,15 @@ def _recovery(value: Mapping[str, Any]) -> str:
         parts.append(f"in {recovery['runs']} runs")
     if recovery["expiries"]:
         parts.append(f"its worker was lost {recovery['expiries']} times")
-    parts += [f"{escaped(str(each['worker']))} was lost with `{each['job']}`" for each in recovery.get("lost", ())]
+    parts += [f"{escaped(each['worker'])} was lost with {code(each['job'])}" for each in recovery.get("lost", ())]
     if recovery["role"]:
-        parts.append(f"escalated to *{recovery['role']}* (`{recovery['review']}`)")
+        parts.append(f"escalated to *{escaped(recovery['role'])}* ({code(recovery['review'])})")
     return ", then ".join(parts)
 
 
 def _output(value: Mapping[str, Any]) -> str:
     artifacts = (value["output"] or {}).get("artifacts", [])
-    named = ", ".join(f"`{each['name']}` {each['sha256'][:12]}" for each in artifacts)
+    named = ", ".join(f"{code(each['name'])} {escaped(each['sha256'][:12])}" for each in artifacts)
     return named or "none"
 
 

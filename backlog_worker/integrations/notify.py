@@ -18,6 +18,7 @@ import httpx2
 from standardwebhooks import Webhook
 
 from backlog_worker.domain.events import digest
+from backlog_worker.domain.legible import BREAK, visible
 from backlog_worker.domain.masking import masked, masked_value
 from backlog_worker.telemetry import emit
 
@@ -41,7 +42,7 @@ class Notifier:
     def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
         """Tell one name, and return how; raises OSError where nobody took it."""
         address = self._address(name)
-        title, text = masked(title), masked(text)
+        title, text = (plain_notice(each) for each in (title, text))
         if address.startswith("log:"):
             emit("notified", to=name, title=title, text=text)
             return "logged"
@@ -82,6 +83,11 @@ class Notifier:
         return f"posted, {answer.status_code}"
 
 
+def plain_notice(text: str) -> str:
+    """Return words for a chat or a mail, which name people of theirs and begin tags of theirs with these signs."""
+    return visible(masked(text)).replace("@", f"@{BREAK}").replace("<", f"<{BREAK}")
+
+
 def fault(address: str) -> str:
     """Say why nobody can be told at an address, before anybody is; nothing where somebody may be."""
     if address.startswith("log:") or not address:
@@ -112,7 +118,7 @@ def _sent(address: str, title: str, text: str) -> str:
     sender, message = _sender(address)
     if message:
         raise OSError(message)
-    if not sender.notify(title=title, body=text):
+    if not sender.notify(title=title, body=text, body_format="text"):
         message = "apprise could not deliver it"
         raise OSError(message)
     return "sent"

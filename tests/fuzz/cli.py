@@ -141,6 +141,7 @@ def check(names: dict[str, str], line: list[str]) -> None:
         os.environ.clear()
         os.environ.update(environment)
         os.chdir(here)
+    assert "this is a fault of backlog-worker" not in said, said[-2000:]
     assert code in CODES, (code, said[-500:])
     assert "Traceback" not in said, said[-2000:]
     if code and "--quiet" not in line:

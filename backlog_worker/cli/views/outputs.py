@@ -1,12 +1,11 @@
 """What jobs are given and return, as text: no braces, the difference to the attempt before, and where files lie."""
 
 import difflib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backlog_worker.cli.output import block, facts, verbatim, width
+from backlog_worker.cli.output import block, content_of_file, facts
 from backlog_worker.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -72,11 +71,7 @@ def print_artifact(of: "Kit", found: Sequence[Mapping[str, Any]], name: str) -> 
     if content is None:
         message = f"{name} is on record, and its file is gone"
         raise NotFoundError(message, hint="retention removed it, or the folder of artifacts is elsewhere")
-    if width() is None:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(content)
-    else:
-        verbatim(content.decode("utf-8", "replace"))
+    content_of_file(content)
 
 
 def show_gates(gates: Sequence[Mapping[str, Any]]) -> None:

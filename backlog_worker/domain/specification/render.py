@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from backlog_worker.domain.markdown import escaped
 from backlog_worker.domain.masking import masked
 from backlog_worker.domain.specification.analysis import Specification
 from backlog_worker.domain.specification.excerpts import fence
-from backlog_worker.domain.writeback import escaped
 
 _TITLES: Final = (
     ("motivation", "Why"),
