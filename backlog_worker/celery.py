@@ -29,7 +29,7 @@ from backlog_worker.telemetry import emit
 from backlog_worker.wiring import new_id, store_of
 
 modes.private()
-isolation.shut()  # beat, workers and monitors hold secrets: no child of a job reads them out of their memory
+isolation.shut()  # beat, workers and monitors hold secrets: jobs must not read them from their memory
 SETTINGS = environment.load()
 AMQP = SETTINGS.broker.startswith(("amqp", "pyamqp"))
 TASKS = {step: f"backlog.{step}" for step in Step}
@@ -43,7 +43,7 @@ ROUTES = {
     Step.SEND: "writeback",
     Step.JOB: "control",
 }
-# Redis takes 0 first, RabbitMQ 9: so bells carry a priority on Redis only. Runs that began go before new ones.
+# Redis delivers 0 first, RabbitMQ 9, so bells carry a priority on Redis only. Runs in progress precede new ones.
 PRIORITY = {
     Step.DISPATCH: 0,
     Step.SWEEP: 0,
@@ -54,24 +54,24 @@ PRIORITY = {
     Step.SEND: 6,
     Step.JOB: 6,
 }
-# Whatever has a name on the broker carries the environment: one broker may serve several, and nothing of one reaches
-# another. The dot is in no name of an environment.
+# Every name on the broker contains the environment, so that several can share one broker and stay separate. No name of
+# an environment contains a dot.
 HERE = f"{SETTINGS.env}."
-MARK = "backlog"  # the header of a bell that says whose it is
+MARK = "backlog"  # the header of a bell that identifies its backlog
 EXCHANGE = Exchange(
     f"{HERE}backlog", type="topic" if AMQP else "direct"
-)  # a direct one makes Celery warn beside quorum queues
-AWAY_SECONDS = 2.0  # until beat looks again at a database that did not answer
+)  # with quorum queues, Celery warns about direct exchanges
+AWAY_SECONDS = 2.0  # until beat retries a database that did not answer
 QUORUM = {"x-queue-type": "quorum"} if AMQP else None
-# By their aliases `-Q stages` means the stages of this environment.
+# Under their aliases, `-Q stages` means the stages of this environment.
 QUEUES = [
     Queue(HERE + name, EXCHANGE, routing_key=HERE + name, alias=name, queue_arguments=QUORUM)
     for name in sorted(set(ROUTES.values()))
 ]
-LOOK_SECONDS = 5.0  # how often beat looks for times of day that are due
+LOOK_SECONDS = 5.0  # how often beat checks for due times of day
 FAILS_FAST = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 REDIS = {
-    "visibility_timeout": 60,  # a bell is unacked for milliseconds: bring back soon what a dying worker held
+    "visibility_timeout": 60,  # bells are unacked for milliseconds: redeliver those of a dying worker soon
     "unacked_restore_interval": 10,
     "unacked_restore_throttle": 1,
     "unacked_key": f"{HERE}unacked",
@@ -93,7 +93,7 @@ app.conf.update(
     task_ignore_result=True,  # a result backend would be a second truth
     result_backend=None,
     task_acks_late=False,  # acked when a slot starts it: the lease does what late acks try to do
-    task_reject_on_worker_lost=False,  # the count of lost workers is ours
+    task_reject_on_worker_lost=False,  # we count lost workers ourselves
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=not AMQP,
     task_queues=QUEUES,
@@ -111,10 +111,10 @@ app.conf.update(
     broker_connection_max_retries=None,  # the default gives up after a hundred tries
     broker_channel_error_retry=AMQP,  # else RabbitMQ's consumer timeout ends the worker
     broker_transport_options=dict(FAILS_FAST) if AMQP else REDIS,
-    worker_send_task_events=False,  # monitors switch them on while they run
+    worker_send_task_events=False,  # monitors enable them while they run
     task_send_sent_event=False,
-    worker_max_tasks_per_child=2000,  # what libraries leak goes with the child; a new one costs a second without work
-    worker_soft_shutdown_timeout=0,  # it sleeps its whole length; a stopped stage is given back at once
+    worker_max_tasks_per_child=2000,  # frees memory that libraries leak; a new child costs a second
+    worker_soft_shutdown_timeout=0,  # Celery sleeps for all of it; a stopped stage is given back at once
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_enable_remote_control=True,
     worker_hijack_root_logger=False,
@@ -129,7 +129,7 @@ app.conf.update(
 
 @lru_cache(maxsize=1)
 def fingerprint() -> str:
-    """Return the mark of this backlog, which every bell carries; raises UnreachableError."""
+    """Return the fingerprint of this backlog, which every bell carries; raises UnreachableError."""
     store = store_of(SETTINGS)
     try:
         return store.fingerprint()
@@ -139,13 +139,13 @@ def fingerprint() -> str:
 
 @signals.before_task_publish.connect
 def _marked(headers: dict[str, Any], **_: Any) -> None:
-    """Say on every message that this process sends whose it is; without its mark it is refused and rung again."""
+    """Mark every message that this process sends with the fingerprint; a bell without it is refused and rung again."""
     with suppress(BacklogError):
         headers[MARK] = fingerprint()
 
 
 def ring(bells: Sequence[Bell]) -> list[Bell]:
-    """Send bells after the commit that made them; never raises, but returns those that could not be sent."""
+    """Send bells after the commit that created them; never raises, and returns those that could not be sent."""
     left = list(bells)
     if not left:
         return []
@@ -169,10 +169,10 @@ def ring(bells: Sequence[Bell]) -> list[Bell]:
 
 
 class SlotScheduler(Scheduler):
-    """A schedule of which any number of beats may run: a row per entry, moved by compare-and-set, decides who sends.
+    """A schedule shared by any number of beats: a row per entry, moved by compare-and-set, decides which one sends.
 
-    What is due is read from the database's clock alone, whatever this host's clock says: what passed while no beat, no
-    broker or no database was there is found at the next look.
+    Only the database's clock decides what is due. Times that passed while no beat, broker or database was available are
+    found at the next look.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -181,11 +181,11 @@ class SlotScheduler(Scheduler):
         super().__init__(*arguments, **named)
 
     def setup_schedule(self) -> None:
-        """Take the entries of beat_schedule.py."""
+        """Load the entries of beat_schedule.py."""
         self.merge_inplace(self.app.conf.beat_schedule)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send what is due; returns the seconds until the next look. Never raises: the next look tries again."""
+        """Send due entries; returns the seconds until the next look. Never raises: the next look tries again."""
         looked = attempt("beat", self._steps)
         due, seconds = looked.value or ([], AWAY_SECONDS)
         for entry in due:
@@ -198,7 +198,7 @@ class SlotScheduler(Scheduler):
         return seconds
 
     def _send(self, entry: ScheduleEntry) -> bool:
-        """Send one entry whose slot was taken; false, and fast, where the broker does not take it."""
+        """Send one entry whose slot was taken; returns false quickly if the broker does not accept it."""
         try:
             with self.app.producer_or_acquire() as producer:
                 named = {**(entry.options or {}), "producer": producer, "retry": False}
@@ -209,7 +209,7 @@ class SlotScheduler(Scheduler):
         return True
 
     def _steps(self) -> tuple[list[ScheduleEntry], float]:
-        """Take the steps of intervals that are due; returns them, and the seconds until the next one."""
+        """Take the due interval steps; returns them and the seconds until the next one."""
         with self._store.read() as unit:
             now, rows = unit.now(), {row["name"]: row["until"] for row in unit.leases()}
         steps = {name: trigger.step_of(entry.schedule) for name, entry in self.schedule.items()}
@@ -228,7 +228,7 @@ class SlotScheduler(Scheduler):
             return [self.schedule[name] for name, slot, before in due if unit.move_slot(f"beat:{name}", slot, before)]
 
     def _sent(self, entry: ScheduleEntry) -> None:
-        """Send what is due of a time of day; what cannot be sent is given back to the next look."""
+        """Send the due slot of a time of day; an unsent slot is given back for the next look."""
         name = str(entry.name)
         line = Slots.of(trigger.cron_in(str(entry.schedule)))
         schedule = Schedule(env=SETTINGS.env, name=f"beat:{name}", slots=line, catch_up=_catch_up(name))
@@ -248,5 +248,5 @@ class SlotScheduler(Scheduler):
 
 
 def _catch_up(name: str) -> str:
-    """Return what becomes of missed slots of a job; a schedule of one's own may leave CATCH_UP out."""
+    """Return what to do with missed slots of a job; custom schedules may omit CATCH_UP."""
     return str(getattr(beat_schedule, "CATCH_UP", {}).get(name, slots.ONCE))

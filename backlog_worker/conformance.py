@@ -1,7 +1,7 @@
-"""What every executor must keep to, as tests that its author runs: `Conformance(make).check()` names each breach.
+"""The rules for every executor, as tests for its author: `Conformance(make).check()` names each breach.
 
-An executor performs a job once, within its time limit, and returns a Result; it raises for no expected end, leaves no
-process behind, ends soon after the claim is lost, and shows no secret that it was given.
+An executor performs a job once, within its time limit, and returns a Result. It raises only for unexpected errors,
+leaves no process behind, ends soon after the claim is lost, and reveals no secret that it was given.
 """
 
 import threading
@@ -28,7 +28,7 @@ jobs:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """One rule that an executor does not keep."""
+    """One rule that an executor breaks."""
 
     rule: str
     why: str
@@ -36,10 +36,10 @@ class Breach:
 
 @dataclass(frozen=True, slots=True)
 class Conformance:
-    """The suite for one executor; the jobs are made by its author, who knows what it performs.
+    """The suite for one executor; its author supplies the jobs, knowing what it performs.
 
-    `works` returns an object, `fails` does not work, `hangs` would go on for a minute; each may change the usual job
-    and work. A job that is None says that the executor has no such thing.
+    `works` returns an object, `fails` fails, `hangs` runs for a minute; each may change the usual job and work. None
+    means that the executor has no such job.
     """
 
     executor: Executor
@@ -48,7 +48,7 @@ class Conformance:
     hangs: Callable[[Job, Work], tuple[Job, Work]] | None = None
 
     def check(self) -> list[Breach]:
-        """Run every rule and return what is broken."""
+        """Check every rule and return the breaches."""
         return list(self._breaches())
 
     def _breaches(self) -> Iterator[Breach]:
@@ -63,7 +63,7 @@ class Conformance:
         if self.fails is not None:
             result = self._performed(self.fails)
             if not isinstance(result, Faulted | Refused | Throttled | Asked):
-                yield Breach("a job that fails is no success", f"got {result!r}")
+                yield Breach("a job that fails does not succeed", f"got {result!r}")
         if self.hangs is not None:
             yield from self._limits(self.hangs)
 

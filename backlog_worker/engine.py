@@ -1,6 +1,6 @@
-"""For Python users: start, follow, cancel and resume pipelines, and subscribe to what happens in them.
+"""The Python API: start, follow, cancel and resume pipelines, and subscribe to their events.
 
-The fleet does the work; this is a door to it, and any number of them may be open.
+The fleet does the work; an Engine is a door to it, and any number may be open.
 """
 
 import time
@@ -21,9 +21,9 @@ Handler = Callable[[RunEvent], object]
 
 
 class Engine:
-    """Pipelines of one environment; without a kit it takes the settings of this process.
+    """Pipelines of one environment; without a kit the settings of this process are used.
 
-    *actor* is whose acts these are: the name in the history, and the one that the roles of the policy know.
+    *actor* is the author of these acts in the history, and the person that the policy's roles refer to.
     """
 
     def __init__(
@@ -35,13 +35,13 @@ class Engine:
         self._handlers: dict[str, list[Handler]] = {}
 
     def start(self, pipeline: str, context: Mapping[str, Any], *, title: str = "", labels: Sequence[str] = ()) -> str:
-        """File an entry for a pipeline and return its id; raises RefusedError where the policy says no."""
+        """File an entry for a pipeline and return its id; raises RefusedError if the policy refuses it."""
         entry_id, bells = again.start(self.kit, pipeline, context, actor=self.actor, title=title, labels=labels)
         self._ring(bells)
         return entry_id
 
     def status(self, entry_id: str) -> dict[str, Any]:
-        """Return where an entry and its jobs stand; raises NotFoundError."""
+        """Return the status of an entry and its jobs; raises NotFoundError."""
         entry = self._entry(entry_id)
         with self.kit.store.read() as unit:
             stages = unit.stages({entry.id: str(entry.pipeline_hash)})[entry.id]
@@ -60,12 +60,12 @@ class Engine:
                 "jobs": jobs}  # fmt: skip
 
     def cancel(self, entry_id: str, reason: str) -> None:
-        """Cancel for good; a running child is killed on whatever machine it runs."""
+        """Cancel an entry for good; a running child is killed on whichever machine it runs."""
         _, bells = operate.cancel(self.kit, entry_id, actor=self.actor, reason=reason)
         self._ring(bells)
 
     def resume(self, entry_id: str, reason: str) -> None:
-        """Go on from the completed stages of what stopped, with its counters."""
+        """Resume a stopped entry after its completed stages, with its counters."""
         again.resume(self.kit, entry_id, actor=self.actor, reason=reason)
 
     def answer(
@@ -73,8 +73,8 @@ class Engine:
     ) -> str:
         """Answer a review, by its id or that of its entry, and return the status of the entry.
 
-        Raises NotAllowedError where the actor has no role that it asks for, RefusedError where that would complete an
-        entry whose jobs never ran, unless *unfinished* says that this is meant.
+        Raises NotAllowedError if the actor lacks the required role, and RefusedError if jobs of a completed entry never
+        ran, unless *unfinished* acknowledges that.
         """
         decided = Decided(answer=Answer(answer), actor=self.actor, reason=reason, value=value, unfinished=unfinished)
         entry, bells = review.decide(self.kit, review_id, decided)
@@ -89,10 +89,10 @@ class Engine:
         self._handlers.setdefault(name, []).append(handler)
 
     def follow(self, entry_id: str, *, every: float = 0.5, timeout: float = 3600.0) -> Iterator[RunEvent]:
-        """Yield what happens to an entry until it ends or waits for a person's decision, and tell every handler.
+        """Yield the events of an entry until it ends or waits for a person, and call every handler.
 
-        Everything is read from the store, so nothing is missed however late a reader begins. Raises UnreachableError
-        after *timeout* seconds.
+        Events are read from the store, so a late reader misses nothing. Raises UnreachableError after *timeout*
+        seconds.
         """
         cursor, deadline = Cursor(), time.monotonic() + timeout
         while True:

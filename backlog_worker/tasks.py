@@ -37,25 +37,25 @@ from backlog_worker.wiring import kit_of
 
 SEEN_SECONDS = 10.0
 TIDY_SECONDS = 300.0
-TOLD_SECONDS = 86_400.0  # of a stranger's bells is told once a day
+TOLD_SECONDS = 86_400.0  # bells of another backlog are reported once a day
 STRANGERS_MAX = 100
 _strangers: set[str] = set()
-# What a message must not decide: it is the settings', or the database's.
+# Message headers that are ignored: the settings or the database decide instead.
 UNSAID = {"timelimit": None, "eta": None, "expires": None, "retries": 0, "callbacks": None, "errbacks": None}
 _stopping = threading.Event()
 
 
 @lru_cache(maxsize=1)
 def kit() -> Kit:
-    """Return the kit of this process, built at its first task, after the fork."""
+    """Return the kit of this process, built by its first task, after the fork."""
     return replace(kit_of(SETTINGS, fleet=True), ring=_ring)
 
 
 class Received(Request):
-    """A message as it comes from the broker: whose step, and for whom; when and for how long is not its to say.
+    """A message from the broker, reduced to its step and ids.
 
-    A time limit, a delay, an expiry or a count of retries in its headers is left out, forged or not: each would be
-    decided by whoever wrote the message, or by the clock of their host.
+    Time limits, delays, expiries and retry counts in its headers are dropped, forged or not: they would be decided by
+    the author of the message or by the clock of their host.
     """
 
     def __init__(self, message: Any, **named: Any) -> None:  # noqa: ANN401 - kombu's message, which has no types
@@ -64,20 +64,20 @@ class Received(Request):
 
 
 def _step(step: Step) -> Callable[[Callable[..., None]], Any]:
-    """Make a task of a function, by its fixed name."""
+    """Return a decorator that makes a function the task with the step's fixed name."""
     return app.task(name=TASKS[step], Request=f"{__name__}:{Received.__name__}")
 
 
 @_step(Step.DISPATCH)
 def dispatch_tick() -> None:
-    """Choose who goes now."""
+    """Dispatch entries: run one tick."""
     _heard("dispatch")
     _do("dispatch", lambda: dispatch.tick(kit()))
 
 
 @_step(Step.SWEEP)
 def sweep() -> None:
-    """Take back what the dead held; ring again; bring in what a journal took while the database was away."""
+    """Reclaim lost work, ring again, and merge a journal."""
     _heard("sweep")
     _do("sweep", lambda: claim.sweep(kit()))
     _do("merge", lambda: journal.merge(kit()))
@@ -86,39 +86,39 @@ def sweep() -> None:
 
 @_step(Step.TRIGGERS)
 def file_scheduled() -> None:
-    """File what schedules of pipelines ask for."""
+    """File entries for due schedules of pipelines."""
     _heard("triggers")
     _do("triggers", lambda: triggers.scheduled(kit()))
 
 
 @_step(Step.CLAIM)
 def claim_entries(*entry_ids: str) -> None:
-    """Claim entries for this worker and do their first stages."""
+    """Claim entries for this worker and perform their first stages."""
     _do("claim", lambda: claim.take(kit(), entry_ids))
 
 
 @_step(Step.STAGE)
 def do_stage(run_id: str, job_id: str) -> None:
-    """Take the next stage of a run and do it."""
+    """Take the next stage of a run and perform it."""
     _do("stage", lambda: stage.advance(kit(), run_id, job_id))
 
 
 @_step(Step.HUMAN_REVIEW)
 def human_review(entry_id: str) -> None:
-    """Tell of a dead letter, and end: the person answers by command, not by task."""
+    """Announce a dead letter and end: a person answers by command, not in this task."""
     _do("human_review", lambda: review.open_dead_letter(kit(), entry_id))
 
 
 @_step(Step.SEND)
 def send_writebacks() -> None:
-    """Deliver what waits in the outbox."""
+    """Deliver the messages due in the outbox."""
     _heard("send")
     _do("send", lambda: send.send(kit()))
 
 
 @_step(Step.JOB)
 def run_job(name: str) -> None:
-    """Do one governed job by its name."""
+    """Run one governed job by its name."""
     _heard(name)
 
     def _job() -> None:
@@ -132,7 +132,7 @@ def run_job(name: str) -> None:
 
 
 def _do(name: str, step: Callable[[], object]) -> None:
-    """Do one step and ring its bells; whatever it raises is said in one line, and the sweep rings again."""
+    """Run one step and ring its bells; any error is logged in one line, and the sweep rings again."""
     if not attempt(name, _ours).value:
         return
     found = attempt(name, step).value
@@ -140,7 +140,7 @@ def _do(name: str, step: Callable[[], object]) -> None:
 
 
 def _heard(name: str) -> None:
-    """Say that a tick was heard: while none is, the clock sends ever fewer."""
+    """Record that a tick arrived; without one the clock sends ever fewer."""
 
     def _hear() -> None:
         with kit().store.begin(actor="clock") as unit:
@@ -151,14 +151,14 @@ def _heard(name: str) -> None:
 
 
 def _ring(bells: Sequence[Bell]) -> None:
-    """Send bells; what could not be sent is noted, for the next sweep."""
+    """Send bells; those that could not be sent are marked for the next sweep."""
     attempt("ring", lambda: ringing.unheard(kit(), ring(bells)))
 
 
 def _ours() -> bool:
-    """Return whether the bell that is answered now was rung for this backlog; one without a mark was not.
+    """Return whether the current bell was rung for this backlog; a bell without a mark was not.
 
-    The sweep of its own backlog rings again, so refusing one loses nothing.
+    The sweep of its own backlog rings again, so refusing it loses nothing.
     """
     request = getattr(current_task, "request", None)
     if request is None or request.called_directly:
@@ -170,14 +170,14 @@ def _ours() -> bool:
     except (
         UnreachableError,
         BusyError,
-    ):  # nothing can be done now, but people can be told of it
+    ):  # nothing can be processed now, but people can be notified
         return True
     _refused(said if isinstance(said, str) and _MARKED.fullmatch(said) else "none")
     return False
 
 
 def _refused(stranger: str) -> None:
-    """Say that bells of another backlog arrive here: once for each, however many arrive and on whatever worker."""
+    """Report bells of another backlog: once for each such backlog, on whichever worker they arrive."""
     if stranger in _strangers or len(_strangers) >= STRANGERS_MAX:
         return
     with kit().store.begin(actor="worker") as unit:
@@ -197,7 +197,7 @@ def _logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _forked(**_: Any) -> None:
-    """Forget what the parent opened, without closing it: its connections are the parent's."""
+    """Drop connections inherited from the parent without closing them."""
     if kit.cache_info().currsize:
         kit().store.engine.dispose(close=False)
     kit.cache_clear()
@@ -206,7 +206,7 @@ def _forked(**_: Any) -> None:
 
 @signals.worker_ready.connect
 def _ready(sender: Any, **_: Any) -> None:  # noqa: ANN401 - Celery's consumer, which has no types
-    """Say that this worker lives, and go on saying so; first kill what a dead worker of this machine left behind."""
+    """Start announcing that this worker is alive, after killing what a dead worker of this machine left behind."""
     controller = sender.controller
     row = {
         "name": controller.hostname,
@@ -231,18 +231,18 @@ def _see(row: dict[str, Any]) -> None:
 
 
 def _stand_in() -> None:
-    """Ask the rules and empty the outbox where no beat is there that would have it done."""
+    """Evaluate the alert rules and empty the outbox if no beat is running to do so."""
     if alerts.watched(kit()):
         send.send(kit())
 
 
 def _rest(seconds: float) -> float | None:
-    """Return how long a loop of this worker rests: for good once the worker stops."""
+    """Return how long a loop of this worker rests, or None once the worker stops."""
     return None if _stopping.is_set() else seconds
 
 
 def _tidy(of: Kit) -> None:
-    """Remove the directories of runs that have ended; those of a run that is not known belong to somebody else."""
+    """Remove the directories of ended runs; unknown runs belong to another backlog."""
     found = workspace.runs(of.gates.workspaces)
     with of.store.read() as unit:
         known = unit.runs_by_id(found)
@@ -253,7 +253,7 @@ def _tidy(of: Kit) -> None:
 
 def _kill_orphans(of: Kit) -> None:
     found = dict(process.orphans())
-    with of.store.read() as unit:  # a run that this backlog does not know belongs to somebody else
+    with of.store.read() as unit:  # a run unknown to this backlog belongs to another
         ours = unit.runs_by_id(sorted(set(found.values())))
     for pid, run_id in found.items():
         if run_id in ours and ours[run_id]["ended_at"] is not None:
@@ -275,5 +275,5 @@ def _gone(sender: object, **_: Any) -> None:
 @signals.task_unknown.connect
 @signals.task_rejected.connect
 def _rejected(message: object = None, exc: object = None, **_: Any) -> None:
-    """Say that Celery refused a message; no entry changed, and the sweep rings again."""
+    """Log that Celery rejected a message; no entry changed, and the sweep rings again."""
     emit("message_rejected", error=cut(str(exc), 200), headers=cut(str(getattr(message, "headers", "")), 300))

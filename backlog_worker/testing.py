@@ -1,4 +1,4 @@
-"""For our tests and our users': a kit in memory, a clock to set, an executor that says what it is told, makers."""
+"""For our tests and our users': a kit in memory, a settable clock, a scripted executor, makers of drafts."""
 
 import tempfile
 from collections import deque
@@ -41,7 +41,7 @@ SLOTS = 4
 
 @dataclass(slots=True)
 class Clock:
-    """A clock that stands until it is moved; the time of a store in memory."""
+    """A clock that stands still until it is advanced; the time of a store in memory."""
 
     now: float = 1_800_000_000.0
 
@@ -50,19 +50,19 @@ class Clock:
         return self.now
 
     def forward(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now += seconds
 
 
 @dataclass(slots=True)
 class FakeExecutor:
-    """Returns what a test says for a job, in turn; without a word it is done."""
+    """Returns the results that a test sets for a job, in turn; without one it returns Done."""
 
     results: dict[str, list[Result | Callable[[Job, Work], Result]]] = field(default_factory=dict)
     performed: list[tuple[str, str]] = field(default_factory=list)
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Return the next result that was given for the job."""
+        """Return the next result set for the job."""
         self.performed.append((work.entry_id, job.id))
         waiting = self.results.get(job.id)
         result: Result | Callable[[Job, Work], Result] = waiting.pop(0) if waiting else Done(output={"job": job.id})
@@ -71,7 +71,7 @@ class FakeExecutor:
 
 @dataclass(slots=True)
 class Texts:
-    """Definitions given as texts; assign and they have changed."""
+    """Definitions held as texts; assigning texts marks them as changed."""
 
     texts: list[DefinitionFile]
     seen: Sequence[DefinitionFile] = ()
@@ -82,22 +82,22 @@ class Texts:
         return self.texts
 
     def changed(self) -> bool:
-        """Return whether any was assigned since."""
+        """Return whether a text was assigned since the last read."""
         return list(self.texts) != list(self.seen)
 
     def complete(self) -> bool:
-        """Return that there are no others."""
+        """Return true: there are no other definitions."""
         return True
 
     @property
     def place(self) -> str:
-        """Return where they are kept."""
+        """Return the name of the place."""
         return "texts"
 
 
 @dataclass(slots=True)
 class Bench:
-    """A whole backlog on a table: store, clock, executor, and the bells that nobody has heard yet."""
+    """A complete backlog for tests: store, clock, executor, and the bells not yet answered."""
 
     kit: Kit
     clock: Clock
@@ -122,7 +122,7 @@ class Bench:
         self.clock.forward(2)
 
     def answer(self, bell: Bell) -> None:
-        """Do what one bell asks for."""
+        """Perform the step of one bell."""
         self.bells += answered(self.kit, bell)
 
     def ring(self, most: int = 10_000) -> None:
@@ -132,7 +132,7 @@ class Bench:
             most -= 1
 
     def run(self, ticks: int = 50) -> None:
-        """Tick and answer until nothing moves any more."""
+        """Tick and answer bells until nothing changes any more."""
         for _ in range(ticks):
             self.tick()
             self.ring()
@@ -146,7 +146,7 @@ class Bench:
 
 
 def answered(kit: Kit, bell: Bell) -> Sequence[Bell]:
-    """Do what a bell asks for, as the tasks do; returns the bells that follow."""
+    """Perform the step of a bell as the tasks do; returns the bells that follow."""
     if bell.step == Step.CLAIM:
         return claim.take(kit, bell.ids)
     if bell.step == Step.STAGE:
@@ -168,9 +168,9 @@ def bench(
     files: Mapping[str, Any] = MappingProxyType({}),
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Bench:
-    """Make a bench: a migrated store, a worker that is seen, and no pause anywhere; *clock* is that of SQLite.
+    """Build a bench: a migrated store, a registered worker, and no pauses; *clock* is that of SQLite.
 
-    *files* are what pipelines may read: schemas, agents, included files, by their paths.
+    *files* are the files that pipelines may read, by path: schemas, agents, included files.
     """
     standing = Clock()
     executor = FakeExecutor()
@@ -191,7 +191,7 @@ def bench(
 
 
 def draft(**fields: Any) -> dict[str, Any]:
-    """Return a draft that is eligible, with these fields in place of the usual ones."""
+    """Return an eligible draft, with these fields replacing the usual ones."""
     usual = {
         "title": "Login loop on Safari",
         "dedupe_key": f"test:{new_id('key')}",

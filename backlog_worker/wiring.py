@@ -1,4 +1,4 @@
-"""The composition root: settings in, the kit out; nothing is built anywhere else."""
+"""The composition root: builds the kit from the settings; nothing is built anywhere else."""
 
 import importlib.util
 import os
@@ -54,9 +54,9 @@ NO_SECRETS: Callable[[str], str | None] = NOTHING.get
 
 
 class _Times:
-    """Milliseconds of which none is given out twice, in order: ids of one import differ in their first random letters.
+    """Strictly increasing milliseconds, so that ids of one import differ in their first random letters.
 
-    A ULID that shares its millisecond with the one before it is that one plus 1, so people could not shorten it.
+    A ULID that shares its millisecond with the previous one is that one plus 1, and could not be shortened by people.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class _Times:
         self._lock = threading.Lock()
 
     def next(self) -> int:
-        """Return the present millisecond, or the first one that is free."""
+        """Return the present millisecond, or the first unused one after it."""
         with self._lock:
             self._last = max(time.time_ns() // 1_000_000, self._last + 1)
             return self._last
@@ -74,16 +74,16 @@ _TIMES = _Times()
 
 
 def new_id(prefix: str) -> str:
-    """Return a new id: a prefix and a ULID; its order is that of the calls."""
+    """Return a new id: a prefix and a ULID; ids are ordered by the calls."""
     return f"{prefix}_{ULID.from_timestamp(_TIMES.next())}"
 
 
 def store_of(settings: Settings) -> Store:
-    """Open the store, making the folder of an embedded one; raises NotFoundError where there is no project for it."""
+    """Open the store, creating the folder of an embedded one; raises NotFoundError if there is no project for it."""
     settings.must_have_begun()
     state = settings.folder / "state"
     if state.exists() or str(state) in settings.database:
-        modes.keep(state)  # nobody else enters it
+        modes.keep(state)  # for the owner only
     if settings.keeps == "auto":
         prepare = partial(_prepared, settings)
         return AutoStore(
@@ -101,12 +101,12 @@ def store_of(settings: Settings) -> Store:
 
 
 def plain_store_of(settings: Settings) -> Store:
-    """Open the database itself, for migrations: `auto` looks at its schema before anything else."""
+    """Open the database itself, for migrations; `auto` would check its schema first."""
     return Store(settings.database, env=settings.env) if settings.keeps == "auto" else store_of(settings)
 
 
 def _prepared(settings: Settings, journal: Store) -> None:
-    """Give a journal its schema, and put the definitions of the project in force in it."""
+    """Migrate the schema of a journal, and put the project's definitions in force in it."""
     migrate.upgrade(journal)
     reload(journal, Book(env=journal.env), Project(settings.folder), author="file", first=True)
 
@@ -121,9 +121,9 @@ def memory_kit(
     root: Path | None = None,
     secrets: Callable[[str], str | None] = NO_SECRETS,
 ) -> Kit:
-    """Build a kit over a store of its own that pauses nowhere: for tests, rehearsals, and single jobs.
+    """Build a kit over its own store without pauses: for tests, rehearsals and single jobs.
 
-    A worker with four slots is seen in it for ever; commands of gates run in *root*.
+    A worker with four slots is always registered in it; commands of gates run in *root*.
     """
     store = _migrated(url, clock)
 
@@ -164,7 +164,7 @@ def _migrated(url: str, clock: Callable[[], float]) -> Store:
 
 
 def _alive(kit: Kit) -> Kit:
-    """Put the definitions in force, and let a worker be seen."""
+    """Put the definitions in force, and register a worker."""
     reload(kit.store, kit.book, kit.definitions, author="file", first=True)
     with kit.store.begin() as unit:
         unit.see_worker({"name": "w", "queues": ["stages", "control"], "slots": 4, "schema_min": 1, "schema_max": 9})
@@ -172,7 +172,7 @@ def _alive(kit: Kit) -> Kit:
 
 
 def rehearsal(definitions: Definitions, answers: Answers, *, root: Path) -> tuple[Kit, Callable[[float], None]]:
-    """Build a kit whose executors answer from a recording, and the hand that moves its clock."""
+    """Build a kit whose executors answer from a recording, and a function that advances its clock."""
     now = [1_800_000_000.0]
 
     def _forward(seconds: float) -> None:
@@ -188,7 +188,7 @@ def rehearsal(definitions: Definitions, answers: Answers, *, root: Path) -> tupl
 
 
 def solo(given: Settings) -> Kit:
-    """Build a kit that does single jobs in this directory, with the real executors and no backlog."""
+    """Build a kit that performs single jobs in this directory, with the real executors and no backlog."""
     project = Project(given.folder, given.env)
     folder = Path(tempfile.mkdtemp(prefix="solo-"))
     commands = commands_of(given, project.root, folder / "workspaces")
@@ -204,7 +204,7 @@ def solo(given: Settings) -> Kit:
 
 
 def pepper_of(given: Settings) -> bytes:
-    """Return the secret that keys the hashes of tokens: the one that is set, or one of this project's own."""
+    """Return the secret that keys the hashes of tokens: the configured one, or the project's own."""
     said = given.token_pepper.get_secret_value()
     if said:
         return said.encode()
@@ -218,7 +218,7 @@ def pepper_of(given: Settings) -> bytes:
 
 
 def commands_of(given: Settings, root: Path, workspaces: Path) -> CommandExecutor:
-    """Build the executor of commands: its jobs see no state and no secrets, and change no definition."""
+    """Build the executor of commands: its jobs see no state and no secrets, and cannot change definitions."""
     isolation.choose(given.isolation)
     kept = given.folder / "state"
     files = [Path(given.database.removeprefix("sqlite:///"))] if given.database.startswith("sqlite:///") else []
@@ -229,7 +229,7 @@ def commands_of(given: Settings, root: Path, workspaces: Path) -> CommandExecuto
 
 
 def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Executor]:
-    """Return every executor that works in this installation, by name; `agent` hands on to the one that fits."""
+    """Return every executor available in this installation, by name; `agent` delegates to the suitable one."""
     found: dict[str, Executor] = {
         "command": commands,
         "python": PythonExecutor(),
@@ -244,13 +244,13 @@ def executors_of(given: Settings, commands: CommandExecutor) -> dict[str, Execut
 
 
 class _Acp:
-    """The executor of the Agent Client Protocol, imported by the first job that wants it: that takes half a second."""
+    """The Agent Client Protocol executor, imported on first use because that takes half a second."""
 
     def __init__(self, commands: CommandExecutor) -> None:
         self._commands = commands
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Perform *job* by an agent that speaks the protocol."""
+        """Perform *job* by an agent that supports the protocol."""
         from backlog_worker.executors import acp
 
         made = self._commands
@@ -266,10 +266,10 @@ def _speaks() -> bool:
 def kit_of(
     settings: Settings | None = None, *, worker: str = "", store: Store | None = None, fleet: bool = False
 ) -> Kit:
-    """Build the kit of one process; the schema must fit.
+    """Build the kit of one process; raises if the schema does not fit.
 
-    Of the *fleet* the files of the project come into force now, and with every tick of it. Any other process writes
-    nothing here, and reads the files only where nothing is in force yet.
+    In the *fleet*, the project's files come into force now and with every tick. Any other process writes nothing here,
+    and reads the files only if nothing is in force yet.
     """
     given = settings or environment.load()
     opened = store or store_of(given)
@@ -317,15 +317,15 @@ def _built(given: Settings, opened: Store, worker: str) -> Kit:
 
 def asked(url: str) -> Answer:
     """Ask the broker at *url* whether it answers."""
-    from backlog_worker.integrations import broker  # it imports kombu, which not every command needs
+    from backlog_worker.integrations import broker  # imports kombu, which few commands need
 
     return broker.ask(url)
 
 
 @lru_cache(maxsize=1)
 def cadences() -> tuple[Cadence, ...]:
-    """Return the governed jobs of beat_schedule.py that have a time of day, with the actions that record them."""
-    from beat_schedule import BEAT_SCHEDULE  # it imports Celery, which not every command needs
+    """Return the governed jobs of beat_schedule.py with a time of day, and the actions that record them."""
+    from beat_schedule import BEAT_SCHEDULE  # imports Celery, which few commands need
 
     crons = {name: trigger.cron_in(str(entry["schedule"])) for name, entry in BEAT_SCHEDULE.items()}
     named = {name: ".".join(tools.JOBS[name]) for name, cron in crons.items() if cron and name in tools.JOBS}
@@ -333,7 +333,7 @@ def cadences() -> tuple[Cadence, ...]:
 
 
 def _away(store: Store) -> bool:
-    """Make sure that the schema fits; where the database is away, a store with a journal goes on without it."""
+    """Check that the schema fits; if the database is unavailable, a store with a journal continues without it."""
     try:
         migrate.fitting(store)
     except UnreachableError:

@@ -1,4 +1,4 @@
-"""Who does a job: an Executor performs it in a Work and returns a Result, and never raises for an expected end."""
+"""Executors perform jobs: one takes a Work and returns a Result, and raises only for unexpected errors."""
 
 import threading
 from collections import deque
@@ -16,11 +16,11 @@ from backlog_worker.domain.outcome import Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.domain.usage import checked
 
-LINES = 200  # of an attempt, of which the last are told to the next one
+LINES = 200  # kept of each attempt; the last are passed to the next one
 
 
 class Stop:
-    """Tells a job that its claim is gone: whoever performs it kills what it started and writes nothing."""
+    """Tells a job that its claim is lost: its executor kills the processes it started and writes nothing."""
 
     def __init__(self) -> None:
         self._gone = threading.Event()
@@ -33,7 +33,7 @@ class Stop:
         return self._gone.is_set()
 
     def on_gone(self, call: Callable[[], None]) -> None:
-        """Call back once when the claim is lost, at once where it is lost already."""
+        """Call *call* once when the claim is lost, at once if it is lost already."""
         with self._lock:
             if not self._gone.is_set():
                 self._calls.append(call)
@@ -41,7 +41,7 @@ class Stop:
         call()
 
     def lose(self) -> None:
-        """Say that the claim is lost."""
+        """Mark the claim as lost."""
         with self._lock:
             self._gone.set()
             calls, self._calls = self._calls, []
@@ -49,12 +49,12 @@ class Stop:
             call()
 
     def wait(self, seconds: float) -> bool:
-        """Wait, and return early and true when the claim is lost."""
+        """Wait; returns true, and early, if the claim is lost."""
         return self._gone.wait(seconds)
 
 
 class Report:
-    """Where a job says what it does while it is performed; this one only remembers, for tests and conformance."""
+    """Receives what a job reports while it runs; this class only stores it, for tests and conformance."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -63,32 +63,32 @@ class Report:
         self.usages: list[Usage] = []
 
     def line(self, text: str) -> None:
-        """Take one line of what the job prints."""
+        """Receive one line of the job's output."""
         self.lines.append(text)
         self.heard(text)
 
     def heard(self, text: str) -> None:
-        """Remember a line, without secrets, for the end of the log of this attempt."""
+        """Store a masked line for the log end of this attempt."""
         self._end.append(text)
 
     def forget(self) -> None:
-        """Begin a new attempt: what the last one printed belongs to its log and not to this one's end."""
+        """Begin a new attempt with an empty log end; the log itself stays."""
         self._end.clear()
 
     def log_end(self) -> str:
-        """Return how the log of this attempt ended: whole lines, masked, no more than a few kilobytes."""
+        """Return the end of this attempt's log: whole lines, masked, at most a few kilobytes."""
         return log_end(masked("\n".join(self._end)).split("\n"))
 
     def progress(self, percent: int) -> None:
-        """Take how far the job is, from 0 to 100."""
+        """Receive the progress of the job, from 0 to 100."""
         self.percent = max(0, min(100, percent))
 
     def spend(self, usage: Usage) -> None:
-        """Take what one call of a model used; it counts even where the attempt fails."""
+        """Receive the usage of one call of a model; it counts even if the attempt fails."""
         self.usages.append(checked(usage))
 
     def cost(self) -> dict[str, Any] | None:
-        """Return what was used in all, or None where nothing was."""
+        """Return the total usage, or None without any."""
         if not self.usages:
             return None
         known = [each.usd for each in self.usages if each.usd is not None]
@@ -101,12 +101,12 @@ class Report:
         }
 
     def close(self) -> None:
-        """Say that the job ended."""
+        """Close the report after the job ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """Everything that one attempt at a job is given; texts are filled, secrets stand in `env` only."""
+    """The inputs of one attempt at a job; its texts are filled, and secrets are in `env` only."""
 
     run_id: str
     entry_id: str
@@ -128,7 +128,7 @@ class Work:
     folder: Path = Path()
 
     def context(self, job: Job) -> dict[str, Any]:
-        """Return what the job sees: its inputs, the entry, its input, what earlier jobs left, why it is tried again."""
+        """Return the context of the job: its inputs, the entry, its input, earlier results, and why it is retried."""
         done = {job_id: {"status": "completed", "output": output} for job_id, output in self.previous.items()}
         return {
             "job": {"id": job.id, "name": job.name},
@@ -146,5 +146,5 @@ class Executor(Protocol):
     """Performs jobs of one kind."""
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Do *job* once within its time limit; faults and refusals are results."""
+        """Perform *job* once within its time limit; faults and refusals are returned as results."""
         ...

@@ -1,4 +1,4 @@
-"""An agent over the Agent Client Protocol, version 1: permissions become approvals, its plan progress, its usage cost.
+"""An agent over the Agent Client Protocol, version 1: permissions become approvals, plans progress, usage cost.
 
 Protocol: https://agentclientprotocol.com; JSON-RPC over the standard streams of a child process.
 """
@@ -39,7 +39,7 @@ from backlog_worker.executors.command import CommandExecutor, environment
 from backlog_worker.executors.isolation import Walls
 from backlog_worker.executors.workspace import Workspace, with_artifacts
 
-# How well-known agents are started to speak the protocol.
+# The commands that start well-known agents in protocol mode.
 COMMANDS = {
     "claude": ("claude-code-acp",),
     "gemini": ("gemini", "--experimental-acp"),
@@ -48,8 +48,8 @@ COMMANDS = {
     "opencode": ("opencode", "acp"),
 }
 SAID_MAX = 16_000_000  # characters of an answer
-ENDED_SECONDS = 1.0  # for a child whose pipe broke to be seen as ended
-# What a kind of tool call needs the permission for; whatever is not known is asked about as a command.
+ENDED_SECONDS = 1.0  # time for a child with a broken pipe to exit
+# The permission that each kind of tool call needs; unknown kinds are treated as commands.
 NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
     "fetch": "network"
 }
@@ -57,7 +57,7 @@ NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "de
 
 @dataclass(frozen=True, slots=True)
 class AcpExecutor:
-    """Starts an agent, gives it one prompt, and answers what it asks on the way."""
+    """Starts an agent, sends one prompt, and answers its requests."""
 
     project: Path
     workspaces: Path
@@ -65,7 +65,7 @@ class AcpExecutor:
     fixed: tuple[Path, ...] = ()
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Let the agent of *work* do *job*."""
+        """Perform *job* by the agent of *work*."""
         if why := isolation.refusal(job):
             return Refused(kind=FailureKind.POLICY, reason=why, role="operator")
         command = _command(work)
@@ -79,7 +79,7 @@ class AcpExecutor:
             workspace.give(work.context(job), work.prompt)
             folder = self.project if job.execution.isolation == "project" else workspace.place
             like = CommandExecutor(self.project, self.workspaces, self.hidden, self.fixed)
-            # Its permissions are held by the protocol: without any network it would not reach its model.
+            # The protocol enforces its permissions: without a network the agent could not reach its model.
             walls = replace(like.walls(job, work, workspace), offline=False)
             session = _Session(job=job, work=work, workspace=workspace, folder=folder, walls=walls)
             return returned.checked(asyncio.run(session.run(command)), most=job.execution.output_bytes)
@@ -94,7 +94,7 @@ class AcpExecutor:
 
 @dataclass(slots=True)
 class _Session:
-    """One session with an agent, and what it said."""
+    """One session with an agent, and its output."""
 
     job: Job
     work: Work
@@ -111,7 +111,7 @@ class _Session:
     ending: "asyncio.Event" = field(default_factory=asyncio.Event)
 
     async def run(self, command: Sequence[str]) -> Result:
-        """Start the agent, talk to it, end it; its whole group is gone afterwards."""
+        """Start the agent, run the session and end it; no process of its group remains."""
         child = await asyncio.create_subprocess_exec(
             *process.before(self.walls, self.folder),
             *command,
@@ -164,7 +164,7 @@ class _Session:
             prompting = asyncio.ensure_future(
                 connection.prompt(session_id=session.session_id, prompt=[text_block(self.work.prompt)])
             )
-            # An agent that is killed breaks its promise to answer: that is no news, and nobody waits for it.
+            # A killed agent breaks its promise to answer; the broken promise is expected and ignored.
             prompting.add_done_callback(lambda done: done.cancelled() or done.exception())
             ending = asyncio.ensure_future(self.ending.wait())
             await asyncio.wait([prompting, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -182,7 +182,7 @@ class _Session:
     async def request_permission(
         self, tool_call: ToolCallUpdate, options: list[PermissionOption], **_: Any
     ) -> RequestPermissionResponse:
-        """Answer by the agent's file; where that says `ask`, the session ends and a person is asked."""
+        """Answer by the agent's file; if that says `ask`, the session ends and a person is asked."""
         kind = str(tool_call.kind or "other")
         need = NEEDS.get(kind, "shell")
         title = cut(str(tool_call.title or kind), 200)
@@ -201,7 +201,7 @@ class _Session:
         return _chosen(options, "reject")
 
     async def session_update(self, update: Any, **_: Any) -> None:  # noqa: ANN401 - one of thirteen
-        """Take what the agent says: words into the log, its plan into progress, its usage into cost."""
+        """Process an update: text goes into the log, the plan into progress, usage into cost."""
         if isinstance(update, AgentMessageChunk):
             text = str(getattr(update.content, "text", ""))
             self.said.append(text)
@@ -218,15 +218,15 @@ class _Session:
         elif isinstance(update, UsageUpdate) and update.cost and update.cost.currency == "USD":
             self.cost = update.cost.amount
             limit = self.work.agent.usd if self.work.agent else None
-            if limit is not None and not self.cost <= limit:  # what is no number is over every limit
+            if limit is not None and not self.cost <= limit:  # NaN exceeds every limit
                 self.broke = True
                 self.ending.set()
 
     def on_connect(self, conn: Any) -> None:  # noqa: ANN401 - the library's own connection
-        """Do nothing: the connection is ours already."""
+        """Do nothing: we opened the connection."""
 
     def _inside(self, call: ToolCallUpdate) -> bool:
-        """Return whether a tool call names only places inside the folder where the agent works."""
+        """Return whether a tool call names only paths inside the agent's working directory."""
         places = [Path(each.path) for each in call.locations or ()]
         root = self.folder.resolve()
         return bool(places) and all((root / each).resolve().is_relative_to(root) for each in places)
@@ -235,10 +235,10 @@ class _Session:
         if self.asked is not None:
             return self.asked
         if not self.broke:
-            reason = f"the agent said more than {SAID_MAX} characters, and was stopped"
+            reason = f"the agent wrote more than {SAID_MAX} characters and was stopped"
             return Faulted(kind=FailureKind.VALIDATION, reason=reason)
         limit = self.work.agent.usd if self.work.agent else None
-        reason = f"the agent spent {self.cost:.2f} USD, its limit is {limit}"
+        reason = f"the agent spent {self.cost:.2f} USD; its limit is {limit}"
         return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
 
     def _result(self, stop_reason: str) -> Result:
@@ -260,7 +260,7 @@ class _Session:
         return with_artifacts(answers.result(value, artifacts), self.job, self.work, self.workspace)
 
     def _spend(self, usage: Any) -> None:  # noqa: ANN401 - optional and unstable in the protocol
-        """Count what a prompt used, once; an agent that tells nothing used a model all the same, for an unknown sum."""
+        """Count the usage of a prompt once; an agent that reports no usage used a model for an unknown sum."""
         if self.spent or not self.prompted:
             return
         self.spent = True
@@ -274,13 +274,13 @@ class _Session:
 
 
 class _Closing:
-    """Closes a connection where `contextlib.aclosing` asks for it."""
+    """Closes a connection when `contextlib.aclosing` asks for it."""
 
     def __init__(self, connection: Any) -> None:  # noqa: ANN401 - the library's own connection
         self._connection = connection
 
     async def aclose(self) -> None:
-        """Close it, whatever state it is in."""
+        """Close the connection in any state."""
         with contextlib.suppress(Exception):
             await self._connection.close()
 
@@ -295,12 +295,12 @@ def _command(work: Work) -> list[str]:
 
 
 def here() -> bool:
-    """Return whether an agent that speaks the protocol is on the path."""
+    """Return whether an agent that supports the protocol is on the path."""
     return any(shutil.which(command[0]) for command in COMMANDS.values())
 
 
 def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermissionResponse:
-    """Choose the option that grants or refuses just this once."""
+    """Return the option that grants or refuses this one call."""
     wanted = sorted(
         (each for each in options if str(each.kind).startswith(word)), key=lambda each: "always" in each.kind
     )
@@ -310,7 +310,7 @@ def _chosen(options: Sequence[PermissionOption], word: str) -> RequestPermission
 
 
 def _failed(error: Exception, status: int | None) -> Result:
-    """Say why a session broke: what the agent answered, or how its program ended. That is a fault of the job."""
+    """Return why a session failed: the agent's error or its exit status. Both are faults of the job."""
     text = cut(f"{message_of(error)} {answers.text(getattr(error, 'data', None))}".strip(), 400)
     if presets.limited(text):
         return presets.throttled(text)
@@ -322,7 +322,7 @@ def _failed(error: Exception, status: int | None) -> Result:
 
 
 async def _status(child: "asyncio.subprocess.Process") -> int | None:
-    """Return the status of a child that ended by itself; None for one that still runs."""
+    """Return the exit status of a child, or None if it still runs."""
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(child.wait(), ENDED_SECONDS)
     return child.returncode

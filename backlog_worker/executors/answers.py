@@ -1,7 +1,7 @@
-"""What a job answered: `{"success", "data", "message"}` as in seed 003, or any other JSON, which is its output.
+"""Answers of jobs: `{"success", "data", "message"}` as in seed 003, or any other JSON, which is then the output.
 
-Where the key `success` stands, only the JSON value `true` means success: `"false"`, `0` and `null` do not, nor do
-`"true"` and `1`, which somebody may have meant otherwise.
+If the key `success` exists, only the JSON value `true` means success: `"false"`, `0` and `null` do not, and neither do
+`"true"` and `1`, which are ambiguous.
 """
 
 import json
@@ -22,7 +22,7 @@ _KINDS: Mapping[type, str] = {str: "the text", int: "the number", float: "the nu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer, taken apart: its data, its words, how long it asks to wait, and what is wrong with it."""
+    """A parsed answer: its data, its message, how long it asks to wait, and its error."""
 
     data: Any = None
     succeeded: bool = True
@@ -32,7 +32,7 @@ class Answer:
 
 
 def read(value: Any) -> Answer:  # noqa: ANN401 - free JSON of a job
-    """Take an answer apart; whether its data can be kept is judged with the result that is made of it."""
+    """Parse an answer; whether its data can be stored is checked later, with the result."""
     if not isinstance(value, dict):
         return Answer(data=value)
     return Answer(
@@ -45,7 +45,7 @@ def read(value: Any) -> Answer:  # noqa: ANN401 - free JSON of a job
 
 
 def result(value: Any, artifacts: Mapping[str, bytes] | None = None, *, usual: str = "it gave up") -> Result:  # noqa: ANN401 - free JSON of a job
-    """Turn the answer of a job that ended in good order into a result; *usual* stands where a failure has no words."""
+    """Return the result of a job that exited normally; *usual* is the reason of a failure without a message."""
     answer = read(value)
     if answer.succeeded:
         return Done(output=answer.data, artifacts=artifacts or {})
@@ -56,22 +56,22 @@ def result(value: Any, artifacts: Mapping[str, bytes] | None = None, *, usual: s
 
 
 def parsed(said: str | bytes) -> Any:  # noqa: ANN401 - free JSON of a job
-    """Parse JSON; raises ValueError for whatever is none, also where it is nested too deep to be read."""
+    """Parse JSON; raises ValueError if it is invalid or nested too deep."""
     try:
         return json.loads(said)
     except RecursionError:
-        message = "it is nested too deep to be read"
+        message = "it is nested too deep"
         raise ValueError(message) from None
 
 
 def unwrapped(value: Any) -> Any:  # noqa: ANN401 - free JSON of a job
-    """Return the `data` of an answer in the form of seed 003, or the answer itself where it has another form."""
+    """Return the `data` of an answer in the form of seed 003, or else the whole answer."""
     wrapped = isinstance(value, dict) and set(value) <= _WRAPPED and "data" in value
     return value["data"] if wrapped else value
 
 
 def _wait(said: Any) -> timedelta | None:  # noqa: ANN401 - free JSON of a job
-    """Return how long an answer asks to wait; what is no length counts as the usual wait."""
+    """Return how long an answer asks to wait; an invalid length counts as the usual wait."""
     if said is None:
         return None
     wait = throttle.length(said, unit=0.001)
@@ -79,7 +79,7 @@ def _wait(said: Any) -> timedelta | None:  # noqa: ANN401 - free JSON of a job
 
 
 def _wrong(value: Mapping[str, Any]) -> str:
-    """Name a `success` that is neither true nor false."""
+    """Describe a `success` that is neither true nor false."""
     said = value.get("success", True)
     if said is True or said is False:
         return ""
@@ -91,7 +91,7 @@ def _wrong(value: Mapping[str, Any]) -> str:
 
 
 def text(value: Any, *, quoted: bool = False) -> str:  # noqa: ANN401 - free JSON of a job
-    """Return a value as text: JSON where it is JSON, else the name of its type."""
+    """Return a value as text: as JSON if possible, else the name of its type."""
     if not quoted and (value is None or isinstance(value, str)):
         return value or ""
     try:

@@ -1,4 +1,4 @@
-"""The body of an answer over HTTP: read within bounds, and its words."""
+"""The body of an HTTP response: read within limits, and described."""
 
 import httpx2
 
@@ -10,7 +10,7 @@ ANSWER_BYTES_MAX = 16_000_000
 
 
 def bounded(answer: httpx2.Response) -> bytes:
-    """Read an answer, no more than is sensible; raises ValueError for more, and for one that is packed in packings."""
+    """Read a response; raises ValueError if it is too large or compressed more than once."""
     if "," in answer.headers.get("content-encoding", ""):
         message = "an answer that is compressed more than once"
         raise ValueError(message)
@@ -25,7 +25,7 @@ def bounded(answer: httpx2.Response) -> bytes:
 
 
 def words_of(answer: httpx2.Response, body: bytes) -> str:
-    """Return the status of an answer and what it says of its failure."""
+    """Return the status of a response and its error message."""
     try:
         error = answers.parsed(body).get("error")
         text = answers.text(error.get("message") if isinstance(error, dict) else error)
@@ -33,11 +33,11 @@ def words_of(answer: httpx2.Response, body: bytes) -> str:
         text = beginning(body)
     if answer.has_redirect_location:
         text = (
-            f"it redirects to {answer.headers['location']}, which is not followed; set `endpoint` to where it answers"
+            f"it redirects to {answer.headers['location']}, which is not followed; set `endpoint` to the final address"
         )
-    return cut(legible(f"status {answer.status_code}: {text or 'no words'}"), 400)
+    return cut(legible(f"status {answer.status_code}: {text or 'no message'}"), 400)
 
 
 def beginning(body: bytes) -> str:
-    """Return how a body begins, as text."""
+    """Return the beginning of a body as text."""
     return cut(legible(body[:2000].decode(errors="replace")).strip(), 300)

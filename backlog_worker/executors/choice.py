@@ -1,4 +1,4 @@
-"""Which executor drives an agent: the one that its file names, or the first that works here."""
+"""Choose the executor of an agent: the one that its file names, or the first that works here."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from backlog_worker.executors import Executor, Work, presets
 
 
 class AgentExecutor:
-    """Hands a job of an agent to the executor that drives it."""
+    """Passes a job of an agent to the executor that drives the agent."""
 
     def __init__(
         self, executors: Mapping[str, Executor], *, endpoint: bool = False, speaks: Callable[[], bool] = bool
@@ -43,7 +43,7 @@ class AgentExecutor:
         return _within(agent, result, work.report.usages[before:])
 
     def chosen(self, agent: Agent) -> str:
-        """Return the name of the executor that drives an agent here; nothing where none works."""
+        """Return the name of the executor that drives an agent here; empty if none works."""
         if agent.executor != "auto":
             return agent.executor
         if "acp" in self._executors and not agent.command and self._speaks():
@@ -58,16 +58,16 @@ class AgentExecutor:
         if not name:
             return f'agent "{agent.name}": no agent was found on this machine; install one, or set `executor`'
         if name == "acp":
-            return f'agent "{agent.name}" wants executor acp; python -m pip install "backlog-worker[acp]"'
-        return f'agent "{agent.name}" wants executor {name}, this worker has: {", ".join(sorted(self._executors))}'
+            return f'agent "{agent.name}" needs executor acp; python -m pip install "backlog-worker[acp]"'
+        return f'agent "{agent.name}" needs executor {name}; this worker has: {", ".join(sorted(self._executors))}'
 
 
 def _within(agent: Agent, result: Result, usages: Sequence[Usage]) -> Result:
-    """Hold what an agent did to its limits, whoever drove it: what it cost, and how long its output is."""
+    """Enforce the limits of an agent, whichever executor drove it: its cost and the size of its output."""
     costs = [each.usd for each in usages]
     if agent.usd is not None and isinstance(result, Done | Faulted):
         if None in costs:
-            text = f'nobody knows what agent "{agent.name}" cost, so its limit of {agent.usd:g} USD cannot be held'
+            text = f'the cost of agent "{agent.name}" is unknown, so its limit of {agent.usd:g} USD cannot be enforced'
             reason = f"{text}; name its model under `prices` of the policy"
             return Refused(kind=FailureKind.BUDGET, reason=reason, role="operator")
         if (spent := sum(each for each in costs if each is not None)) > agent.usd:

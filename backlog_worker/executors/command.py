@@ -19,21 +19,23 @@ from backlog_worker.executors.isolation import Walls
 from backlog_worker.executors.process import Child, Ended, Limits
 from backlog_worker.executors.workspace import Workspace, with_artifacts
 
-SAID_MAX = 300  # characters that a child printed last and that are told as the reason of its failure
+SAID_MAX = 300  # characters of the last output that become the reason of a failure
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "TMPDIR", "HOME")
 
 
 @dataclass(frozen=True, slots=True)
 class CommandExecutor:
-    """Runs `run` texts of reviewed files with `sh`, and command lines of agents; entry text reaches them by file."""
+    """Runs `run` texts of reviewed files with `sh`, and command lines of agents; entry text reaches them only by
+    file.
+    """
 
     project: Path
     workspaces: Path
-    hidden: tuple[Path, ...] = ()  # state and secrets, which no job may see
-    fixed: tuple[Path, ...] = ()  # definitions, which no job may change
+    hidden: tuple[Path, ...] = ()  # state and secrets, hidden from jobs
+    fixed: tuple[Path, ...] = ()  # definitions, read-only for jobs
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Run the setup and the command of *job*, and read what it wrote."""
+        """Run the setup and the command of *job*, and read its output."""
         return returned.checked(self._performed(job, work), most=job.execution.output_bytes)
 
     def _performed(self, job: Job, work: Work) -> Result:
@@ -64,7 +66,9 @@ class CommandExecutor:
             workspace.remove()
 
     def check(self, gate: Gate, job: Job, work: Work, value: object) -> Checked:
-        """Run the command of a gate with the output in `$BACKLOG_OUTPUT`; status 0 passes, its last line says why."""
+        """Run the command of a gate with the output in `$BACKLOG_OUTPUT`; status 0 passes, its last line gives the
+        reason.
+        """
         workspace = Workspace.made(self.workspaces, work.run_id, f"{job.id}.{gate.id}.{work.take}")
         try:
             workspace.give(work.context(job))
@@ -79,7 +83,7 @@ class CommandExecutor:
         return judged(gate, passed=ended.status == 0 and not ended.timed_out, why=why)
 
     def walls(self, job: Job, work: Work, workspace: Workspace) -> Walls:
-        """Return what a child of *job* may see: in a folder of its own it finds the project read-only."""
+        """Return what a child of *job* may see; in a workspace of its own the project is read-only."""
         fixed = self.fixed if job.execution.isolation == "project" else (self.project, *self.fixed)
         return Walls(
             hidden=(*self.hidden, self.workspaces),
@@ -111,7 +115,7 @@ class CommandExecutor:
 
 
 def environment(work: Work, workspace: Workspace) -> dict[str, str]:
-    """Return the environment of a child, made from nothing: what every program needs, and what the job declared."""
+    """Return the environment of a child: what every program needs and what the job declared, nothing inherited."""
     search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
@@ -127,7 +131,7 @@ def environment(work: Work, workspace: Workspace) -> dict[str, str]:
 
 
 def _last_words(text: str) -> str:
-    """Return the last lines that a child printed, whole where they fit."""
+    """Return the last lines that a child printed, whole if they fit."""
     text = text.strip()
     cut = text[-SAID_MAX:]
     return cut if cut == text else cut.partition("\n")[2] or cut
@@ -142,9 +146,9 @@ def _result(ended: Ended, workspace: Workspace, timeout: timedelta, job: Job, *,
     if ended.killed:
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason="the claim was lost, the command was killed")
     if ended.timed_out:
-        clock = f"said nothing for {job.silence}" if ended.timed_out == "silence" else f"{timeout.total_seconds():g} s"
+        clock = f"no output for {job.silence}" if ended.timed_out == "silence" else f"{timeout.total_seconds():g} s"
         text = f"timed out: {clock}" if ended.timed_out == "silence" else f"timed out after {clock}"
-        return Faulted(kind=FailureKind.TIMEOUT, reason=f"{text}; it last said: {said}" if said else text)
+        return Faulted(kind=FailureKind.TIMEOUT, reason=f"{text}; last output: {said}" if said else text)
     try:
         value = workspace.returned(job.execution.output_bytes)
         artifacts = workspace.artifacts(job.artifacts)

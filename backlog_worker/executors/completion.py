@@ -1,4 +1,4 @@
-"""What a model answered, read with tolerance: whatever stands in the answer, the end is a result."""
+"""The response of a model endpoint, parsed tolerantly: any content gives a result."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from backlog_worker.executors import Work, answers
 from backlog_worker.executors.presets import json_in, limited, throttled
 
 TOO_MANY = 429
-# Answers that another try may change; every other 4xx is a refusal.
+# Statuses that a retry may change; every other 4xx is a refusal.
 PASSING = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 
 
 def by_status(status: int, words: str, headers: Mapping[str, str]) -> Result:
-    """Say what a status means that is no success: a limit, a fault that may pass, or a refusal."""
+    """Return the result for an error status: a limit, a temporary fault, or a refusal."""
     if status == TOO_MANY:
         return throttle.retry_after(words, headers.get("retry-after"), headers.get("retry-after-ms"))
     if status in PASSING:
@@ -26,7 +26,7 @@ def by_status(status: int, words: str, headers: Mapping[str, str]) -> Result:
 
 
 def spoken(answer: object, work: Work) -> Result:
-    """Count the tokens of an answer and take its text apart."""
+    """Count the tokens of a response and parse its text."""
     if not isinstance(answer, dict):
         return _unusable(f"it is {kind_of(answer)}, not an object")
     _spend(answer, work)
@@ -36,7 +36,7 @@ def spoken(answer: object, work: Work) -> Result:
 def _chosen(choice: Mapping[str, Any], work: Work) -> Result:
     message = choice.get("message")
     if not isinstance(message, dict):
-        return _unusable("it holds no message")
+        return _unusable("it has no message")
     if message.get("refusal"):
         return Refused(
             kind=FailureKind.EXECUTION, reason=cut(f"the model refused: {answers.text(message['refusal'])}", 400)
@@ -51,20 +51,21 @@ def _chosen(choice: Mapping[str, Any], work: Work) -> Result:
 
 
 def _spend(answer: Mapping[str, Any], work: Work) -> None:
-    """Count what a call used; what the provider does not tell is not known, and never nothing."""
+    """Count the usage of a call; usage that the provider does not report is unknown, never zero."""
     model = answer.get("model") or (work.agent.model if work.agent else "")
     work.report.spend(claimed({"model": model, **of_provider(answer.get("usage"))}))
 
 
 def _error(error: object) -> Result:
-    """Read an error that comes with the status of a success, as gateways send it: its code is a status where it is one.
+    """Return the result of an error inside a successful response, as gateways send it; its code is used as status if
+    valid.
 
-    Without one it is a failure of the call, which the next attempt may change.
+    Without such a code it is a failure of the call, which a retry may change.
     """
     told = error if isinstance(error, dict) else {}
-    words = cut(f"an error within the answer: {answers.text(told.get('message')) or answers.text(error)}", 400)
+    words = cut(f"an error inside the answer: {answers.text(told.get('message')) or answers.text(error)}", 400)
     code = told.get("code", told.get("status"))
-    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:  # noqa: PLR2004 - as HTTP has them
+    if isinstance(code, int) and not isinstance(code, bool) and 400 <= code < 600:  # noqa: PLR2004 - HTTP status codes
         return by_status(code, words, {})
     if limited(f"{answers.text(told.get('type'))} {answers.text(code)} {words}"):
         return throttled(words)
@@ -77,7 +78,7 @@ def _first(choices: object) -> Mapping[str, Any]:
 
 
 def _content(content: object) -> str:
-    """Return the text of a message: a text, or the texts of its parts."""
+    """Return the text of a message: a text, or the joined texts of its parts."""
     if isinstance(content, list):
         return "".join(_content(each.get("text") if isinstance(each, dict) else each) for each in content)
     return content if isinstance(content, str) else answers.text(content)
@@ -85,9 +86,9 @@ def _content(content: object) -> str:
 
 def _why(finish: object, message: Mapping[str, Any]) -> str:
     if finish == "length":
-        return "; the model reached its limit of tokens"
+        return "; the model reached its token limit"
     if finish == "content_filter":
-        return "; the provider's filter cut it"
+        return "; the provider's filter cut it off"
     return "; the model called a tool" if message.get("tool_calls") else ""
 
 

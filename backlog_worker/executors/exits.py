@@ -1,4 +1,4 @@
-"""How a child ended, in words: a status has a meaning, a signal has a name, and what the job said comes after it."""
+"""The end of a child process in words: the meaning of a status, the name of a signal, then the job's own message."""
 
 import signal
 from collections.abc import Mapping
@@ -8,13 +8,13 @@ from backlog_worker.domain.outcome import FailureKind, Faulted, Refused, Result,
 from backlog_worker.executors.answers import Answer
 
 REFUSED = 65  # EX_DATAERR: the input is wrong, trying again will not help
-UNAVAILABLE = 69  # EX_UNAVAILABLE: a service it needs does not answer
+UNAVAILABLE = 69  # EX_UNAVAILABLE: a required service does not answer
 TEMPORARY = 75  # EX_TEMPFAIL: try again
-NOT_RUN = 126  # the shell found the program and may not run it
-NOT_FOUND = 127  # the shell found no such program
-SIGNALED = 128  # and the number of a signal, as a shell says it of its own child
+NOT_RUN = 126  # the shell may not run the program
+NOT_FOUND = 127  # the shell did not find the program
+SIGNALED = 128  # plus a signal number, as a shell reports its child's
 WORDS_MAX = 400
-# The statuses that the shell and sysexits.h give a meaning.
+# The meanings of exit statuses of the shell and sysexits.h.
 _MEANINGS: Mapping[int, str] = {
     1: "it failed",
     2: "it was called wrongly",
@@ -25,14 +25,14 @@ _MEANINGS: Mapping[int, str] = {
     68: "a host is unknown",
     UNAVAILABLE: "a service that it needs does not answer",
     70: "it broke inside",
-    71: "the system failed it",
-    72: "a file of the system is missing",
+    71: "a system error occurred",
+    72: "a system file is missing",
     73: "it cannot create its output",
     74: "reading or writing failed",
-    TEMPORARY: "something failed for now",
-    76: "a protocol was broken",
-    77: "it lacks a permission",
-    78: "it is set up wrongly",
+    TEMPORARY: "a temporary failure",
+    76: "a protocol error",
+    77: "permission denied",
+    78: "it is configured wrongly",
     NOT_RUN: "its program cannot be run here",
     NOT_FOUND: "its program was not found",
 }
@@ -40,7 +40,7 @@ _OUTSIDE = frozenset({UNAVAILABLE, TEMPORARY})
 
 
 def meaning(status: int) -> str:
-    """Say what an exit status means: `status 65: it refused its input`, `killed by signal 9 (SIGKILL)`."""
+    """Return the meaning of an exit status: `status 65: it refused its input`, `killed by signal 9 (SIGKILL)`."""
     number = -status if status < 0 else status - SIGNALED
     if status < 0 or status > SIGNALED:
         try:
@@ -53,9 +53,9 @@ def meaning(status: int) -> str:
 
 
 def failed(status: int, answer: Answer, said: str) -> Result:
-    """Turn a failure of a child into a result that carries its own words: those of its answer, else what it printed.
+    """Return the result of a failed child with its own message: that of its answer, else its last output.
 
-    A wrong answer is a fault of the job whatever the status says; a quota is neither.
+    A malformed answer is a fault of the job whatever the status; a quota is neither fault nor refusal.
     """
     words = answer.message or said or answer.wrong or "it said nothing"
     if answer.retry_after is not None:

@@ -20,11 +20,11 @@ from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import reaper
 
 PROBE_SECONDS = 10
-_STARTER = ("/bin/sh", "-c", 'exec "$@"', "sh")  # ends with 127 or 126 where the program cannot be started
+_STARTER = ("/bin/sh", "-c", 'exec "$@"', "sh")  # exits with 127 or 126 if the program cannot be started
 
 
 class Isolation(StrEnum):
-    """How far a child is kept apart on this machine."""
+    """How a child is isolated on this machine."""
 
     NAMESPACES = "namespaces"
     SUBREAPER = "subreaper"
@@ -36,7 +36,7 @@ _chosen: Isolation | None = None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walls:
-    """What one child may see and write: `hidden` is not there, `fixed` is read-only, `open` goes before both."""
+    """What one child may see and write: `hidden` is absent, `fixed` is read-only, `open` overrides both."""
 
     hidden: Sequence[Path] = ()
     fixed: Sequence[Path] = ()
@@ -45,13 +45,13 @@ class Walls:
 
 
 def choose(kind: str) -> None:
-    """Use this kind in this process, as a setting says; an empty one is the best that works here."""
-    global _chosen  # noqa: PLW0603 - what keeps children apart is one thing for the whole process
+    """Use this kind in this process, as configured; empty means the best that works here."""
+    global _chosen  # noqa: PLW0603 - isolation is process-wide
     _chosen = Isolation(kind) if kind else None
 
 
 def in_force() -> Isolation:
-    """Return the isolation that was chosen, or else the best that works here; that is tried once."""
+    """Return the isolation in use: the configured one, or the best that works here, which is tested once."""
     return _chosen or best()
 
 
@@ -76,7 +76,7 @@ def best() -> Isolation:
 
 
 def prefix(walls: Walls, folder: Path) -> list[str]:
-    """Return what goes before the command of a child that works in *folder*."""
+    """Return the command prefix that isolates a child working in *folder*."""
     match in_force():
         case Isolation.NAMESPACES:
             return [*_bubble(), *_walls(walls), "--chdir", str(folder.resolve()), "--", *_STARTER]
@@ -87,7 +87,7 @@ def prefix(walls: Walls, folder: Path) -> list[str]:
 
 
 def words() -> str:
-    """Say what is in force, for `doctor`."""
+    """Return the description of the isolation in force, for `doctor`."""
     return {
         Isolation.NAMESPACES: "namespaces: a job sees its own processes, no state and no secrets of others",
         Isolation.SUBREAPER: "subreaper: every process of a job ends with it; files and network are its worker's",
@@ -96,18 +96,18 @@ def words() -> str:
 
 
 def refusal(job: Job, *, offline: bool = False) -> str:
-    """Return why a job that must be kept apart, or whose agent must have no network, cannot run here; or nothing."""
+    """Return why a job that requires isolation or an agent without network cannot run here; empty if it can."""
     asked = "execution.isolation: strict" if job.execution.isolation == "strict" else offline and "network: deny"
     if not asked or in_force() is Isolation.NAMESPACES:
         return ""
     return (
-        f"the job {job.id} asks for {asked}, and {in_force()} is all that is in force on this machine;"
-        " install bubblewrap and allow user namespaces, then look at backlog-worker doctor"
+        f"the job {job.id} requires {asked}, but this machine offers only {in_force()};"
+        " install bubblewrap and allow user namespaces, then check with backlog-worker doctor"
     )
 
 
 def shut() -> None:
-    """Let no other process of this user read the memory and the environment of this one (Linux)."""
+    """Prevent other processes of this user from reading the memory and environment of this one (Linux)."""
     reaper.control(reaper.PR_SET_DUMPABLE, 0)
 
 
@@ -118,7 +118,7 @@ def _bubble() -> list[str]:
 
 
 def _walls(walls: Walls) -> Iterator[str]:
-    """Return the mounts in order: what is named later lies over what was named before."""
+    """Return the mounts in order: later mounts cover earlier ones."""
     for path in walls.fixed:
         if path.exists():
             yield from ("--ro-bind", str(path.resolve()), str(path.resolve()))

@@ -22,18 +22,18 @@ from backlog_worker.executors.completion import by_status, spoken
 
 
 class OpenAIExecutor:
-    """Asks a model once over HTTP. The key comes from the job's own environment, `OPENAI_API_KEY` unless named."""
+    """Sends one request to a model over HTTP. The key is in the job's environment, `OPENAI_API_KEY` unless named."""
 
     def __init__(self, endpoint: str = "") -> None:
         self._endpoint = endpoint
 
     @property
     def ready(self) -> bool:
-        """Return whether an endpoint is known without the agent's help."""
+        """Return whether an endpoint is configured without the agent's file."""
         return bool(self._endpoint)
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Ask the model of the agent and take its answer as the output."""
+        """Send the request and return the model's answer as the output."""
         agent = work.agent
         endpoint = (agent.endpoint if agent and agent.endpoint else self._endpoint).rstrip("/")
         if not endpoint:
@@ -82,7 +82,7 @@ def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str,
         with client.stream("POST", f"{endpoint}/chat/completions", json=dict(request), headers=headers) as answer:
             body = bounded(answer)
     except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
-        text = f"the endpoint {endpoint} is no address: {error}"
+        text = f"the endpoint {endpoint} is not a valid address: {error}"
         return Refused(kind=FailureKind.POLICY, reason=cut(text, 400), role="operator")
     except (httpx2.ReadTimeout, httpx2.WriteTimeout) as error:
         return Faulted(kind=FailureKind.TIMEOUT, reason=cut(f"{endpoint} did not answer in time: {error}", 400))
@@ -101,7 +101,7 @@ def _read(endpoint: str, answer: httpx2.Response, body: bytes) -> Result:
         return Done(output=answers.parsed(body))
     except ValueError:
         return Faulted(
-            kind=FailureKind.VALIDATION, reason=cut(f"{endpoint} answered with no JSON: {beginning(body)}", 400)
+            kind=FailureKind.VALIDATION, reason=cut(f"{endpoint} did not answer with JSON: {beginning(body)}", 400)
         )
 
 

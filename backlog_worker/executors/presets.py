@@ -1,6 +1,6 @@
-"""Command lines of well-known coding agents: how each is told its task, and where it leaves answer and usage.
+"""Command lines of well-known coding agents: how each receives its task, and where its answer and usage are found.
 
-Flags are those of the agents' own documentation as of late 2026; a `command:` in the agent's file goes before them.
+The flags follow the agents' documentation of late 2026; a `command:` in the agent's file takes precedence.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ _LENGTH = r"(?P<number>-?\d+(?:\.\d+)?) ?(?P<unit>ms|milliseconds?|s|secs?|secon
 _RESET = re.compile(rf"(?i)(?:resets? (?:at|in)|retry.?after)[^\d-]{{0,12}}(?:{_MOMENT}|{_LENGTH})(?![\w:-])")
 _FENCES = ("```", "~~~")
 _LANGUAGES = ("jsonc", "json5", "json")
-_THOUGHT = "</think>"  # ends what a model thinks aloud before it answers
+_THOUGHT = "</think>"  # ends a model's thoughts, which precede its answer
 _NEVER_BEGAN = frozenset({exits.NOT_RUN, exits.NOT_FOUND})
-WAIT = timedelta(minutes=5)  # where a provider says "later" and not when
+WAIT = timedelta(minutes=5)  # used if a provider does not say how long to wait
 _BEGINS = frozenset('{["-0123456789tfnNI')
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 EPOCH_DIGITS = 10
@@ -39,13 +39,13 @@ EPOCH_DIGITS = 10
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One command line: `{prompt}` in an argument is replaced by the prompt; without one it is read from stdin."""
+    """One command line: `{prompt}` in an argument is replaced by the prompt; without one, the prompt goes to stdin."""
 
     command: tuple[str, ...]
     model_flag: str = ""
 
     def arguments(self, work: Work, workspace: Workspace) -> list[str]:
-        """Return the arguments; the prompt is one argument of its own, never part of a shell's text."""
+        """Return the arguments; the prompt is a single argument and never part of a shell's text."""
         model = work.agent.model if work.agent else "default"
         flags = [self.model_flag, model] if self.model_flag and model != "default" else []
         first, *rest = self.command
@@ -53,11 +53,11 @@ class Preset:
         return [first, *flags, *(each.replace("{workspace}", str(workspace.place)) for each in given)]
 
     def stdin(self, work: Work) -> str | None:
-        """Return what the agent reads from its standard input."""
+        """Return the standard input of the agent."""
         return None if PROMPT in self.command else work.prompt
 
     def read(self, ended: Ended, work: Work, otherwise: Callable[[], Result]) -> Result:
-        """Turn how the agent ended into a result: what it wrote to its output file goes before what it printed."""
+        """Return the result of the agent's run; its output file takes precedence over its printed output."""
         told = _last_json(ended.tail)
         if ended.status not in _NEVER_BEGAN:
             _spend(told, work)
@@ -68,7 +68,7 @@ class Preset:
             return throttled(ended.tail)
         result = otherwise()
         if told.get("is_error") and isinstance(result, Done):
-            words = masked(answers.text(told.get("result") or told.get("error") or "the agent says that it failed"))
+            words = masked(answers.text(told.get("result") or told.get("error") or "the agent reported a failure"))
             return Faulted(kind=FailureKind.EXECUTION, reason=cut(words, 400))
         if isinstance(result, Done) and result.output is None:
             return _spoken(told, ended, result)
@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Preset] = {
 
 
 def found(agent: Agent | None) -> Preset:
-    """Return the command line of an agent: its own, that of its preset, or the first well-known one on the path."""
+    """Return the command line of an agent: its own, its preset's, or the first well-known one on the path."""
     if agent is not None and agent.command:
         return Preset(agent.command)
     if agent is not None and agent.preset:
@@ -104,17 +104,17 @@ def found(agent: Agent | None) -> Preset:
 
 
 def here() -> str:
-    """Return the first well-known agent whose program is on the path, or nothing."""
+    """Return the first well-known agent whose program is on the path, or an empty text."""
     return next((name for name, each in PRESETS.items() if shutil.which(each.command[0])), "")
 
 
 def limited(text: str) -> bool:
-    """Return whether a text tells of a limit of the provider."""
+    """Return whether a text reports a limit of the provider."""
     return _LIMITED.search(text) is not None
 
 
 def throttled(text: str) -> Throttled:
-    """Read when a provider's limit is over: a moment, a number of seconds since 1970, or a length of time."""
+    """Return when a provider's limit ends, read from a time, seconds since 1970, or a duration."""
     said = masked(text).strip().splitlines()
     reason = cut(said[-1] if said else "rate limit", 300)
     when = _RESET.search(text)
@@ -136,21 +136,21 @@ def _unit(word: str) -> float:
 
 
 def json_in(text: str) -> Any:  # noqa: ANN401 - free JSON of a model
-    """Return the JSON that a model said: the whole text, what follows its thoughts, or its last fenced block.
+    """Return the JSON of a model's answer: the whole text, the text after its thoughts, or its last fenced block.
 
-    Raises ValueError where that is no JSON.
+    Raises ValueError if that is not JSON.
     """
     said = text.rpartition(_THOUGHT)[2]
     for block in [text.strip(), said.strip(), *reversed(_fenced(said))]:
         if block[:1] in _BEGINS:
             with contextlib.suppress(ValueError):
                 return answers.parsed(block)
-    message = "it holds no JSON"
+    message = "it contains no JSON"
     raise ValueError(message)
 
 
 def _fenced(text: str) -> list[str]:
-    """Return what stands between lines of three backticks, or after the last of them."""
+    """Return the texts between lines of three backticks, and the text after the last unclosed one."""
     blocks: list[list[str]] = [[]]
     for line in text.splitlines():
         bare = line.rstrip()
@@ -165,7 +165,7 @@ def _fenced(text: str) -> list[str]:
 
 
 def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
-    """Take what the agent said for its output: JSON where it is JSON, else a text."""
+    """Use the agent's final text as its output: as JSON if it parses, else as text."""
     text = answers.text(told.get("result") or told.get("response")) or ended.tail
     try:
         value = json_in(text)
@@ -177,7 +177,7 @@ def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
 
 
 def _last_json(text: str) -> dict[str, Any]:
-    """Return the last JSON object that stands on a line of its own, or the whole text."""
+    """Return the last JSON object on a line of its own, or the whole text."""
     for line in [*reversed(text.strip().splitlines()), text]:
         if line.strip().startswith("{"):
             try:
@@ -189,7 +189,7 @@ def _last_json(text: str) -> dict[str, Any]:
 
 
 def _spend(told: Mapping[str, Any], work: Work) -> None:
-    """Count what an agent tells of its usage; one that tells nothing used a model all the same, for an unknown sum."""
+    """Count the usage that an agent reports; one that reports none used a model for an unknown sum."""
     cost = told.get("total_cost_usd", told.get("cost_usd"))
     model = told.get("model") or (work.agent.model if work.agent else "")
     named = {"model": "" if model == "default" else model}

@@ -1,4 +1,6 @@
-"""A child process: a group of its own, an environment from nothing, time limits, bounded output, and a sure end."""
+"""A child process with its own process group, a clean environment, time limits, bounded output, and a guaranteed
+end.
+"""
 
 import codecs
 import contextlib
@@ -21,7 +23,7 @@ from backlog_worker.executors.isolation import Isolation, Walls
 
 TAIL_CHARACTERS = 64 * 1024
 LINE_CHARACTERS = 16 * 1024
-OVERLAP_CHARACTERS = 4 * 1024  # no token is cut in two before it is masked
+OVERLAP_CHARACTERS = 4 * 1024  # so that no token is split before it is masked
 TERM_SECONDS = 5.0
 RUN_VARIABLE = "BACKLOG_RUN_ID"
 _PROGRESS = re.compile(r"\[PROGRESS:\s*(\d{1,3})\s*%\s*\]")
@@ -29,7 +31,7 @@ _PROGRESS = re.compile(r"\[PROGRESS:\s*(\d{1,3})\s*%\s*\]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a child may take: seconds in all, seconds of silence, memory, seconds of computing."""
+    """The limits of a child: total time, time without output, memory, CPU time."""
 
     timeout: float
     silence: float | None = None
@@ -39,7 +41,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a child ended: its status, which limit it broke, whether its claim was lost, the tail of what it printed."""
+    """How a child ended: its status, the limit it exceeded, whether its claim was lost, the tail of its output."""
 
     status: int
     timed_out: str
@@ -49,7 +51,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What is to be started: arguments, directory, environment, what it reads, and its walls."""
+    """What to start: arguments, directory, environment, standard input, and isolation."""
 
     arguments: Sequence[str]
     folder: Path
@@ -61,9 +63,9 @@ class Child:
 
 
 def run(child: Child, limits: Limits) -> Ended:
-    """Run a child to its end; with it, past a limit, or when the claim is lost, all that it started is killed.
+    """Run a child to its end; at its end, at a limit, or when the claim is lost, all its processes are killed.
 
-    Raises OSError where it cannot be started. On Linux the child also dies with the thread that started it.
+    Raises OSError if it cannot be started. On Linux the child also dies with the thread that started it.
     """
     started = start(child, limits, stdin=subprocess.PIPE if child.text is not None else subprocess.DEVNULL)
     tail = Tail(started.stdout, child.report)
@@ -74,13 +76,13 @@ def run(child: Child, limits: Limits) -> Ended:
     timed_out = ""
     try:
         timed_out = watched(started, limits, tail.heard)
-    finally:  # a cold stop of the worker comes through here, too
+    finally:  # also reached when the worker is stopped cold
         kill(started)
     return Ended(status=started.returncode, timed_out=timed_out, killed=killed.is_set(), tail=tail.text())
 
 
 def start(child: Child, limits: Limits, *, stdin: int, stderr: int = subprocess.STDOUT) -> "subprocess.Popen[bytes]":
-    """Start a child in a group of its own, tethered to us and bound to its memory and computing time."""
+    """Start a child in its own process group, with memory and CPU limits; it dies with this process."""
     return subprocess.Popen(  # noqa: S603 - an argument list, made from reviewed files only
         [*before(child.walls, child.folder), *bounds(limits), *child.arguments],
         cwd=child.folder,
@@ -94,7 +96,9 @@ def start(child: Child, limits: Limits, *, stdin: int, stderr: int = subprocess.
 
 
 def watched(child: "subprocess.Popen[bytes]", limits: Limits, heard: Callable[[], float]) -> str:
-    """Wait for the end of a child; return which clock ran out, or nothing. *heard* is when it last said something."""
+    """Wait for a child to end; returns which time limit expired, or an empty text. *heard* returns the time of its last
+    output.
+    """
     began = time.monotonic()
     while True:
         now = time.monotonic()
@@ -110,7 +114,7 @@ def watched(child: "subprocess.Popen[bytes]", limits: Limits, heard: Callable[[]
 
 
 def kill(child: "subprocess.Popen[bytes]") -> None:
-    """End a child and all that it started: TERM, five seconds, KILL."""
+    """Kill a child and all its processes: TERM, five seconds, KILL."""
     if child.poll() is None:
         ask_to_end(child.pid)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -120,7 +124,7 @@ def kill(child: "subprocess.Popen[bytes]") -> None:
 
 
 def ask_to_end(pid: int) -> None:
-    """Send TERM to all that a child started, but not to what keeps it apart: with that it would be killed."""
+    """Send TERM to all processes of a child except those that isolate it, whose end would kill the rest at once."""
     if isolation.in_force() is Isolation.GROUP:
         signal_group(pid, signal.SIGTERM)
         return
@@ -132,31 +136,31 @@ def ask_to_end(pid: int) -> None:
 
 
 def end(pid: int, *, ended: bool) -> None:
-    """Kill all that a child started, in whatever session, then the child and what is left in its group."""
+    """Kill all processes that a child started, in any session, then the child and its group."""
     if not ended and isolation.in_force() is not Isolation.GROUP:
         reaper.end_below(pid)
     signal_group(pid, signal.SIGKILL)
 
 
 def before(walls: Walls, folder: Path) -> list[str]:
-    """Return what goes before the command of a child: a tether to us, and what keeps it apart."""
-    name = "TERM" if isolation.in_force() is Isolation.SUBREAPER else "KILL"  # a subreaper ends the others first
+    """Return the command prefix of a child that ties its life to ours and isolates it."""
+    name = "TERM" if isolation.in_force() is Isolation.SUBREAPER else "KILL"  # a subreaper kills its descendants first
     return [*tether(name), *isolation.prefix(walls, folder)]
 
 
 def _keeps(pid: int) -> bool:
-    """Return whether a process is the outer or the inner half of `bwrap`."""
+    """Return whether a process is the outer or the inner process of `bwrap`."""
     return Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap"
 
 
 def tether(name: str) -> list[str]:
-    """Return the prefix that lets the kernel send a child the signal *name* when its starter dies; empty elsewhere."""
+    """Return a prefix that makes the kernel send the child the signal *name* when its parent dies; empty elsewhere."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", name] if setpriv else []
 
 
 def bounds(limits: Limits) -> list[str]:
-    """Return the prefix that bounds the memory and the computing time of a child, where the machine can do that."""
+    """Return a prefix that limits the memory and CPU time of a child, if the machine supports it."""
     prlimit = shutil.which("prlimit")
     wanted = [f"--as={limits.memory_mb * 1024 * 1024}"] if limits.memory_mb else []
     wanted += [f"--cpu={limits.cpu_seconds}"] if limits.cpu_seconds else []
@@ -164,7 +168,7 @@ def bounds(limits: Limits) -> list[str]:
 
 
 def orphans() -> Iterator[tuple[int, str]]:
-    """Find processes that carry the run id of a job in their environment: (pid, run id). Linux only."""
+    """Yield (pid, run id) of processes with a job's run id in their environment. Linux only."""
     marker = f"{RUN_VARIABLE}=".encode()
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -174,21 +178,21 @@ def orphans() -> Iterator[tuple[int, str]]:
 
 
 def kill_pid(pid: int) -> None:
-    """Kill one process that a dead worker left behind."""
+    """Kill a process that a dead worker left behind."""
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 
 
 def signal_group(group: int, number: int) -> None:
-    """Send a signal to a whole group; one that is gone is no error."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses for a group of zombies
+    """Send a signal to a process group; a group that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses this for a group of zombies
         os.killpg(group, number)
 
 
 class Tail:
-    """Reads everything a child prints, tells it line by line, and keeps the end: no child can fill the memory.
+    """Reads all output of a child, reports it line by line, and keeps the tail, so memory stays bounded.
 
-    What this process must not say is masked as it comes in, before anything is cut into lines or thrown away.
+    Secrets of this process are masked on arrival, before the text is split or cut.
     """
 
     def __init__(self, stream: IO[bytes] | None, report: Report) -> None:
@@ -202,11 +206,11 @@ class Tail:
         self._thread.start()
 
     def heard(self) -> float:
-        """Return when the child last printed something, on the monotonic clock."""
+        """Return the monotonic time of the last output."""
         return self._heard
 
     def text(self) -> str:
-        """Return the tail; what was cut off is said."""
+        """Return the tail, with a note if the beginning was dropped."""
         self._thread.join(timeout=2)
         whole = masked("".join(self._kept))
         dropped = self._dropped + max(0, len(whole) - TAIL_CHARACTERS)
@@ -237,7 +241,7 @@ class Tail:
             self._say(line[:-OVERLAP_CHARACTERS])
 
     def _keep(self, text: str) -> None:
-        """Keep the end with some characters more, so that no token is cut in two before it is masked."""
+        """Keep the tail and some more characters, so that no token is split before it is masked."""
         self._kept.append(text)
         self._size += len(text)
         most = TAIL_CHARACTERS + OVERLAP_CHARACTERS

@@ -1,7 +1,7 @@
-"""A Python callable: `package.module:name` is called with the context and returns JSON, or a Result of its own.
+"""A Python callable: `package.module:name` is called with the context and returns JSON or a Result.
 
-It is called in a thread of its own: whatever it raises there is its own, also `SystemExit`, `KeyboardInterrupt` and
-`CancelledError`, which in the worker's thread would mean that the worker stops.
+It runs in its own thread: exceptions there stay with the job, including `SystemExit`, `KeyboardInterrupt` and
+`CancelledError`, which in the worker's thread would stop the worker.
 """
 
 import ctypes
@@ -21,13 +21,13 @@ from backlog_worker.executors import Work, answers, raised
 
 
 class _StoppedError(BaseException):
-    """Raised inside a callable whose time is over, or whose claim is lost."""
+    """Raised inside a callable whose time limit expired or whose claim is lost."""
 
 
 class PythonExecutor:
     """Calls callables of reviewed files within their time limits.
 
-    A callable that blocks outside of Python cannot be interrupted: it is abandoned, and what it returns is void.
+    A callable that blocks outside of Python cannot be interrupted: it is abandoned, and its result is discarded.
     """
 
     def perform(self, job: Job, work: Work) -> Result:
@@ -41,7 +41,7 @@ class PythonExecutor:
                 found.append(returned.checked(value, most=job.execution.output_bytes))
             except _StoppedError:
                 pass
-            except BaseException as error:  # noqa: BLE001 - the edge: what a callable raises is recorded as its failure
+            except BaseException as error:  # noqa: BLE001 - the edge: any exception of a callable is recorded as its failure
                 found.append(_raised(error))
             finally:
                 ended.set()
@@ -83,12 +83,12 @@ def _called(job: Job, context: dict[str, Any]) -> Result:
     value = call(context)
     if isinstance(value, Done | Asked | Throttled | Faulted | Refused):
         return value
-    answered = answers.result(value, usual="it says that it did not succeed")
+    answered = answers.result(value, usual="it reported a failure")
     return answered if isinstance(answered, Faulted) else Done(output=value)
 
 
 def _raised(error: BaseException) -> Result:
-    """Say how a callable ended that returned nothing."""
+    """Return the result of a callable that raised."""
     if isinstance(error, InvalidInputError):
         return Refused(kind=FailureKind.VALIDATION, reason=cut(message_of(error), 400))
     if isinstance(error, SystemExit):

@@ -1,4 +1,4 @@
-"""What an exception of a job says: whether the job is at fault, or something outside of it that does not answer."""
+"""Classify an exception of a job: a fault of the job, or of something outside of it that does not answer."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ from backlog_worker.domain.legible import error_words
 from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import FailureKind, Faulted
 
-# Errors of the network and of the machine; any other OSError is one of the job: a file that is missing, a permission.
+# Errors of the network and the machine; any other OSError is the job's: a missing file, a permission.
 _OUTSIDE = frozenset(
     {errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.EHOSTUNREACH}
     | {errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN, errno.ENETRESET}
@@ -19,7 +19,7 @@ DEPTH = 20
 
 
 def fault(error: BaseException) -> Faulted:
-    """Turn an exception into a fault with its words: infrastructure, timeout or execution."""
+    """Return the fault for an exception: infrastructure, timeout or execution."""
     words = cut(error_words(error), 400)
     if any(_outside(each) for each in _causes(error)):
         return Faulted(kind=FailureKind.INFRASTRUCTURE, reason=words)
@@ -34,15 +34,13 @@ def _outside(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Go from an error to what caused it: what it names itself, and for an error of a client without a number, what it
-    was raised in.
-    """
+    """Yield an error and its causes: explicit ones, and for a client's error without a number, its context."""
     found: BaseException | None = error
     for _ in range(DEPTH):
         if found is None:
             return
         yield found
-        inside = getattr(found, "reason", None)  # as urllib says it
+        inside = getattr(found, "reason", None)  # as urllib raises it
         if isinstance(inside, BaseException):
             yield inside
         bare = isinstance(found, OSError) and found.errno is None and not found.__suppress_context__

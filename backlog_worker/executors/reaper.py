@@ -1,7 +1,7 @@
-"""The keeper of one child where there are no namespaces: `python -I -S reaper.py COMMAND ...`.
+"""The supervisor of one child without namespaces: `python -I -S reaper.py COMMAND ...`.
 
-It is a subreaper, so that whatever the child starts stays below it, in whatever session or group. It ends all of that
-when the child ends and when it is told to stop, and then ends as the child did. It imports nothing of ours.
+It is a subreaper, so every process that the child starts remains its descendant, in any session or group. It kills them
+all when the child ends or when it is told to stop, and then exits as the child did. It imports nothing of this package.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 1, 4, 36
-ROUNDS = 1000  # a program that forks faster than it is killed ends with its rounds
+ROUNDS = 1000  # bounds the rounds for a program that forks faster than it is killed
 
 
 def below(pid: int) -> list[int]:
@@ -30,7 +30,7 @@ def below(pid: int) -> list[int]:
 
 
 def end_below(pid: int) -> None:
-    """Kill every process below *pid* until none is left; whoever is not its parent cannot reap it."""
+    """Kill every process below *pid* until none is left; only its parent can reap it."""
     for _ in range(ROUNDS):
         found = below(pid)
         for each in found:
@@ -46,13 +46,13 @@ def end_below(pid: int) -> None:
 
 
 def control(option: int, value: int) -> None:
-    """Set one property of this process (prctl); where the system has none, nothing happens."""
+    """Set one property of this process (prctl); does nothing on systems without it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
 def main(command: list[str]) -> int:
-    """Run a command and everything below it to the end; returns its status, or ends by its signal."""
+    """Run a command until all its descendants have ended; returns its status, or ends by its signal."""
     control(PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGTERM, _stopped)
     child = os.fork()

@@ -1,4 +1,4 @@
-"""A recorded session: what each job answered once, in the order of its attempts; free, and the same every time."""
+"""A recorded session: the recorded answers of each job in the order of its attempts; free and deterministic."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -14,7 +14,7 @@ Answers = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 class ReplayExecutor:
-    """Answers for every job from a recording; a job without an answer left is refused, never made up."""
+    """Answers every job from a recording; a job without an answer left is refused."""
 
     def __init__(self, answers: Answers) -> None:
         self._left = {job_id: list(listed) for job_id, listed in answers.items()}
@@ -25,12 +25,12 @@ class ReplayExecutor:
         self.performed.append(job.id)
         left = self._left.get(job.id)
         if not left:
-            return Refused(kind=FailureKind.POLICY, reason=f"the recording holds no further answer of {job.id}")
+            return Refused(kind=FailureKind.POLICY, reason=f"the recording has no further answer for {job.id}")
         return answered(left.pop(0), work.report)
 
 
 def answered(answer: Mapping[str, Any], report: Report) -> Result:
-    """Turn one recorded answer into a result; what it printed and spent is told again."""
+    """Return the result of a recorded answer; its output and usage are reported again."""
     for line in answer.get("log", ()):
         report.line(str(line))
     usage = answer.get("usage")

@@ -9,10 +9,10 @@ from backlog_worker.executors import Work
 
 
 class TemplateExecutor:
-    """Analyses the text of an issue by rules and renders what it found; costs nothing, and says the same every time."""
+    """Analyses the text of an issue by rules and renders the result; free and deterministic."""
 
     def perform(self, job: Job, work: Work) -> Result:
-        """Write the specification; its sections are the output, its Markdown an artifact."""
+        """Return the specification; its sections are the output, its Markdown an artifact."""
         title, body = str(work.entry.get("title", "")), str(work.input.get("body") or "")
         labels, similar = _texts(work.entry.get("labels")), _texts(work.input.get("similar"))
         found = specification.analysed(title, body, labels=labels, similar=similar)

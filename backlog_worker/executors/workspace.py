@@ -1,4 +1,4 @@
-"""A directory per run: what a job is given, what it returns, and nothing of another run."""
+"""A directory per run: the inputs and outputs of its jobs, separate from every other run."""
 
 import errno
 import json
@@ -27,14 +27,14 @@ _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The files of one take of one job; `place` is where it works, its own or one that all jobs of the run share."""
+    """The files of one take of one job; `place` is its working directory, its own or shared by the jobs of the run."""
 
     folder: Path
     place: Path
 
     @classmethod
     def made(cls, root: Path, run_id: str, name: str, *, shared: bool = False) -> "Workspace":
-        """Make an empty directory; what an earlier try of the same take left is removed, a shared place stays."""
+        """Create an empty directory; files of an earlier try of the same take are removed, a shared place stays."""
         folder = root / run_id / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
@@ -44,39 +44,39 @@ class Workspace:
 
     @property
     def context(self) -> Path:
-        """Return the file that a job reads."""
+        """Return the context file of a job."""
         return self.folder / "context.json"
 
     @property
     def output(self) -> Path:
-        """Return the file that a job writes."""
+        """Return the output file of a job."""
         return self.folder / "output.json"
 
     @property
     def prompt(self) -> Path:
-        """Return the file that holds what an agent is told."""
+        """Return the file with the prompt of an agent."""
         return self.folder / "prompt.md"
 
     def give(self, value: Mapping[str, Any], prompt: str = "") -> None:
-        """Write what the job is given."""
+        """Write the inputs of the job."""
         self.context.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
         if prompt:
             self.prompt.write_text(prompt, encoding="utf-8")
 
     def returned(self, most: int = BYTES_MAX) -> Any:  # noqa: ANN401 - free JSON of a child
-        """Read what the job returned, or None; raises ValueError that says what is wrong with it."""
+        """Return the output of the job, or None; raises ValueError if it is invalid."""
         content = self._read(self.output, most, "the output")
         if content is None:
             return None
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
-            message = f"the output is no UTF-8 at byte {error.start + 1}"
+            message = f"the output is not UTF-8 at byte {error.start + 1}"
             raise ValueError(message) from None
         return answers.parsed(text) if text.strip() else None
 
     def artifacts(self, patterns: Sequence[str]) -> dict[str, bytes]:
-        """Read the files that a job leaves for good; raises ValueError where they are too many or too large.
+        """Read the artifacts of a job; raises ValueError if there are too many or too large ones.
 
         Links are not followed, and nothing outside of the place is read.
         """
@@ -90,7 +90,7 @@ class Workspace:
                 except InvalidInputError as error:
                     raise ValueError(str(error)) from None
                 if len(found) >= ARTIFACTS_MAX:
-                    message = f"artifact {name}: at most {ARTIFACTS_MAX} files are kept"
+                    message = f"artifact {name}: at most {ARTIFACTS_MAX} files are allowed"
                     raise ValueError(message)
                 content = self._read(path, ARTIFACT_BYTES_MAX, f"artifact {name}")
                 if content is not None:
@@ -98,15 +98,15 @@ class Workspace:
         return found
 
     def unmatched(self, patterns: Sequence[str]) -> list[str]:
-        """Return the patterns that no file matches; a link is none."""
+        """Return the patterns that match no file; links do not count."""
         found = {each: self.place.glob(each.lstrip("/")) for each in patterns}
         return [each for each, paths in found.items() if not any(stat.S_ISREG(_mode(path)) for path in paths)]
 
     def _read(self, path: Path, most: int, what: str) -> bytes | None:
-        """Read a regular file of at most so many bytes, or None where there is none; raises ValueError.
+        """Read a regular file of at most *most* bytes, or return None if there is none; raises ValueError.
 
-        Every step from the folder of all workspaces down is opened by its name alone: no link is followed, and nothing
-        that is opened can block.
+        Every directory below the root of all workspaces is opened by name alone: no link is followed, and no opening
+        can block.
         """
         root = self.folder.parent.parent
         *folders, name = path.relative_to(root).parts
@@ -132,7 +132,7 @@ class Workspace:
                 os.close(each)
 
     def remove(self) -> None:
-        """Remove the directory; a place that the run shares stays until the run's last job on this machine."""
+        """Remove the directory; a shared place stays until the run's last job on this machine ends."""
         shutil.rmtree(self.folder, ignore_errors=True)
         run = self.folder.parent
         if run.exists() and not any(run.iterdir()):
@@ -140,7 +140,7 @@ class Workspace:
 
 
 def with_artifacts(result: Result, job: Job, work: Work, workspace: Workspace) -> Result:
-    """Say in the log which patterns of artifacts match nothing; a plain name that is not there fails the job."""
+    """Log the artifact patterns that match nothing; a plain name without a file fails the job."""
     if not isinstance(result, Done):
         return result
     missing = workspace.unmatched(job.artifacts)
@@ -154,22 +154,22 @@ def with_artifacts(result: Result, job: Job, work: Work, workspace: Workspace) -
 
 
 def runs(root: Path) -> list[str]:
-    """Return the runs that have a directory on this machine."""
+    """Return the runs with a directory on this machine."""
     return sorted(path.name for path in root.glob("run_*") if path.is_dir())
 
 
 def forget(root: Path, run_id: str) -> None:
-    """Remove the directory of a run that has ended, with the place that its jobs shared."""
+    """Remove the directory of a run that has ended, with its shared place."""
     shutil.rmtree(root / run_id, ignore_errors=True)
 
 
 def _bounded(file: int, most: int, what: str) -> bytes:
-    """Read an open file; raises ValueError where it is no regular file, or has more than *most* bytes."""
+    """Read an open file; raises ValueError if it is not a regular file or has more than *most* bytes."""
     found = os.fstat(file)
-    if not stat.S_ISREG(found.st_mode):  # it was replaced between the look and the opening
+    if not stat.S_ISREG(found.st_mode):  # it was replaced between stat and open
         message = f"{what} is not a regular file"
         raise ValueError(message)
-    if found.st_nlink > 1:  # it may be a file of the system under a second name
+    if found.st_nlink > 1:  # it may be a second name of a system file
         message = f"{what} is a hard link: copy the file instead"
         raise ValueError(message)
     chunks, size = [], 0
@@ -177,7 +177,7 @@ def _bounded(file: int, most: int, what: str) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
     if size > most:
-        message = f"{what} has {max(size, found.st_size)} bytes, at most {most} are taken"
+        message = f"{what} has {max(size, found.st_size)} bytes; at most {most} are allowed"
         raise ValueError(message)
     return b"".join(chunks)
 

@@ -1,4 +1,4 @@
-"""Other systems; a module knows one of them."""
+"""Connections to other systems, one module for each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DefinitionFile:
-    """The text of one definition, as a person keeps it, with the contracts that it names by path.
+    """The text of one definition file, with the files that it refers to by path.
 
     `fault` says why a file could not be read; its body is empty then.
     """
@@ -20,91 +20,91 @@ class DefinitionFile:
 
 
 class Definitions(Protocol):
-    """Where policy and pipelines are kept by people."""
+    """The place where people keep policy and pipelines."""
 
     def files(self) -> Sequence[DefinitionFile]:
-        """Return every definition; one that cannot be read says why, and keeps no other one from being read."""
+        """Return every definition; an unreadable one carries its error and does not affect the others."""
         ...
 
     def changed(self) -> bool:
-        """Return whether anything changed since the last call of `files`, without reading it."""
+        """Return whether anything changed since the last call of `files`, without reading the files."""
         ...
 
     def complete(self) -> bool:
-        """Return whether what is not among `files` is gone, and not merely out of sight."""
+        """Return whether definitions missing from `files` were removed, rather than being temporarily unavailable."""
         ...
 
     @property
     def place(self) -> str:
-        """Return where they are kept, in words that tell one project from another."""
+        """Return a description of the place that tells projects apart."""
         ...
 
 
 class Artifacts(Protocol):
-    """Where lasting products are kept, by digest."""
+    """The storage of artifacts by digest."""
 
     def keep(self, content: bytes) -> tuple[str, str]:
-        """Store *content* whole or not at all; returns where it is and its SHA-256."""
+        """Store *content* atomically; returns its address and its SHA-256."""
         ...
 
     def read(self, sha256: str) -> bytes | None:
-        """Return what was kept under a digest, or None where it is gone."""
+        """Return the content with a digest, or None if it is gone."""
         ...
 
     def older(self, seconds: float) -> list[str]:
-        """Return the digests of what was kept longer ago than *seconds*."""
+        """Return the digests of content stored more than *seconds* ago."""
         ...
 
     def forget(self, sha256: str) -> None:
-        """Remove what was kept under a digest, if it is there."""
+        """Remove the content with a digest, if it exists."""
         ...
 
 
 class Tracker(Protocol):
-    """A place that is told how runs ended."""
+    """A system that receives the records of runs."""
 
     def write(self, topic: str, body: Mapping[str, Any], markdown: str) -> str:
-        """Put the record of *topic* in place of an older one, and return where it stands; raises OSError."""
+        """Replace the record of *topic* and return its address; raises OSError."""
         ...
 
     def read(self, topic: str) -> Mapping[str, Any] | None:
-        """Return the record that stands for *topic*, or None where there is none; raises OSError."""
+        """Return the current record of *topic*, or None; raises OSError."""
         ...
 
     def topics(self) -> list[str]:
-        """Return the topics that have a record here; raises OSError."""
+        """Return the topics that have a record; raises OSError."""
         ...
 
 
 class Reports(Protocol):
-    """Where digests, seals and merge reports are kept for people and other programs."""
+    """The place where digests, seals and merge reports are stored for people and other programs."""
 
     def write(self, kind: str, period: str, value: Mapping[str, Any], markdown: str = "") -> list[str]:
-        """Write a report whole, in place of an older one of the same period; returns where it stands."""
+        """Write a report atomically, replacing the one of the same period; returns its addresses."""
         ...
 
     def read(self, kind: str, period: str = "") -> tuple[str, Any] | None:
-        """Return the place and value of a report, the newest where no period is named; None where there is none."""
+        """Return the address and value of a report, by default the newest; None if there is none."""
         ...
 
 
 class Teller(Protocol):
-    """Who tells people."""
+    """Sends messages to people."""
 
     def route(self, name: str) -> str:
-        """Return where a name is told, without passwords."""
+        """Return the route of a name, without passwords."""
         ...
 
     def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
-        """Tell one name, and return how; raises OSError where nobody took it."""
+        """Send a message to one name and return the route; raises OSError if it was not accepted."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came of asking a broker: its address without secrets, and why it did not answer, if it did not.
+    """The result of asking a broker: its address without secrets, and its error if it did not answer.
 
-    `asked` is false where there is none to ask: then nobody knows.
+    `asked` is false if no broker is configured: its state is then unknown.
     """
 
     address: str
@@ -118,10 +118,10 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """Return it in one word or two: the address, or `unknown`."""
+        """Return the result in a word or two: the address, or `unknown`."""
         return self.address if self.asked else "unknown"
 
 
 def unknown() -> Answer:
-    """Answer for a process that knows of no broker."""
+    """Return the answer of a process without a configured broker."""
     return Answer(address="", asked=False)

@@ -1,4 +1,4 @@
-"""Artifacts by digest in a directory: written aside, synced, renamed; the same content is kept once."""
+"""Artifacts by digest in a directory: written aside, synced, renamed; equal content is stored once."""
 
 import contextlib
 import hashlib
@@ -13,31 +13,31 @@ from pathlib import Path
 class FolderArtifacts:
     """A directory of files named by the SHA-256 of their content.
 
-    *shared* is the one of older releases: it is read, and what is redacted leaves it, but nothing else is done there.
+    *shared* is the directory of older releases: it is only read, and redacted artifacts are removed from it.
     """
 
     folder: Path
     shared: Path | None = None
 
     def keep(self, content: bytes) -> tuple[str, str]:
-        """Store *content* whole or not at all; returns its address, relative to the folder's parent, and its digest."""
+        """Store *content* atomically; returns its address, relative to the folder's parent, and its digest."""
         digest = hashlib.sha256(content).hexdigest()
         path = self.folder / digest[:2] / digest
         if path.exists():
-            os.utime(path)  # kept again: retention counts from now
+            os.utime(path)  # stored again: retention starts anew
         else:
             write_whole(path, content)
         return f"{self.folder.name}/{digest[:2]}/{digest}", digest
 
     def read(self, sha256: str) -> bytes | None:
-        """Return what was kept under a digest, or None where it is gone."""
+        """Return the content with a digest, or None if it is gone."""
         for path in self._places(sha256):
             with contextlib.suppress(OSError):
                 return path.read_bytes()
         return None
 
     def older(self, seconds: float) -> list[str]:
-        """Return the digests of what was kept longer ago than *seconds*."""
+        """Return the digests of content stored more than *seconds* ago."""
         before = time.time() - seconds
         found = []
         for path in sorted(self.folder.glob("??/*")):
@@ -47,7 +47,7 @@ class FolderArtifacts:
         return found
 
     def forget(self, sha256: str) -> None:
-        """Remove what was kept under a digest, if it is there."""
+        """Remove the content with a digest, if it exists."""
         for path in self._places(sha256):
             path.unlink(missing_ok=True)
 
@@ -56,7 +56,7 @@ class FolderArtifacts:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, and a crash leaves no half."""
+    """Write a file atomically: readers see the old or the new content, also after a crash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=".aside-")
     try:

@@ -1,4 +1,4 @@
-"""What the three CI systems share: the command of a job, what its environment needs, what cannot be expressed."""
+"""What the three CI exports share: the command of a job, its environment, and the parts that cannot be expressed."""
 
 import io
 import math
@@ -19,7 +19,7 @@ INSTALL = "python -m pip install backlog-worker"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A file of a CI system, where it belongs, and what of the pipeline it cannot say."""
+    """An exported CI file: its path, its content, and the parts of the pipeline that it cannot express."""
 
     path: str
     text: str
@@ -27,9 +27,10 @@ class Exported:
 
 
 def command(pipeline: Pipeline, job: Job) -> str:
-    """Return the command of a job: it reads the results before it, asks `when`, retries, checks gates, writes its own.
+    """Return the command of a job: it reads earlier results, evaluates `when`, retries, checks gates, and writes its
+    own.
 
-    Names were checked by the language: letters, digits, `_` and `-` only.
+    The language restricts names to letters, digits, `_` and `-`.
     """
     return f"backlog-worker pipeline run {pipeline.name} --job {job.id} --outputs {FOLDER} --no-setup"
 
@@ -45,16 +46,16 @@ def minutes(length: timedelta) -> int:
 
 
 def waits_for_end(pipeline: Pipeline, job: Job) -> bool:
-    """Return whether a job may begin after a failure: it reads how others ended, or stands behind a job that does.
+    """Return whether a job may run after a failure: its `when` reads failures, or it depends on a job that may.
 
-    Then its command must be asked.
+    Then its command must be called to decide.
     """
     jobs = (job, *(pipeline.job(each) for each in pipeline.ancestors(job.id)))
     return any(each.when is not None and (each.when.asks_all or bool(each.when.reads)) for each in jobs)
 
 
 def required(pipeline: Pipeline, job: Job) -> list[str]:
-    """Return the dependencies that must have completed: the `when` does not read them, and nothing overcomes them."""
+    """Return the dependencies that must complete: `when` does not read them, and no job overcomes their failure."""
     if job.when is not None and job.when.asks_all:
         return []
     read = job.when.reads if job.when is not None else frozenset()
@@ -69,13 +70,13 @@ MARK = "Made from the pipeline "
 
 
 def maker(text: str) -> str | None:
-    """Return the name of the pipeline that a file was made from; None for a file that is not one of ours."""
+    """Return the pipeline that a file was exported from, or None if the file is not an export of ours."""
     first = text.partition("\n")[0].lstrip("#/ ")
     return first.removeprefix(MARK).partition(" ")[0] if first.startswith(MARK) else None
 
 
 def header(pipeline: Pipeline, system: str) -> list[str]:
-    """Return the comment at the head of a file, which pins the pipeline that it was made from."""
+    """Return the comment at the head of a file, which pins the exported pipeline version."""
     return [
         f"{MARK}{pipeline.name} {pipeline.version} ({pipeline.hash[:12]}); edit that, then run",
         f"`backlog-worker pipeline export {pipeline.name} --to {system}`; `--check` finds what drifted.",
@@ -84,12 +85,12 @@ def header(pipeline: Pipeline, system: str) -> list[str]:
 
 
 def missing(pipeline: Pipeline) -> Iterator[str]:
-    """Say what no CI system of the three expresses."""
+    """Yield the parts of a pipeline that none of the three CI systems can express."""
     if len(pipeline.jobs) > pipeline.concurrency.max_concurrent_jobs:
         most = pipeline.concurrency.max_concurrent_jobs
         yield f"concurrency.maxConcurrentJobs {most}: the CI system has its own limit"
     if pipeline.concurrency.group:
-        yield "concurrency.group: entries are not known there"
+        yield "concurrency.group: the CI system does not know entries"
     for name, said in (("budget", pipeline.budget), ("retryRuns", pipeline.retry_runs)):
         if said:
             yield f"{name}: only the fleet does that"
@@ -107,11 +108,11 @@ def _missing_of(pipeline: Pipeline, job: Job) -> Iterator[str]:
         yield f"{job.id}.pipeline: calling {job.target} needs the fleet"
     for gate in job.gates:
         if gate.on_fail == "ask":
-            yield f"{job.id}.gates.{gate.id}.onFail ask: nobody is asked there, the job fails"
+            yield f"{job.id}.gates.{gate.id}.onFail ask: no person is asked there; the job fails"
 
 
 def dumped(value: Mapping[str, Any], comment: list[str]) -> str:
-    """Write YAML as people write it, under a comment."""
+    """Return a value as readable YAML under a comment."""
     yaml = YAML()
     yaml.width = 120
     yaml.indent(mapping=2, sequence=4, offset=2)

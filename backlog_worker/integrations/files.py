@@ -1,6 +1,6 @@
-"""Backlogs in files: exports of trackers, JSON arrays, JSON Lines, CSV and YAML, one record at a time.
+"""Backlogs in files: tracker exports, JSON arrays, JSON Lines, CSV and YAML, one record at a time.
 
-A record comes with its place; one that cannot be read comes as the error that says why, and the rest goes on.
+Each record carries its location; an unreadable one is returned as its error, and the others are still read.
 """
 
 import codecs
@@ -19,13 +19,13 @@ from backlog_worker.integrations import json_stream, sheet
 
 Record = Mapping[str, Any] | InvalidInputError | Passed
 Read = tuple[Place, Record]
-_WRAPPED = ("issues", "items", "nodes", "data")  # how answers of search interfaces hold their records
+_WRAPPED = ("issues", "items", "nodes", "data")  # where responses of search APIs keep their records
 
 
 def records(path: Path) -> Iterator[Read]:
-    """Yield every record of a file as a draft; what depends on others comes last, with their keys.
+    """Yield every record of a file as a draft; dependent records come last, with the keys they depend on.
 
-    Raises NotFoundError or InvalidFileError where the file is unusable, also after what could be read of it.
+    Raises NotFoundError or InvalidFileError if the file is unusable, possibly after some records.
     """
     readers = {
         ".json": _json,
@@ -38,7 +38,7 @@ def records(path: Path) -> Iterator[Read]:
     }
     reader = readers.get(path.suffix.lower())
     if reader is None:
-        message = f"{path} is of no known kind"
+        message = f"{path} has an unknown file type"
         raise InvalidInputError(message, hint=f"name it {', '.join(readers)}")
     names, broken = _Names(), None
     try:
@@ -50,7 +50,7 @@ def records(path: Path) -> Iterator[Read]:
         raise NotFoundError(message) from None
     except PermissionError:
         message = f"{path} may not be read"
-        raise InvalidInputError(message, hint="give yourself the right to read it") from None
+        raise InvalidInputError(message, hint="grant read permission") from None
     except UnicodeDecodeError as error:
         text = f"the file is not {error.encoding}: {error.reason} at byte {error.start}"
         broken = InvalidFileError([_finding(path, 1, 1, text, "save it as UTF-8")])
@@ -62,7 +62,7 @@ def records(path: Path) -> Iterator[Read]:
 
 
 def readable(reading: Iterator[Read], path: Path) -> Iterator[Read]:
-    """Yield records; that the rest of a file cannot be read is one more refusal, unless nothing of it could be."""
+    """Yield records; an unreadable remainder of a file is one more refusal, or raises if no record could be read."""
     last = 0
     try:
         for place, record in reading:
@@ -72,25 +72,25 @@ def readable(reading: Iterator[Read], path: Path) -> Iterator[Read]:
         if not last:
             raise
         found = error.findings[0]
-        words = f"{found.text} (line {found.line}, column {found.column}); nothing behind it can be read: {found.hint}"
+        words = f"{found.text} (line {found.line}, column {found.column}); nothing after it can be read: {found.hint}"
         yield Place(path.name, found.line, last + 1), InvalidInputError(words)
 
 
 def size(path: Path) -> int:
-    """Return the size of a file in bytes, 0 where there is none."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
 @dataclass(slots=True)
 class _Names:
-    """What records of one file are called, so that one can depend on another in whatever order they stand."""
+    """The names of the records of one file, so that one may depend on another regardless of their order."""
 
     keys: dict[str, str] = field(default_factory=dict)
     passed: set[str] = field(default_factory=set)
     waiting: list[tuple[Place, Mapping[str, Any]]] = field(default_factory=list)
 
     def known(self, place: Place, record: Record) -> Iterator[Read]:
-        """Take in one record and yield it, unless it depends on others."""
+        """Yield a record, unless it depends on others and has to wait."""
         if isinstance(record, Passed):
             self.passed |= record.names
         elif isinstance(record, Mapping):
@@ -104,7 +104,7 @@ class _Names:
         yield place, record
 
     def held(self) -> Iterator[Read]:
-        """Yield the records that depend on others, with the keys of those; what is closed already holds nobody."""
+        """Yield the records that depend on others, with their keys; closed records hold no one back."""
         for place, record in self.waiting:
             needs, several = [], ""
             for each in record["depends_on"]:
@@ -114,7 +114,7 @@ class _Names:
                 if not {key, name, name.removeprefix("#")} & self.passed:
                     needs.append(key)
             if several:
-                yield place, InvalidInputError(f"depends on {cut(several, 80)!r}, and several records are called so")
+                yield place, InvalidInputError(f"depends on {cut(several, 80)!r}, and several records have that name")
             else:
                 yield place, {**record, "depends_on": needs}
 
@@ -124,13 +124,13 @@ class _Names:
 
 
 def _opened(path: Path) -> IO[str]:
-    """Open a file as text: UTF-8, or what the mark at its beginning says; a byte that is none stays in its record."""
+    """Open a file as text: UTF-8, or the encoding of its byte order mark; invalid bytes stay within their record."""
     if path.is_dir():
         message = f"{path} is a directory"
         raise InvalidInputError(message, hint="name a file")
     if path.exists() and not path.is_file():
-        message = f"{path} is no regular file"
-        raise InvalidInputError(message, hint="write what it gives into a file first")
+        message = f"{path} is not a regular file"
+        raise InvalidInputError(message, hint="write its content to a file first")
     with path.open("rb") as file:
         mark = file.read(2)
     if mark in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}:
@@ -139,13 +139,13 @@ def _opened(path: Path) -> IO[str]:
 
 
 def _record(value: object, file: str) -> Record:
-    """Return one value of a file as a draft; a record without a key and an address is known by what it says."""
+    """Return one value of a file as a draft; without key and address, a record is identified by its content."""
     if isinstance(value, InvalidInputError):
         return value
     if not isinstance(value, dict):
         return InvalidInputError(f"the record is a {type(value).__name__}, not an object")
     if wire.fault(value):
-        return value  # the check of the draft names the place
+        return value  # the check of the draft reports the location
     made = drafted(value)
     if isinstance(made, Passed):
         return made
@@ -193,7 +193,7 @@ def _csv(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
 
 
 def _yaml(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
-    """Read a list of records; each item of a block list is read by itself."""
+    """Read a list of records; the items of a block list are parsed one by one."""
     begun: list[str] = []
     start = number = 0
     mark = ""

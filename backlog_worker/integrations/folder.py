@@ -1,4 +1,4 @@
-"""Write-backs as files: one JSON and one Markdown file per entry, always the newest record."""
+"""Write-backs as files: the newest record of each entry, as JSON and as Markdown."""
 
 import json
 import re
@@ -14,20 +14,20 @@ _SAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 @dataclass(frozen=True, slots=True)
 class FolderTracker:
-    """A directory that is told how runs ended; *shared* is the one of older releases, which is only read."""
+    """A directory of records; *shared* is the directory of older releases, which is only read."""
 
     folder: Path
     shared: Path | None = None
 
     def write(self, topic: str, body: Mapping[str, Any], markdown: str) -> str:
-        """Put the record of *topic* in place of an older one; doing it again writes the same."""
+        """Replace the record of *topic*; idempotent."""
         name = _SAFE.sub("_", topic)
         write_whole(self.folder / f"{name}.json", json.dumps(body, indent=1, ensure_ascii=False).encode())
         write_whole(self.folder / f"{name}.md", markdown.encode())
         return f"{self.folder.name}/{name}.md"
 
     def read(self, topic: str) -> Mapping[str, Any] | None:
-        """Return the record that stands for *topic*; None where there is none, or it is no JSON object any more."""
+        """Return the current record of *topic*; None if there is none or it is not a JSON object."""
         name = f"{_SAFE.sub('_', topic)}.json"
         for folder in (self.folder, self.shared):
             try:
@@ -40,5 +40,5 @@ class FolderTracker:
         return None
 
     def topics(self) -> list[str]:
-        """Return the topics that have a record here."""
+        """Return the topics that have a record."""
         return sorted(path.stem for path in self.folder.glob("*.json"))

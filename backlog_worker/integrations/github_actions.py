@@ -13,7 +13,7 @@ SYSTEM = "github-actions"
 
 
 def exported(pipeline: Pipeline) -> Exported:
-    """Make `.github/workflows/NAME.yml`."""
+    """Return the pipeline as `.github/workflows/NAME.yml`."""
     workflow = {
         "name": _text(pipeline.name),
         "on": _triggers(pipeline),
@@ -39,8 +39,8 @@ def _triggers(pipeline: Pipeline) -> dict[str, Any]:
             given |= {"types": trigger.types} if trigger.type == "pull_request" else {}
             said = {name: each for name, each in given.items() if each} or None
             if found.setdefault(trigger.type, said) != said:
-                message = f"two triggers of type {trigger.type} with other filters: a workflow has one"
-                raise RefusedError(message, hint="write one trigger, or two pipelines")
+                message = f"two triggers of type {trigger.type} with different filters: a workflow supports one"
+                raise RefusedError(message, hint="use one trigger, or two pipelines")
         elif trigger.type == "schedule":
             found.setdefault("schedule", []).append({"cron": trigger.cron})
         elif trigger.type == "webhook":
@@ -103,5 +103,5 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
 
 
 def _text(words: str) -> str:
-    """Return a text in which GitHub sees no expression of its own."""
+    """Return a text in which GitHub finds no expression."""
     return words.replace("${{", "$ {{")

@@ -14,7 +14,7 @@ SYSTEM = "gitlab-ci"
 
 
 def exported(pipeline: Pipeline) -> Exported:
-    """Make `.gitlab-ci.yml`."""
+    """Return the pipeline as `.gitlab-ci.yml`."""
     stages = list(dict.fromkeys(_stage(job) for job in pipeline.jobs))
     value: dict[str, Any] = {
         "stages": stages,
@@ -54,11 +54,11 @@ def _changes(rule: dict[str, Any], paths: list[str]) -> dict[str, Any]:
 
 
 def _changed(pattern: str) -> str:
-    """Return a pattern of paths as `changes` reads it, where `**` must be a whole segment; raises RefusedError."""
+    """Return a path pattern for `changes`, where `**` must be a whole segment; raises RefusedError."""
     found = _LAST.sub("**/*", _FIRST.sub(r"**/*\1", pattern))
     if _UNSAID.search(found) or "**" in _SEGMENTS.sub("", found):
-        message = f"`changes` of GitLab cannot say the pattern {pattern!r} of `paths`"
-        raise RefusedError(message, hint="use *, [] and whole segments of ** there, or leave `paths` out")
+        message = f"`changes` of GitLab cannot express the pattern {pattern!r} of `paths`"
+        raise RefusedError(message, hint="use *, [] and ** as a whole segment, or omit `paths`")
     return found
 
 
@@ -69,7 +69,7 @@ _UNSAID = re.compile(r"[!?+{}\\]")
 
 
 def _branches(branches: list[str], variable: str = "CI_COMMIT_BRANCH") -> str:
-    """Say in GitLab's words that the last pattern which matches a branch takes it in."""
+    """Return a GitLab condition under which the last pattern that matches a branch includes it."""
     said = ""
     for glob in map(globs.read, branches):
         sign, joined = ("!~", "&&") if glob.negative else ("=~", "||")
@@ -100,7 +100,7 @@ def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
 
 
 def _name(job: Job) -> str:
-    """Return a job's id where GitLab has no other use for the word."""
+    """Return a job's id, changed if it is a reserved word of GitLab."""
     return f"job-{job.id}" if job.id in _KEYWORDS else job.id
 
 
@@ -133,8 +133,8 @@ def _missing_triggers(pipeline: Pipeline) -> Iterator[str]:
         if trigger.type == "schedule":
             yield f"triggers.schedule {trigger.cron} {trigger.timezone}: make it under Build > Pipeline schedules"
         if trigger.type == "webhook":
-            yield "triggers.webhook: use a pipeline trigger token; filters are not asked there"
+            yield "triggers.webhook: use a pipeline trigger token; filters are not evaluated there"
         if trigger.type == "push" and trigger.paths:
-            yield "triggers.push.paths: of a new branch GitLab takes every file as changed"
+            yield "triggers.push.paths: GitLab treats every file of a new branch as changed"
         if trigger.types:
             yield "triggers.pull_request.types: a merge request event has no types there"

@@ -1,4 +1,4 @@
-"""A pipeline as a declarative Jenkinsfile: one stage a layer, the jobs of a layer side by side, in dependency order."""
+"""A pipeline as a declarative Jenkinsfile: one stage per layer of the graph, whose jobs run in parallel."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +14,7 @@ SYSTEM = "jenkins"
 
 
 def exported(pipeline: Pipeline) -> Exported:
-    """Make a `Jenkinsfile`."""
+    """Return the pipeline as a `Jenkinsfile`."""
     inner = [f"  {row}" for row in _stages(pipeline)] if _filters(pipeline) else _stages(pipeline)
     rows = [
         *(f"// {line}" for line in ci.header(pipeline, SYSTEM)),
@@ -43,7 +43,7 @@ def _stages(pipeline: Pipeline) -> list[str]:
 
 
 def _filters(pipeline: Pipeline) -> list[str]:
-    """Return the head of a stage around all others, where branches or paths decide whether anything is done."""
+    """Return the head of a stage around all others that applies branch and path filters, if there are any."""
     events = [each for each in pipeline.triggers if each.type in {"push", "pull_request"}]
     if not any(each.branches or each.paths for each in events):
         return []
@@ -54,7 +54,7 @@ def _filters(pipeline: Pipeline) -> list[str]:
 
 
 def _event(trigger: TriggerFile) -> str:
-    """Say which builds a trigger means: a multibranch project names their branch, and the changes of each."""
+    """Return which builds a trigger selects: a multibranch project names their branch and the changes of each."""
     pull = trigger.type == "pull_request"
     said = ["changeRequest()" if pull else "not { changeRequest() }"]
     if trigger.branches:
@@ -66,7 +66,7 @@ def _event(trigger: TriggerFile) -> str:
 
 
 def _regex(patterns: Sequence[str]) -> str:
-    """Return one regular expression of Java that matches what the last matching pattern takes in."""
+    """Return one Java regular expression that matches what the last matching pattern includes."""
     found = ""
     for glob in map(globs.read, patterns):
         if glob.negative:
@@ -97,7 +97,7 @@ def _column(pipeline: Pipeline, number: int, column: Sequence[Job]) -> list[str]
 
 
 def _stage(pipeline: Pipeline, job: Job, pad: str) -> list[str]:
-    """Write one stage; what it needs is fetched from the stages that it depends on, whatever machine they ran on."""
+    """Return one stage; it unstashes the results of the stages that it depends on, whichever machine they ran on."""
     rows = [f"{pad}stage({_quoted(job.name)}) {{"]
     if job.runs_on:
         rows.append(f"{pad}  agent {{ label {_quoted(job.runs_on)} }}")
@@ -118,7 +118,7 @@ def _stage(pipeline: Pipeline, job: Job, pad: str) -> list[str]:
     run = f"sh {_quoted(ci.command(pipeline, job))}"
     if job.continue_on_error:
         run = f"catchError(buildResult: 'SUCCESS', stageResult: 'UNSTABLE') {{ {run} }}"
-    elif _read_later(pipeline, job):  # a later job reads this failure: the build fails, and goes on
+    elif _read_later(pipeline, job):  # a later job reads this failure: the build fails but continues
         run = f"catchError(buildResult: 'FAILURE', stageResult: 'FAILURE') {{ {run} }}"
     steps.append(run)
     rows += [f"{pad}    {step}" for step in steps]
@@ -140,7 +140,7 @@ def _missing(pipeline: Pipeline) -> Iterator[str]:
         if trigger.type in {"pull_request", "webhook"}:
             yield f"triggers.{trigger.type}: set it up in a multibranch project or the Generic Webhook Trigger plugin"
         if trigger.branches or trigger.paths:
-            yield f"triggers.{trigger.type}: its branches and paths are asked in a multibranch project only"
+            yield f"triggers.{trigger.type}: branches and paths are evaluated in a multibranch project only"
     for job in pipeline.jobs:
         if job.kind == "ask":
             yield f"{job.id}.interactive: the answer of an input step does not reach the output"
@@ -156,7 +156,7 @@ def _skips_layer(pipeline: Pipeline, before: str, job_id: str) -> bool:
 
 
 def _quoted(words: str) -> str:
-    """Return a Groovy text in single quotes: nothing inside is interpolated."""
+    """Return a Groovy string in single quotes: nothing inside is interpolated."""
     escaped = words.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", " ")
     return f"'{escaped}'"
 

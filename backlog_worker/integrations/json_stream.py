@@ -1,4 +1,4 @@
-"""JSON of any length, one record at a time: arrays, arrays in a row, lines; a broken record costs itself alone."""
+"""JSON of any length, one record at a time: arrays, concatenated arrays, lines; a broken record affects no other."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from backlog_worker.domain.masking import cut
 CHUNK = 1 << 16
 RECORD_MAX = 4 * 1024 * 1024
 _SPACE = re.compile(r"[ \t\r\n,]*")
-_NEAR = 16  # a word, a number or an escape that goes on behind what was read so far
+_NEAR = 16  # a word, a number or an escape that may continue in the next chunk
 
 
 @dataclass(frozen=True, slots=True)
 class CutError(Exception):
-    """The text ends in the middle, or goes on as no JSON does: nothing behind this place can be read."""
+    """The text ends early or continues with invalid JSON: nothing after this position can be read."""
 
     text: str
     line: int
@@ -29,7 +29,7 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         name = next(name for name in names if names.count(name) > 1)
-        message = f"the name {cut(name, 60)!r} stands twice"
+        message = f"the name {cut(name, 60)!r} is used twice"
         raise ValueError(message)
     return found
 
@@ -40,7 +40,7 @@ _FAULTS = (ValueError, RecursionError)  # a JSONDecodeError is a ValueError; so 
 
 @dataclass(slots=True)
 class Stream:
-    """The text of a file, of which only what one record needs is kept."""
+    """The text of a file, of which only the current record is kept in memory."""
 
     file: IO[str]
     text: str = ""
@@ -52,7 +52,7 @@ class Stream:
     def values(self) -> Iterator[tuple[int, Any]]:
         """Yield each record with the line on which it begins, or an InvalidInputError; raises CutError.
 
-        Arrays are opened, one within another too, as `gh api --paginate` and `--slurp` write them.
+        Arrays are flattened, also nested ones, as `gh api --paginate` and `--slurp` write them.
         """
         depth = 0
         while self._ahead():
@@ -64,7 +64,7 @@ class Stream:
                 depth -= 1
                 self._take(1)
             elif first in "]}:":
-                text = f"not JSON: {first!r} stands where a record was expected"
+                text = f"not JSON: {first!r} was found where a record was expected"
                 raise CutError(text, self.line, self.column)
             else:
                 yield self.line, self._value()
@@ -73,7 +73,7 @@ class Stream:
             raise CutError(text, self.line, self.column)
 
     def _ahead(self) -> bool:
-        """Read up to the next character that is no space; return whether there is one."""
+        """Read up to the next non-space character; returns whether there is one."""
         while True:
             match = _SPACE.match(self.text, self.start)
             self._take((match.end() if match else self.start) - self.start)
@@ -89,18 +89,18 @@ class Stream:
                     continue
                 return self._passed_over(error)
             if end == len(self.text) and self.text[end - 1] not in "}]" and self._more():
-                continue  # a number or a word may go on
+                continue  # a number or a word may continue
             self._take(end - self.start)
             return value
 
     def _goes_on(self, error: Exception) -> bool:
-        """Return whether a fault may only mean that the record is not read to its end yet."""
+        """Return whether an error may only mean that the record is not yet read completely."""
         if not isinstance(error, json.JSONDecodeError) or len(self.text) - self.start > RECORD_MAX:
             return False
         return error.msg.startswith("Unterminated") or error.pos >= len(self.text) - _NEAR
 
     def _passed_over(self, error: Exception) -> InvalidInputError:
-        """Leave out one record that is no JSON, up to the comma behind it; raises CutError where it has no end."""
+        """Skip one invalid record up to the following comma; raises CutError if it has no end."""
         line, column = self.line, self.column
         if isinstance(error, json.JSONDecodeError):
             line, column = self._at(error.pos)
@@ -146,7 +146,7 @@ class Stream:
 
 
 def lines(file: IO[str]) -> Iterator[tuple[int, Any]]:
-    """Yield the value of each line with its number, or an InvalidInputError; empty lines are left out."""
+    """Yield the value of each line with its number, or an InvalidInputError; empty lines are skipped."""
     number = 0
     while line := file.readline(RECORD_MAX + 1):
         number += 1

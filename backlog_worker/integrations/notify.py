@@ -1,8 +1,8 @@
-"""Tell people: a log line, a signed webhook, or chat and mail through apprise.
+"""Messages to people: a log line, a signed webhook, or chat and mail through apprise.
 
-`BACKLOG_NOTIFY_ONCALL` is where `oncall` is told: `log:`, `https://...` for a webhook, or an address of apprise such as
-`mailto://...` or `slack://...`. A webhook is CloudEvents JSON, signed by Standard Webhooks where the secret
-`NOTIFY_ONCALL_SECRET` is set. A name without an address is told by the log.
+`BACKLOG_NOTIFY_ONCALL` is the address of `oncall`: `log:`, `https://...` for a webhook, or an address of apprise such
+as `mailto://...` or `slack://...`. A webhook receives CloudEvents JSON, signed by Standard Webhooks if the secret
+`NOTIFY_ONCALL_SECRET` is set. Messages to a name without an address go to the log.
 """
 
 import json
@@ -36,11 +36,11 @@ class Notifier:
     secrets: Callable[[str], str | None] = field(repr=False)
 
     def route(self, name: str) -> str:
-        """Return where a name is told, without passwords."""
+        """Return the route of a name, without passwords."""
         return masked(self._address(name)).partition("?")[0]
 
     def tell(self, name: str, title: str, text: str, body: Mapping[str, Any]) -> str:
-        """Tell one name, and return how; raises OSError where nobody took it."""
+        """Send a message to one name and return the route; raises OSError if it was not accepted."""
         address = self._address(name)
         title, text = (plain_notice(each) for each in (title, text))
         if address.startswith("log:"):
@@ -75,7 +75,7 @@ class Notifier:
                 headers["webhook-signature"] = Webhook(secret.encode()).sign(delivery, now, text)
             with httpx2.Client(timeout=SECONDS, trust_env=False, follow_redirects=False) as client:
                 answer = client.post(address, content=text.encode(), headers=headers)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:  # a port, a host or a text that cannot be
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:  # an invalid port, host or text
             raise OSError(masked(f"{type(error).__name__}: {error}")) from None
         if not answer.is_success:
             message = f"{self.route(name)} answered {answer.status_code}"
@@ -89,7 +89,7 @@ def plain_notice(text: str) -> str:
 
 
 def fault(address: str) -> str:
-    """Say why nobody can be told at an address, before anybody is; nothing where somebody may be."""
+    """Return why no message can be sent to an address, before any is sent; empty if one may be."""
     if address.startswith("log:") or not address:
         return ""
     if not address.startswith(("https://", "http://")):
@@ -105,12 +105,12 @@ def fault(address: str) -> str:
 
 
 def _sender(address: str) -> tuple[Any, str]:
-    """Return a sender of apprise for an address, or why there is none."""
+    """Return the sender of apprise for an address, or why there is none."""
     if find_spec("apprise") is None:
         return None, 'chat and mail need apprise: python -m pip install "backlog-worker[notify]"'
     sender = import_module("apprise").Apprise()
     if not sender.add(address):
-        return None, f"apprise does not know the address {masked(address).partition('?')[0]}"
+        return None, f"apprise does not support the address {masked(address).partition('?')[0]}"
     return sender, ""
 
 

@@ -1,4 +1,4 @@
-"""`.backlog-worker/`: the files that people write, and the state that we keep beside them."""
+"""`.backlog-worker/`: the files that people write, and the state stored beside them."""
 
 import errno
 import json
@@ -32,31 +32,33 @@ class Project:
 
     @property
     def state(self) -> Path:
-        """Return where the database lies, and what environments share."""
+        """Return the directory of the database and of the state that environments share."""
         return self.folder / "state"
 
     @property
     def own(self) -> Path:
-        """Return where artifacts, write-backs and workspaces of this environment lie, and of no other."""
+        """Return the directory of this environment's artifacts, write-backs and workspaces."""
         return self.state / "env" / self.env
 
     @property
     def place(self) -> str:
-        """Return the folder whose files these are."""
+        """Return the folder of these files."""
         return str(self.folder)
 
     def files(self) -> Sequence[DefinitionFile]:
-        """Return the policy and every pipeline; one that cannot be read says why, and the others are read."""
+        """Return the policy and every pipeline; an unreadable one carries its error, and the others are read."""
         self._seen = self._stamps()
         named = Contracts(self.folder / "pipelines")
         return [_file(kind, path, named if kind == "pipeline" else NO_CONTRACTS) for kind, path in self._paths()]
 
     def changed(self) -> bool:
-        """Return whether a file came, went, or was written since `files`."""
+        """Return whether a file was added, removed or written since `files`."""
         return self._stamps() != self._seen
 
     def complete(self) -> bool:
-        """Return whether the folder of the pipelines is there: one that is not mounted yet holds no fewer pipelines."""
+        """Return whether the folder of the pipelines exists: an unmounted one does not mean that pipelines were
+        removed.
+        """
         return (self.folder / "pipelines").is_dir()
 
     def _paths(self) -> list[tuple[str, Path]]:
@@ -66,7 +68,7 @@ class Project:
             paths = pipelines(self.folder)
         except FileNotFoundError:
             return found
-        except OSError:  # a folder that cannot be looked into is itself what cannot be read
+        except OSError:  # an unreadable folder is reported itself
             return [*found, ("pipeline", folder)]
         return [*found, *(("pipeline", each) for each in paths)]
 
@@ -79,38 +81,40 @@ class Project:
                 known = path.stat()
             except OSError:
                 continue
-            found.append((str(path), known.st_mtime_ns, known.st_ctime_ns, known.st_size))  # rights change the second
+            found.append(
+                (str(path), known.st_mtime_ns, known.st_ctime_ns, known.st_size)
+            )  # a change of permissions alters the second
         return tuple(found)
 
 
 def policies(folder: Path) -> list[Path]:
-    """Return the files of the policy in a project's folder: one, unless it is there with both endings."""
+    """Return the policy files in a project's folder: normally one, two if both suffixes exist."""
     return [path for path in spelled(folder / "policy.yml") if os.path.lexists(path)]
 
 
 def spelled(path: Path) -> list[Path]:
-    """Return the names that a definition may have: a YAML file with either ending."""
+    """Return the possible names of a definition: a YAML file with either suffix."""
     return [path.with_suffix(ending) for ending in ENDINGS] if path.suffix in ENDINGS else [path]
 
 
 def pipelines(folder: Path) -> list[Path]:
-    """Return the files of the pipelines in a project's folder; raises OSError where it cannot be looked into."""
+    """Return the pipeline files in a project's folder; raises OSError if the folder cannot be read."""
     found = (folder / "pipelines").iterdir()
     return sorted(each for each in found if each.suffix in ENDINGS and not each.name.startswith("."))
 
 
 def _beneath(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Return the files in a folder and in those below it; what cannot be looked into, or vanishes, is left out."""
+    """Return the files in a folder and its subfolders; unreadable and vanished ones are skipped."""
     return [Path(place) / name for place, _, names in os.walk(folder) for name in names if name.endswith(endings)]
 
 
 def contracts(path: Path) -> Mapping[str, Any]:
-    """Return what the pipeline at *path* may name."""
+    """Return the files that the pipeline at *path* may refer to."""
     return Contracts(path.parent)
 
 
 def definition_at(kind: str, path: Path) -> DefinitionFile:
-    """Read one definition, whatever its name; one that cannot be read says why."""
+    """Read one definition of any name; an unreadable one carries its error."""
     return _file(kind, path, contracts(path) if kind == "pipeline" else NO_CONTRACTS)
 
 
@@ -122,22 +126,22 @@ def _file(kind: str, path: Path, named: Mapping[str, Any]) -> DefinitionFile:
 
 
 def fault(error: OSError | UnicodeDecodeError) -> str:
-    """Say why a file cannot be read."""
+    """Return why a file cannot be read."""
     if isinstance(error, UnicodeDecodeError):
         return f"the text is not UTF-8: {error.reason} at byte {error.start}"
     return f"the file cannot be read: {error.strerror or error}"
 
 
 def text_of(path: Path, most: int = SIZE_MAX) -> str:
-    """Read a regular file of at most *most* bytes; whatever else has that name is not waited for.
+    """Read a regular file of at most *most* bytes; never blocks on other kinds.
 
-    Links are followed, for mounted configurations consist of them. Raises OSError or UnicodeDecodeError.
+    Links are followed, because mounted configurations consist of them. Raises OSError or UnicodeDecodeError.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer opens at once
     try:
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
-            said = "it is a folder" if stat.S_ISDIR(mode) else "it is no regular file"
+            said = "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file"
             raise OSError(errno.EINVAL, said, str(path))
         with os.fdopen(handle, "rb", closefd=False) as file:
             content = file.read(most + 1)
@@ -149,10 +153,10 @@ def text_of(path: Path, most: int = SIZE_MAX) -> str:
 
 
 class Contracts(Mapping[str, Any]):
-    """What the pipelines of a folder may name, by the paths under which they do: schemas, files to include, agents.
+    """The files that pipelines of a folder may refer to, by path: schemas, included files, agents.
 
-    Paths start at the folder of the pipelines; agents lie in `agents/` beside it. A file is read when it is named, and
-    once. What cannot be read raises OSError that says why.
+    Paths start at the folder of the pipelines; agents are in `agents/` beside it. A file is read on first use, and
+    once. An unreadable file raises OSError with the reason.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -163,7 +167,7 @@ class Contracts(Mapping[str, Any]):
         self._read: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - a schema or a text
-        """Return a schema as a value, and any other file as a text; raises KeyError or OSError."""
+        """Return a schema as a value, and any other file as text; raises KeyError or OSError."""
         if name not in self._read:
             path = self._paths[name]
             try:
@@ -172,7 +176,7 @@ class Contracts(Mapping[str, Any]):
             except UnicodeDecodeError as error:
                 raise OSError(errno.EINVAL, fault(error), str(path)) from None
             except (ValueError, RecursionError) as error:
-                raise OSError(errno.EINVAL, f"it is no JSON: {str(error)[:150]}", str(path)) from None
+                raise OSError(errno.EINVAL, f"it is not JSON: {str(error)[:150]}", str(path)) from None
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -188,5 +192,5 @@ NO_CONTRACTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def _no_number(word: str) -> float:
-    message = f"{word} is no number of JSON"
+    message = f"{word} is not a JSON number"
     raise ValueError(message)

@@ -12,12 +12,12 @@ from backlog_worker.integrations.artifacts import write_whole
 
 @dataclass(frozen=True, slots=True)
 class FolderReports:
-    """A directory of the reports of one environment, a folder for each kind."""
+    """A directory of the reports of one environment, with a folder for each kind."""
 
     folder: Path
 
     def write(self, kind: str, period: str, value: Mapping[str, Any], markdown: str = "") -> list[str]:
-        """Write a report whole, in place of an older one of the same period; returns the paths."""
+        """Write a report atomically, replacing the one of the same period; returns the paths."""
         path = self.folder / kind / f"{period}.json"
         write_whole(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
         if not markdown:
@@ -26,9 +26,9 @@ class FolderReports:
         return [str(path), str(path.with_suffix(".md"))]
 
     def read(self, kind: str, period: str = "") -> tuple[str, Any] | None:
-        """Return the path and the value of a report, the newest where no period is named; None where there is none.
+        """Return the path and the value of a report, by default the newest; None if there is none.
 
-        Raises InvalidFileError for a file that is no JSON.
+        Raises InvalidFileError if the file is not JSON.
         """
         found = sorted((self.folder / kind).glob(f"{period or '*'}.json"))
         if not found:
@@ -37,6 +37,6 @@ class FolderReports:
             return str(found[-1]), json.loads(found[-1].read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             line, column = getattr(error, "lineno", 1), getattr(error, "colno", 1)
-            text, hint = f"not JSON: {error}", "write it again with the tool that makes it"
+            text, hint = f"not JSON: {error}", "recreate it with its tool"
             finding = Finding(code="BW401", text=text, file=str(found[-1]), line=line, column=column, hint=hint)
             raise InvalidFileError([finding]) from None

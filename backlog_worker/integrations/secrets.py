@@ -1,4 +1,4 @@
-"""Secrets by name: from the environment, a folder of files, or a program; a value is masked once it was read."""
+"""Secrets by name, from the environment, a folder of files, or a program; every value read is masked from then on."""
 
 import os
 import re
@@ -17,14 +17,14 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of this process, with what was taken out of it."""
+    """Return the environment of this process, including withdrawn secrets."""
     return {**_taken, **os.environ}
 
 
 def withdraw(names: Iterable[str]) -> None:
-    """Take these out of the environment, and from now on every secret that is read: code of a job finds none there.
+    """Remove these names and all secrets read later from the environment, so that code of a job cannot read them.
 
-    Only for a process that runs no other program as itself: one that does would lose them.
+    Only for processes that never re-execute their own program, which would lose them.
     """
     global _withdrawing  # noqa: PLW0603 - the environment is one for the whole process
     _withdrawing = True
@@ -35,13 +35,13 @@ def withdraw(names: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """Where the secrets of this machine are; a call returns one, or None where nobody knows it."""
+    """The secrets of this machine; a call returns one, or None if it is not found."""
 
     folder: Path
     command: str = ""
 
     def __call__(self, name: str) -> str | None:
-        """Return the value of a secret: the environment first, then the folder, then the program."""
+        """Return a secret, looked up in the environment, then the folder, then the program."""
         if not _NAME.fullmatch(name) or name.startswith("BACKLOG_"):
             return None
         value = self._found(name)

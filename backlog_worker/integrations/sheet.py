@@ -1,4 +1,4 @@
-"""Tables of a spreadsheet: one row is one record; the header names fields, and only a title must be there."""
+"""Spreadsheet tables: one row is one record; the header names fields, and only a title is required."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.masking import cut
 from backlog_worker.integrations.json_stream import RECORD_MAX
 
-# What a column may be called; `signals.`, `constraints.` and `input.` take any name behind the dot.
+# The allowed column names; `signals.`, `constraints.` and `input.` accept any name after the dot.
 COLUMNS = (
     *("title", "body", "dedupe_key", "url", "source", "external_ref", "pipeline", "service", "category", "team"),
     *("owner", "author", "author_association", "labels", "priority", "created_at", "due_date", "depends_on"),
@@ -33,7 +33,7 @@ _DELIMITERS = (",", ";", "\t", "|")
 
 @dataclass(slots=True)
 class _Lines:
-    """The lines of a table; those of a row that does not end are given back."""
+    """The lines of a table; lines of an unterminated row can be given back."""
 
     file: IO[str]
     number: int = 0
@@ -52,25 +52,25 @@ class _Lines:
         self.number += 1
         self.size += len(line)
         if self.size > RECORD_MAX:
-            message = "a quote is opened and not closed"
+            message = "a quote is not closed"
             raise csv.Error(message)
         return line
 
     def begin(self) -> int:
-        """Begin a row; return its line."""
+        """Begin a row and return its line."""
         self.taken.clear()
         self.size = 0
         return self.number + 1
 
     def give_back(self) -> None:
-        """Give back what was taken for a row, but for its first line."""
+        """Give back all lines of a row except the first."""
         rest = self.taken[1:]
         self.waiting += reversed(rest)
         self.number -= len(rest)
 
 
 def rows(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any] | InvalidInputError]]:
-    """Yield each row as a record with the line on which it begins; raises InvalidInputError for a bad header."""
+    """Yield each row as a record with the line on which it begins; raises InvalidInputError for an invalid header."""
     csv.field_size_limit(RECORD_MAX)
     lines = _Lines(file)
     delimiter, names = _header(lines)
@@ -79,7 +79,7 @@ def rows(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any] | InvalidInputE
         try:
             cells = next(csv.reader(lines, delimiter=delimiter, strict=True), None)
         except csv.Error as error:
-            words = str(error).replace("unexpected end of data", "a quote is opened and not closed")
+            words = str(error).replace("unexpected end of data", "a quote is not closed")
             lines.give_back()
             yield line, InvalidInputError(f"line {line} is not CSV: {words}")
             continue
@@ -93,7 +93,7 @@ def rows(file: IO[str]) -> Iterator[tuple[int, Mapping[str, Any] | InvalidInputE
 
 
 def listed(cell: str) -> list[str]:
-    """Return the parts of a cell: separated by commas, semicolons or lines; a part in quotes may hold them."""
+    """Return the parts of a cell, separated by commas, semicolons or lines; quoted parts may contain them."""
     found = ((match[1].replace('""', '"') if match[1] is not None else match[2]) for match in _PART.finditer(cell))
     return [part.strip() for part in found if part.strip()]
 
@@ -110,7 +110,7 @@ def _header(lines: _Lines) -> tuple[str, list[str]]:
     text = next(lines, "")
     if not text.strip():
         message = "the table has no header"
-        raise InvalidInputError(message, hint="name the columns on the first line; only title must be there")
+        raise InvalidInputError(message, hint="name the columns on the first line; only title is required")
     delimiter = forced or max(_DELIMITERS, key=lambda each: len(_known(_cells(text, each))))
     names = [_named(each) for each in _cells(text, delimiter)]
     _check(names)
@@ -125,7 +125,7 @@ def _cells(text: str, delimiter: str) -> list[str]:
 
 
 def _named(cell: str) -> str:
-    """Return the field that a header means: `Due date` is due_date; what follows a dot keeps its case."""
+    """Return the field of a header cell: `Due date` is due_date; the part after a dot keeps its case."""
     head, dot, rest = cell.strip().lstrip("\ufeff").partition(".")
     name = re.sub(r"[\s_-]+", "_", head.strip().lower())
     name = _ALIASES.get(name, name)

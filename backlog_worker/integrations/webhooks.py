@@ -1,7 +1,7 @@
-"""Messages from elsewhere: the signature is checked over the raw bytes, in constant time, before anything is parsed.
+"""Signed messages from other systems: the signature is checked over the raw bytes, in constant time, before parsing.
 
-GitHub's `X-Hub-Signature-256`; Standard Webhooks (https://www.standardwebhooks.com) with five minutes of tolerance and
-secrets as they are issued (`whsec_` and base64); GitLab's `X-Gitlab-Token` as it is.
+Supported are GitHub's `X-Hub-Signature-256`; Standard Webhooks (https://www.standardwebhooks.com) with five minutes of
+tolerance and secrets in their issued form (`whsec_` and base64); and GitLab's `X-Gitlab-Token`.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from backlog_worker.domain.trigger import Event
 
 BYTES_MAX = 1_000_000
 EVENTS = frozenset({"push", "pull_request"})
-ISSUED = "whsec_"  # how secrets of Standard Webhooks begin; what follows is base64
+ISSUED = "whsec_"  # the prefix of Standard Webhooks secrets; base64 follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,10 @@ class Delivery:
 def verify(secret: str, body: bytes, headers: Mapping[str, str]) -> Delivery:
     """Check that a message was signed with *secret*.
 
-    Raises UnauthenticatedError for a wrong or missing signature. Headers are named in lower case.
+    Raises UnauthenticatedError if the signature is wrong or missing. Header names are in lower case.
     """
     if len(body) > BYTES_MAX:
-        message = f"the message has {len(body)} bytes, at most {BYTES_MAX} are taken"
+        message = f"the message has {len(body)} bytes; at most {BYTES_MAX} are accepted"
         raise InvalidInputError(message)
     sha256 = hashlib.sha256(body).hexdigest()
     if given := headers.get("x-hub-signature-256", ""):
@@ -54,24 +54,24 @@ def verify(secret: str, body: bytes, headers: Mapping[str, str]) -> Delivery:
 
 
 def _standard(secret: str, body: bytes, headers: Mapping[str, str]) -> bool:
-    """Return whether the signature of Standard Webhooks is right and at most five minutes old."""
+    """Return whether a Standard Webhooks signature is valid and at most five minutes old."""
     try:
         webhook = Webhook(secret if secret.startswith(ISSUED) else secret.encode())
     except (ValueError, RuntimeError, EmptyWebhookSecretError):
-        message = f"a webhook secret begins with {ISSUED} and is no base64"
-        raise UnauthenticatedError(message, hint="store it as its sender shows it") from None
+        message = f"a webhook secret begins with {ISSUED} but is not base64"
+        raise UnauthenticatedError(message, hint="store it in the form that its sender shows") from None
     try:
         webhook.verify(body, dict(headers), json_parse=False)
-    except (WebhookVerificationError, ValueError):  # a header or a body that is no text is a ValueError
+    except (WebhookVerificationError, ValueError):  # an undecodable header or body raises ValueError
         return False
     return True
 
 
 def event(body: bytes, headers: Mapping[str, str], delivery: str) -> Event:
-    """Read a verified message; raises InvalidInputError where it is no JSON object."""
+    """Return the event of a verified message; raises InvalidInputError if it is not a JSON object."""
     payload = wire.parsed(body, "the message")
     if not isinstance(payload, dict):
-        message = "the message is no JSON object"
+        message = "the message is not a JSON object"
         raise InvalidInputError(message)
     kind = headers.get("x-github-event") or _gitlab(headers.get("x-gitlab-event", ""))
     if kind not in EVENTS:

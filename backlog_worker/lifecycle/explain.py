@@ -1,4 +1,4 @@
-"""Why an entry does or does not run, now or at a past tick: from the same walk as the dispatcher's."""
+"""Why an entry does or does not run, now or at a past tick, computed by the dispatcher's own walk."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -15,26 +15,26 @@ from backlog_worker.lifecycle.position import position as placed
 from backlog_worker.lifecycle.walk import load_of, walk
 from backlog_worker.store import Unit
 
-EXPLAINED_MOST = 100_000  # entries that one explanation may read where they all wait by themselves alone
+EXPLAINED_MOST = 100_000  # entries that one explanation may read if each waits for itself alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """Everything there is to say about one entry: where it stands, its score, its reasons, and the ways out."""
+    """The explanation of one entry: its state, its score, its reasons, and the remedies."""
 
     entry: Entry
     at: datetime
     policy: str
     scored: Scored | None
-    position: int | None  # in the whole queue, counted; None for what sleeps until its time
+    position: int | None  # counted over the whole queue; None for a sleeping entry
     reasons: tuple[tuple[str, str], ...]
-    eligibility: dict[str, bool] | None  # None: the policy of then is not on record
+    eligibility: dict[str, bool] | None  # None: the policy of that time was not recorded
     receipts: tuple[dict[str, Any], ...]
     past: bool = False
 
     @property
     def remedies(self) -> list[str]:
-        """Return what would free it, first reason first; nothing frees what is past."""
+        """Return what would free the entry, first reason first; empty for the past."""
         if self.past:
             return []
         if self.entry.status == Status.ESCALATED:
@@ -43,7 +43,9 @@ class Explained:
 
 
 def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained:
-    """Explain one entry; with *at*, as it stood then, by the policy and the last tick of then. Raises NotFoundError."""
+    """Explain one entry; with *at*, as it stood then, by the policy and the last tick of that time. Raises
+    NotFoundError.
+    """
     if at is not None:
         return _past(kit, entry_id, at)
     with kit.store.read() as unit:
@@ -71,7 +73,9 @@ def explain(kit: Kit, entry_id: str, *, at: datetime | None = None) -> Explained
 
 
 def next_up(kit: Kit, most: int) -> list[Receipt]:
-    """Say who would go now, and why the others would not; of those behind one that is full only the first is said."""
+    """Return who would go now and why the others would not; for a full limit, only the first entry behind it is
+    listed.
+    """
     with kit.store.read() as unit:
         policy = kit.book.policy(unit)
         return list(walk(kit, unit, policy, load_of(kit, unit, policy), receipts=most).receipts)[:most]
@@ -82,7 +86,7 @@ def _columns(entry: Entry) -> dict[str, Any]:
 
 
 def _past(kit: Kit, entry_id: str, at: datetime) -> Explained:
-    """Explain from the history folded up to a moment alone, and from what was decided and in force by then."""
+    """Explain from the history up to a moment, the decisions and the policy of that time only."""
     with kit.store.read() as unit:
         entry = _as_it_stood(unit, entry_id, at)
         policy = kit.book.policy_at(unit, at)
@@ -104,10 +108,10 @@ def _past(kit: Kit, entry_id: str, at: datetime) -> Explained:
 
 
 def _as_it_stood(unit: Unit, entry_id: str, at: datetime) -> Entry:
-    """Fold one history up to a moment; raises NotFoundError where there was no such entry then, or no more."""
+    """Return an entry as its history had it at a moment; raises NotFoundError if it did not exist then."""
     events = unit.history(entry_id)
     if not events:
-        message = f"nothing is known of an entry {entry_id}, or its history is past its time"
+        message = f"entry {entry_id} is unknown, or its history has expired"
         raise NotFoundError(message, hint="backlog-worker entry list")
     then = [event for event in events if event.at <= at]
     if not then:
@@ -130,7 +134,7 @@ def _reasons(entry: Entry, receipt: Receipt | None, now: datetime) -> tuple[tupl
             return (
                 (
                     Wait.BACKING_OFF.value,
-                    f"waited for itself alone, and is looked at again at {entry.wake_at:%H:%M:%SZ}",
+                    f"waits for itself alone; checked again at {entry.wake_at:%H:%M:%SZ}",
                 ),
             )
         return tuple((wait.code.value, wait.text) for wait in receipt.waits)

@@ -1,4 +1,4 @@
-"""What happens in the runs of an entry, as it happens: the events of seed 003, read from history, stages and logs."""
+"""The events of an entry's runs as they happen, in the format of seed 003, read from history, stages and logs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEvent:
-    """One thing that happened; `data` has what belongs to it, such as progress or a line of the log."""
+    """One event of a run; `data` holds its details, such as progress or a line of the log."""
 
     name: str
     at: datetime
@@ -36,7 +36,7 @@ class RunEvent:
 
 @dataclass(slots=True)
 class Cursor:
-    """How far a reader has read: the history, the logs by run, the progress by job."""
+    """The position of a reader: in the history, in the log of each run, in the progress of each job."""
 
     seq: int = 0
     logs: dict[str, tuple[str, int, int]] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Cursor:
 
 
 def news(kit: Kit, entry_id: str, cursor: Cursor) -> list[RunEvent]:
-    """Return what happened since the cursor was last used, in the order of time, and move the cursor."""
+    """Return the events since the cursor was last used, in the order of time, and advance the cursor."""
     with kit.store.read() as unit:
         if unit.entry(entry_id) is None:  # retired, or of another environment
             return []
@@ -68,7 +68,7 @@ def _of(event: Event, cursor: Cursor) -> Iterator[RunEvent]:
     elif event.change == Note.CHECKPOINTED:
         result = event.data.get("result")
         failed = result in {"faulted", "refused"} and "pause_seconds" not in event.data
-        if failed or result == "done":  # what waits for a moment or a person has not ended
+        if failed or result == "done":  # a stage that waits for a time or a person has not ended
             name = "job:failed" if failed else "job:completed"
             yield RunEvent(name=name, job_id=job_id, data={"result": result}, **made)
     elif event.change in set(_ENDS):

@@ -1,6 +1,6 @@
-"""Generate entries from a digest, once for each period, service and category; what is there already is updated.
+"""Generate entries from a digest, once per period, service and category; existing ones are updated.
 
-While PostgreSQL is away a journal takes in what is new, as it does for every other way in; nothing is updated then.
+While PostgreSQL is unavailable the journal stores new entries, and nothing is updated.
 """
 
 from collections.abc import Mapping
@@ -19,15 +19,16 @@ from backlog_worker.lifecycle import Kit, intake, journal, operate
 from backlog_worker.lifecycle.digests import newest
 from backlog_worker.store import Unit
 
-AWAY = "PostgreSQL is away, and what the journal holds is not edited; try again when it is back"
+AWAY = "PostgreSQL is unavailable, and entries in the journal cannot be edited; try again later"
 UNDER_WAY = frozenset({Status.READY, Status.IN_PROGRESS})
 
 
 @dataclass(slots=True, kw_only=True)
 class Generated:
-    """What one generation did: how many were created, updated, passed over, left out by the cap, and why.
+    """The result of one generation: how many entries were created, updated, skipped or left out by the cap, and why.
 
-    What was left out is filed by the next runs of the same period. `journaled` of those created wait for PostgreSQL.
+    Entries left out by the cap are filed by the next runs of the same period. `journaled` counts the created ones that
+    wait for PostgreSQL.
     """
 
     week: str
@@ -42,27 +43,27 @@ class Generated:
     entries: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
-        """Return what callers are answered."""
+        """Return the answer for callers."""
         return asdict(self)
 
 
 def weekly(kit: Kit, *, actor: str, week: str = "", dry_run: bool = False) -> Generated:
-    """File what the platform digest of a week asks for, the newest where none is named.
+    """File the entries that the platform digest of a week calls for; by default the newest digest.
 
-    Raises ConflictError with the runbook's words where there is no digest.
+    Raises ConflictError with the text of the runbook if there is no digest.
     """
     return _generated(kit, "platform", week, actor=actor, dry_run=dry_run)
 
 
 def daily(kit: Kit, *, actor: str, date: str = "", dry_run: bool = False) -> Generated:
-    """File what the risk digest of a day asks for, the newest where none is named."""
+    """File the entries that the risk digest of a day calls for; by default the newest digest."""
     return _generated(kit, "risk", date, actor=actor, dry_run=dry_run)
 
 
 def upsert(kit: Kit, record: Mapping[str, Any], *, actor: str, dry_run: bool = False) -> dict[str, Any]:
-    """File an entry, or change the one with its key: every field that is named here goes before what is there.
+    """File an entry, or update the one with its key; the fields given here replace the stored ones.
 
-    Says which fields were `changed`, and `why` where one was not: the entry ended, or says where it came from.
+    Returns which fields `changed`, and `why` one did not: the entry ended, or the field belongs to its provenance.
     """
     key = str(record.get("dedupe_key", ""))
     now, known = intake.within(kit, actor, lambda unit: (unit.now(), _known(kit, unit, key)), dry_run=dry_run)
@@ -76,8 +77,8 @@ def upsert(kit: Kit, record: Mapping[str, Any], *, actor: str, dry_run: bool = F
         operate.edit(kit, known.id, changed, actor=actor, reason="upsert")
     left = refiled.kept(known, draft, record)
     words = [f"{why}, so {', '.join(changed)} cannot be changed"] if why else []
-    words += [f"{', '.join(left)} say where it came from and stay"] if left else []
-    words += ["nothing that is named differs"] if not changed and not left else []
+    words += [f"{', '.join(left)} belong to its provenance and stay"] if left else []
+    words += ["no given field differs"] if not changed and not left else []
     done = {} if why else changed
     said = {"id": known.id, "created": False, "updated": bool(done), "status": known.status}
     return {**said, "changed": sorted(done), "why": "; ".join(words)}
@@ -120,11 +121,11 @@ _MAKER = {
 
 
 def _one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str, room: bool) -> None:
-    """File or update one entry where the run has *room*; what has nothing to change needs none."""
+    """File or update one entry if the run has *room*; an entry without changes needs none."""
     key = record["dedupe_key"]
     try:
         known = intake.within(kit, actor, lambda unit: _known(kit, unit, key), dry_run=done.dry_run)
-    except NotFoundError as error:  # it was retired: what was done in this period is not done again
+    except NotFoundError as error:  # it was retired: work done in this period is not repeated
         _skipped(done, str(error))
         return
     if known is None:
@@ -166,12 +167,12 @@ def _refused(kit: Kit, known: Entry) -> str:
     if known.status in FINAL:
         return f"it is {known.status}"
     if known.status in UNDER_WAY:
-        return "it is under way"
+        return "it is in progress"
     return AWAY if journal.takes_in(kit) else ""
 
 
 def _changes(known: Entry, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a later digest writes: title, signals and input; everything else stays as people set it."""
+    """Return the fields that a later digest updates: title, signals and input; people's changes to others stay."""
     names = ("title", "signals")
     changed = {name: record[name] for name in names if name in record and record[name] != getattr(known, name)}
     if "input" in record and digest_of(record["input"]) != known.input_sha256:

@@ -1,9 +1,9 @@
-"""The heart of a worker process: one loop renews every lease of the process in one statement, another keeps the time.
+"""The heart of a worker process: one loop renews all leases in one statement, another watches the clock.
 
-A take that does not come back has lost its claim: its child is killed at once. Between two heartbeats the heart only
-looks, so that a canceled child ends in seconds. The second loop touches nothing but the monotonic clock of this
-process: a lease that was not renewed in time is over for its child before it is over for anybody else, whatever the
-database, the network or the first loop is waiting for.
+A take that is not renewed has lost its claim: its child process is killed at once. Between heartbeats the heart only
+reads, so that a canceled child ends within seconds. The second loop uses only the monotonic clock of this process: a
+lease that was not renewed in time ends for its child before it expires for others, even if the database, the network or
+the first loop hangs.
 """
 
 import threading
@@ -27,12 +27,14 @@ class _Beating:
     stop: Stop
     lease: float
     every: float
-    renewed: float  # monotonic: when the last renewal that was confirmed began
+    renewed: float  # monotonic: start of the last confirmed renewal
     ends: float  # monotonic: a job that hangs past its time limit must lose its lease
 
     @property
     def over(self) -> float:
-        """Return when this process gives a take up by itself: so early that its child is dead at the lease's end."""
+        """Return when this process gives up a take by itself, early enough that its child is dead when the lease
+        ends.
+        """
         return self.renewed + self.lease - min(TERM_SECONDS + 2 * CLOCK_SECONDS, self.lease / 3)
 
 
@@ -47,9 +49,9 @@ class Heart:
         self._clock = Loop("heart.clock", self.keep_time, lambda: CLOCK_SECONDS if self._takes else None)
 
     def watch(self, take: Take, *, lease: float, every: float, limit: float, since: float = 0.0) -> Stop:
-        """Renew the lease of a take every so many seconds, for at most *limit*; the Stop says when it is lost.
+        """Renew the lease of a take every *every* seconds, for at most *limit*; the Stop is set when the claim is lost.
 
-        *since* is the monotonic time before which the lease was not given.
+        *since* is a monotonic time not later than the start of the lease.
         """
         stop, now = Stop(), time.monotonic()
         with self._lock:
@@ -60,13 +62,13 @@ class Heart:
         return stop
 
     def rest(self, takes: Iterable[Take]) -> None:
-        """Stop renewing: the jobs ended."""
+        """Stop renewing takes whose jobs ended."""
         with self._lock:
             for take in takes:
                 self._takes.pop(take, None)
 
     def keep_time(self) -> None:
-        """Give up what was not renewed in time, by the monotonic clock of this process alone."""
+        """Give up takes that were not renewed in time, by the monotonic clock of this process alone."""
         now = time.monotonic()
         with self._lock:
             over = [take for take, each in self._takes.items() if now >= each.over]

@@ -1,4 +1,4 @@
-"""What a process holds: a run whose next stages may begin, a stage that it took, and how that ended."""
+"""What a process holds: a run whose next stages may begin, a take of a stage, and the end of a take."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """One stage that this process may do: the entry, the run, and the number of the take."""
+    """One stage that this process may perform: the entry, the run, and the number of the take."""
 
     entry: Entry
     run: Mapping[str, Any]
@@ -40,24 +40,24 @@ class Taken:
     tried: Tried
     input: Mapping[str, Any]
     stages: Mapping[str, Stage]
-    trying: timedelta = timedelta(0)  # how long ago the first of the attempts began that are used already
-    alone: bool = False  # no run stands behind it: nothing is kept, and every pause is waited for here
+    trying: timedelta = timedelta(0)  # time since the first of the used attempts began
+    alone: bool = False  # without a run: nothing is stored, and every pause is waited for here
     granted: tuple[str, ...] = ()
     approval: Mapping[str, Any] | None = None
-    since: float = 0.0  # this process's monotonic clock when the transaction that took it began: its lease is not older
+    since: float = 0.0  # monotonic time when the taking transaction began: its lease is not older
     stop: Stop = field(default_factory=Stop)
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """Return the fence of everything that this take writes."""
+        """Return the fence of every write of this take."""
         return (self.run["id"], self.job.id, self.take)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a take ended: the result, what was tried, what the gates said, what it cost.
+    """How a take ended: the result, the attempts, the gates, the cost.
 
-    Where it ended with a fault and `pause` is given, the next attempt comes after it, in another take.
+    If it ended with a fault and has a `pause`, the next attempt follows after it, in another take.
     """
 
     taken: Taken
@@ -71,5 +71,5 @@ class Ended:
 
     @property
     def asked(self) -> Checked | None:
-        """Return the gate that wants a person, if one does."""
+        """Return the gate that asks for a person, or None."""
         return next((each for each in self.gates if each.result == GateResult.ASK), None)

@@ -1,4 +1,4 @@
-"""Reviews for programs: the inbox as values, and an answer as an action, under the scope and the role that it needs."""
+"""Reviews for programs: the inbox as values, and answering as an action, with its scope and role checked."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from backlog_worker.store import Unit
 
 
 class DecideParams(BaseModel):
-    """One review, the answer, and why."""
+    """The parameters of an answer: the review, the answer, and the reason."""
 
     model_config = ConfigDict(extra="forbid")
 
     id: str = Field(description="the id of a review, or of its entry")
     answer: Answer = Field(description="approve, reject, answer, requeue or discard")
-    reason: str = Field(min_length=1, description="why; it stands in the history")
+    reason: str = Field(min_length=1, description="why; it is kept in the history")
     value: Any = Field(default=None, description="the value of an answer to a question")
     input: dict[str, Any] | None = Field(default=None, description="requeue with this input")
     seq: int | None = Field(default=None, description="only if the entry is as it was shown with this number")
@@ -28,7 +28,7 @@ class DecideParams(BaseModel):
 
 
 def waiting(kit: Kit) -> list[dict[str, Any]]:
-    """Return the open reviews, the one that is due first at the top; of a dead letter also what never ran."""
+    """Return the open reviews by due date; for a dead letter also the jobs that never ran."""
     with kit.store.read() as unit:
         return [_shown(kit, unit, each) for each in unit.reviews(kit.env)]
 
@@ -43,9 +43,9 @@ def wanted(unit: Unit, review_id: str) -> Review:
 
 
 def in_question(kit: Kit, unit: Unit, of: Review, entry: Entry | None) -> tuple[list[Stage], float | None]:
-    """Return the stages whose outputs a review is about, and what its entry cost; None where that is not known.
+    """Return the stages whose outputs a review is about, and the cost of its entry, None if unknown.
 
-    A gate and a dead letter are about the job itself, an approval about what the job would be given.
+    A gate and a dead letter are about the job itself, an approval about the inputs of the job.
     """
     if entry is None or not entry.pipeline_hash:
         return [], 0.0
@@ -60,7 +60,7 @@ def in_question(kit: Kit, unit: Unit, of: Review, entry: Entry | None) -> tuple[
 
 
 def decide(kit: Kit, caller: Caller, given: DecideParams, dry_run: bool) -> dict[str, Any]:
-    """Answer a review in the name of a caller; a dry run says whether it may."""
+    """Answer a review in the name of a caller; a dry run checks whether the caller may."""
     decided = Decided(
         actor=caller.name,
         **{name: getattr(given, name) for name in ("answer", "reason", "value", "input", "unfinished")},

@@ -1,4 +1,4 @@
-"""File drafts: validate, deduplicate, clear what nothing bars; one bad draft never stops or half-writes the rest."""
+"""File drafts: validate, deduplicate, clear entries without bars; an invalid draft never affects the others."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ ASKED_AGAIN = (Bar.NOT_ELIGIBLE, Bar.DEFINITION_MISSING, Bar.WAITS_ON_ENTRY)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filed:
-    """What became of one draft: its entry (new, or the one that was there first), or why it was refused or passed."""
+    """The result of one draft: its entry (new, or the existing one), or why it was refused or skipped."""
 
     place: str
     title: str = ""
@@ -49,7 +49,7 @@ class Filed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judge:
-    """What drafts are judged by, read once for a whole batch."""
+    """Everything that drafts are judged by, read once per batch."""
 
     env: str
     policy: Policy
@@ -61,7 +61,7 @@ class _Judge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Intake:
-    """One call of `file`: who files, and the ids of what a dry run would have filed."""
+    """One call of `file`: who files, and the ids that a dry run would have filed."""
 
     kit: Kit
     actor: str
@@ -78,11 +78,11 @@ def file(
     channel: str,
     dry_run: bool = False,
 ) -> Iterator[Filed]:
-    """File records, each with the place that it came from, in batches of one transaction each.
+    """File records, each with its source location, in batches of one transaction each.
 
-    With *dry_run* everything is judged and nothing is written. Yields one Filed for each record; within a batch
-    refusals come first, and what depends on others comes last. While the database is away a store with a journal
-    takes the records in.
+    With *dry_run* everything is judged and nothing is written. Yields one Filed per record; within a batch, refusals
+    come first and dependent records last. While the database is unavailable, a store with a journal stores the records
+    there.
     """
     call = _Intake(kit=kit, actor=actor, channel=channel, dry_run=dry_run)
     batch: list[tuple[str, Draft]] = []
@@ -109,7 +109,7 @@ def file(
 
 
 def _in_order(call: _Intake, dependent: Sequence[tuple[str, Draft]]) -> Iterator[Filed]:
-    """File what depends on others, each after what it needs."""
+    """File dependent records, each after the ones it depends on."""
     wanted: dict[str, list[str]] = {}
     for _, draft in dependent:
         wanted.setdefault(draft.dedupe_key, draft.depends_on)
@@ -129,9 +129,9 @@ def _refused(place: str, draft: Draft, why: str) -> Filed:
 
 
 def file_within(kit: Kit, unit: Unit, draft: Draft, *, channel: str, extra: Mapping[str, Any], **pinned: Any) -> str:
-    """File one draft in a transaction that is open, with more of its *extra* provenance; returns the entry's id.
+    """File one draft in an open transaction, with *extra* provenance; returns the entry's id.
 
-    *pinned* columns go before what the draft says. The first entry with the draft's key is the one.
+    *pinned* columns override the draft. If an entry with the draft's key exists, its id is returned.
     """
     judge = _judge(kit, unit, unit.actor, channel)
     known = unit.with_key(kit.env, [draft.dedupe_key])
@@ -151,10 +151,10 @@ def clear(
     lift: Sequence[Bar] = (),
     inputs: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[str]:
-    """Ask again what bars held entries: clear the blocked that nothing bars, block the waiting that something does.
+    """Check the bars of entries again: clear blocked entries without bars, block waiting entries with bars.
 
-    Bars in *lift* are taken down by whoever calls; an input is checked again where *inputs* gives it. Returns the ids
-    that were cleared.
+    The caller takes down the bars in *lift*; an input is checked again if *inputs* has it. Returns the ids that were
+    cleared.
     """
     policy, now = kit.book.policy(unit), unit.now()
     waits = unit.open_dependencies([entry.id for entry in entries])
@@ -187,7 +187,7 @@ def clear(
 
 
 def done_words(policy: Policy) -> str:
-    """Say why an entry counts as completed that nobody here ever did."""
+    """Return why an entry counts as completed although it never ran here."""
     return f"done before it came here, by doneBefore of policy {policy.stamp}"
 
 
@@ -199,7 +199,9 @@ def _done_before(entry: Entry, policy: Policy, columns: Mapping[str, Any]) -> bo
 
 
 def clear_all(kit: Kit, reason: str) -> int:
-    """Ask again, page by page, all that only definitions and contracts bar, when a definition came into force."""
+    """Check again, page by page, all entries barred only by definitions and contracts, after a definition came into
+    force.
+    """
     after, cleared = "", 0
     while True:
         with kit.store.begin(actor="policy") as unit:
@@ -214,17 +216,17 @@ def clear_all(kit: Kit, reason: str) -> int:
 
 
 def queued(entry: Entry, policy: Policy, now: datetime, pipeline: Pipeline | None) -> dict[str, Any]:
-    """Return the values of an entry that enters the queue now."""
+    """Return the column values of an entry that enters the queue now."""
     begin = not_before(entry)
     asleep = begin if begin and begin > now else None
     return {"cleared_at": now, **lane_of(entry, policy, group_of(pipeline)), "wake_at": asleep}
 
 
 def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = False) -> T:
-    """Do *act* in one transaction for new work: in the journal while PostgreSQL is away, also where it just went.
+    """Run *act* in one transaction for new work; in the journal while PostgreSQL is unavailable or just failed.
 
-    What was committed all the same is there twice then, and the merge finds its keys taken. A dry run only reads, and
-    waits for PostgreSQL: nothing else could say what would happen.
+    If the failed transaction was committed after all, its work is in both places, and the merge skips known keys. A dry
+    run only reads and needs PostgreSQL, since only PostgreSQL knows what would happen.
     """
     if dry_run:
         with kit.store.read() as unit:
@@ -241,7 +243,7 @@ def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = Fa
 
 
 def _taken_in(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
-    """File one batch; where the database refuses it, its halves, until the one that it refuses stands alone."""
+    """File one batch; if the database refuses it, split it in halves until the refused draft stands alone."""
     try:
         return within(call.kit, call.actor, lambda unit: _batch(call, unit, batch), dry_run=call.dry_run)
     except (ConflictError, StoreError) as error:
@@ -337,7 +339,7 @@ def _made(
 
 
 def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
-    """Insert entries with their first events; a key that somebody else filed meanwhile is left out."""
+    """Insert entries with their first events; entries whose keys were filed meanwhile are left out."""
     rows, events = [], {}
     for each in made:
         history = _first_events(unit, each)
@@ -352,7 +354,7 @@ def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
 
 
 def _known(unit: Unit, linked: Sequence[tuple[str, str]]) -> None:
-    """Make sure that what entries depend on is there, or was: nobody waits for what never comes."""
+    """Check that the entries depended on exist or existed, so that no entry waits for ever."""
     wanted = sorted({other for _, other in linked})
     there = {*unit.rows(wanted), *unit.retired_rows(wanted)} if wanted else set()
     for entry_id, other in linked:

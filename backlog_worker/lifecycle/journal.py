@@ -1,4 +1,4 @@
-"""Merge what a journal took in while PostgreSQL was away: by dedupe key and event id, once, with a report."""
+"""Merge the journal that stored new work while PostgreSQL was unavailable: once, by dedupe key and event id."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ PAGE = 500
 
 @dataclass(slots=True, kw_only=True)
 class Merged:
-    """What became of a journal: entries that are new, and those whose key somebody else had filed, with the winner."""
+    """The result of a merge: new entries, and entries whose key was already filed, with the existing entry."""
 
     at: str
     added: list[str] = field(default_factory=list)
@@ -27,10 +27,10 @@ class Merged:
 
 
 def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
-    """Bring the journal into the backlog; None where there is nothing to bring. Raises UnreachableError.
+    """Merge the journal into the backlog; returns None if it is empty. Raises UnreachableError.
 
-    The journal is locked meanwhile and put aside whole at the end. A crash in between is harmless: whatever was brought
-    is known by its key and its event ids when it is tried again. The live policy then judges everything once more.
+    The journal is locked meanwhile and archived whole at the end. A crash in between is harmless: entries already
+    merged are recognised by key and event ids on the next try. The policy in force then judges everything again.
     """
     store = kit.store
     if not isinstance(store, AutoStore) or not store.journaled():
@@ -64,7 +64,7 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """What waits in a journal to be merged: how many entries, since when, and where; and whether PostgreSQL is away."""
+    """What waits in a journal: the number of entries, since when, where, and whether PostgreSQL is unavailable."""
 
     count: int
     oldest: datetime | None
@@ -73,7 +73,7 @@ class Waiting:
 
 
 def waiting(kit: Kit) -> Waiting | None:
-    """Say what waits to be merged, without asking PostgreSQL; None where the store has no journal."""
+    """Return what waits to be merged, without asking PostgreSQL; None if the store has no journal."""
     store = kit.store
     if not isinstance(store, AutoStore):
         return None
@@ -85,13 +85,13 @@ def waiting(kit: Kit) -> Waiting | None:
 
 
 def held(kit: Kit) -> int | None:
-    """Return how many entries wait in the journal; None where the store has none."""
+    """Return how many entries wait in the journal; None if the store has none."""
     found = waiting(kit)
     return None if found is None else found.count
 
 
 def takes_in(kit: Kit) -> bool:
-    """Return whether new work goes into the journal now, because PostgreSQL is away."""
+    """Return whether new work now goes into the journal because PostgreSQL is unavailable."""
     return isinstance(kit.store, AutoStore) and kit.store.away_since is not None
 
 
@@ -120,7 +120,7 @@ def _page(journal: JsonlStore, env: str, after: str) -> list[_Journaled]:
 
 
 def _acts(kit: Kit, journal: JsonlStore) -> None:
-    """Bring what was recorded of acts. Each counts from now: what was sealed meanwhile is not added to."""
+    """Merge recorded operations, dated now: sealed periods must not grow."""
     with journal.read() as unit:
         rows = unit.acts(kit.env, most=1_000_000)
     with kit.store.begin(actor="merge") as unit:
@@ -128,7 +128,9 @@ def _acts(kit: Kit, journal: JsonlStore) -> None:
 
 
 def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
-    """Bring one page in one transaction; what our clock says is of the future waits, or times would run backwards."""
+    """Merge one page in one transaction; entries dated in the future by our clock wait, or times would run
+    backwards.
+    """
     with kit.store.begin(actor="merge") as unit:
         due = [each for each in page if each.events[-1].at <= unit.now()]
         merged.waiting += len(page) - len(due)

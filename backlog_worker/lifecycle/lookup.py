@@ -1,6 +1,6 @@
 """Which entry a person means: by id, key, issue number, address or words of its title, retired or not.
 
-The one place where a text becomes an entry; whatever takes an id takes these.
+This is the only place that turns a text into an entry; every command that takes an id accepts these forms.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,9 +28,9 @@ class Listed:
 
 
 def id_of(kit: Kit, text: str, *, words: bool = True) -> str:
-    """Return the id of the entry that is meant, a retired one too; without *words* a title names none.
+    """Return the id of the matching entry, also a retired one; without *words*, titles are not searched.
 
-    Raises NotFoundError, or UsageError that lists the candidates where several fit alike.
+    Raises NotFoundError, or UsageError with the candidates if several match equally well.
     """
     with kit.store.read() as unit:
         if (whole := _whole(unit, text)) or (whole := unit.with_key(kit.env, [text]).get(text, "")):
@@ -45,17 +45,17 @@ def id_of(kit: Kit, text: str, *, words: bool = True) -> str:
 
 
 def only(text: str, chosen: Mapping[str, str], what: str, hint: str) -> str:
-    """Return the one candidate; raises UsageError that lists them where there are several."""
+    """Return the only candidate; raises UsageError that lists them if there are several."""
     if len(chosen) == 1:
         return next(iter(chosen))
     named = [f"  {each}  {words[:60]}" for each, words in list(chosen.items())[:NAMED_MOST]]
     more = ["  and more"] if len(chosen) > NAMED_MOST else []
     number = f"more than {NAMED_MOST}" if more else len(chosen)
-    raise UsageError("\n".join([f"{text!r} fits {number} {what}:", *named, *more]), hint=hint)
+    raise UsageError("\n".join([f"{text!r} matches {number} {what}:", *named, *more]), hint=hint)
 
 
 def _whole(unit: Unit, text: str) -> str:
-    """Return an id that was typed as a whole."""
+    """Return the id that the text is in full, or an empty text."""
     if not text.startswith("bl_"):
         return ""
     found = unit.entry(text)
@@ -66,13 +66,13 @@ def _whole(unit: Unit, text: str) -> str:
 
 
 def beginning(unit: Unit, table: str, text: str, kind: str) -> list[str]:
-    """Return the first ids of a table that begin as a text does, where that can be an id of this kind."""
+    """Return the first ids of a table that begin with a text, if it can begin an id of this kind."""
     part = id_part(text, kind)
     return unit.beginning(table, part, NAMED_MOST + 1) if part else []
 
 
 def listed(kit: Kit, wanted: Filter, *, after: str = "", most: int = 100) -> list[Listed]:
-    """Return entries that match a filter in the order of their ids; retired ones where it says `is:retired`."""
+    """Return matching entries in the order of their ids; retired ones if the filter says `is:retired`."""
     with kit.store.read() as unit:
         found = [Listed(entry=each) for each in unit.search(kit.env, wanted, after=after, most=most)]
         if wanted.retired:
@@ -81,7 +81,7 @@ def listed(kit: Kit, wanted: Filter, *, after: str = "", most: int = 100) -> lis
 
 
 def _retired(unit: Unit, env: str, wanted: Filter, after: str, most: int) -> Iterator[Listed]:
-    """Yield up to *most* retired entries that match, as they ended."""
+    """Yield up to *most* retired entries that match, in their final state."""
     pieces = [piece for word in wanted.words for piece in handles.read(word).chunks]
     number = 0
     while page := unit.retired_named(env, pieces, after, PAGE):
@@ -96,7 +96,7 @@ def _retired(unit: Unit, env: str, wanted: Filter, after: str, most: int) -> Ite
 
 
 def _fitting(unit: Unit, env: str, text: str, *, words: bool) -> Iterator[tuple[int, str, str]]:
-    """Yield how each entry fits that does, with its id and title."""
+    """Yield every matching entry with the rank of its match, its id and its title."""
     wanted = handles.read(text)
     if not wanted.text:
         return
@@ -119,7 +119,7 @@ def _fitting(unit: Unit, env: str, text: str, *, words: bool) -> Iterator[tuple[
 
 
 def _begun(unit: Unit, text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the entries whose id begins so; without the prefix that may as well be a number or a word."""
+    """Yield the entries whose id begins with the text; without its prefix it may also be a number or a word."""
     how = handles.BEGINS if text.startswith("bl_") else handles.WORDS
     for entry_id in beginning(unit, "entries", text, "bl"):
         if entry := unit.entry(entry_id):

@@ -1,7 +1,7 @@
-"""What goes on whatever happens: ticks, duties, background threads. None of them dies of one bad thing.
+"""Loops that survive every error: ticks, duties, background threads.
 
-Here is their one edge. `attempt` says what a step raised and returns it; a `Loop` does its body again and again in a
-thread; and one watcher of the process starts a loop anew whose thread ended, and says which has been stuck.
+`attempt` is their one error boundary: it logs what a step raised and returns it. A `Loop` repeats its body in a thread.
+One watcher per process restarts loops whose thread ended and reports loops that are stuck.
 """
 
 import os
@@ -20,26 +20,26 @@ from backlog_worker.domain.masking import cut
 from backlog_worker.telemetry import emit
 
 WATCH_SECONDS = 5.0
-STUCK_SECONDS = 60.0  # longer than the database may be silent; a round that takes longer is replaced
-BUSY_SECONDS = 25.0  # two locks' time-outs, and a little
+STUCK_SECONDS = 60.0  # longer than any database timeout; a longer round is replaced
+BUSY_SECONDS = 25.0  # two lock timeouts and a margin
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Tried(Generic[T]):
-    """What a step returned, or what it raised."""
+    """The value that a step returned, or the error that it raised."""
 
     value: T | None = None
     error: Exception | None = None
 
     @property
     def elsewhere(self) -> bool:
-        """Return whether the fault is the database's and nobody's in particular: it is away, full, or busy."""
+        """Return whether the database caused the error: it is unavailable, full or busy."""
         return isinstance(self.error, UnreachableError | BusyError)
 
 
 def attempt(loop: str, step: Callable[[], T], **where: object) -> Tried[T]:
-    """Do a step of a loop; whatever it raises is said in one line and returned, and the loop goes on."""
+    """Run a step of a loop; an error is logged in one line and returned, and the loop continues."""
     try:
         return Tried(value=step())
     except UnreachableError as error:
@@ -51,7 +51,7 @@ def attempt(loop: str, step: Callable[[], T], **where: object) -> Tried[T]:
     except BacklogError as error:
         emit("step_refused", loop=loop, error=_words(error), **where)
         return Tried(error=error)
-    except Exception as error:  # noqa: BLE001 - the edge of every loop: what nobody foresaw is said, and it goes on
+    except Exception as error:  # noqa: BLE001 - the edge of every loop: an unexpected error is logged, and the loop continues
         place = traceback.extract_tb(error.__traceback__)[-1]
         at = f"{place.filename}:{place.lineno}"
         emit("loop_failed", loop=loop, error=f"{type(error).__name__}: {_words(error)}", at=at, **where)
@@ -59,9 +59,10 @@ def attempt(loop: str, step: Callable[[], T], **where: object) -> Tried[T]:
 
 
 def insist(step: Callable[[], T], *, given_up: Callable[[], bool] | None = None) -> T:
-    """Do a whole short transaction again while the database is busy.
+    """Repeat a short transaction while the database is busy.
 
-    With *given_up* also while it is away or full, and until that says so: for what must not be lost.
+    With *given_up*, repeat it also while the database is unavailable or full, until *given_up* returns true: for writes
+    that must not be lost.
     """
     kinds = (BusyError,) if given_up is None else (BusyError, UnreachableError)
     ends = tenacity.stop_after_delay(BUSY_SECONDS) if given_up is None else lambda _state: given_up()
@@ -76,12 +77,12 @@ def insist(step: Callable[[], T], *, given_up: Callable[[], bool] | None = None)
 
 
 class Loop:
-    """A body that a thread does again and again; *pause* says for how long it rests, and None that it is over."""
+    """A body that a thread repeats; *pause* returns how long to rest, or None to end."""
 
     def __init__(self, name: str, body: Callable[[], object], pause: Callable[[], float | None]) -> None:
         self.name = name
         self.failures = 0  # in a row
-        self.done_at: float | None = None  # monotonic: the last round that did not fail
+        self.done_at: float | None = None  # monotonic: the last successful round
         self._body, self._pause = body, pause
         self._began: float | None = None
         self._lock = threading.Lock()
@@ -89,18 +90,18 @@ class Loop:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, where it does not run already."""
+        """Start the thread if it is not running."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._replace()
         _watched(self)
 
     def wake(self) -> None:
-        """Do the next round at once."""
+        """Start the next round at once."""
         self._wake.set()
 
     def watched(self) -> bool:
-        """Start anew where the thread ended or has been stuck in one round; returns whether there is one to watch."""
+        """Restart the loop if its thread ended or is stuck in a round; returns whether there is a loop to watch."""
         with self._lock:
             if self._thread is None:
                 return False
@@ -153,7 +154,7 @@ def _watch() -> None:
 
 
 def watch() -> None:
-    """Look once at every loop of this process."""
+    """Check every loop of this process once."""
     with _WATCHING:
         loops = list(_RUNNING)
     for loop in loops:
@@ -164,7 +165,7 @@ def watch() -> None:
 
 
 def _forked() -> None:
-    """Forget the parent's loops: no thread of it lives here."""
+    """Forget the parent's loops after a fork, since their threads do not exist here."""
     global _WATCHING  # noqa: PLW0603 - the parent may have held it while it forked
     _WATCHING = threading.Lock()
     _RUNNING.clear()

@@ -1,4 +1,4 @@
-"""Budgets as they stand, and whether a stage may still spend; a retry, a resume or a requeue resets nothing."""
+"""Budgets and whether a stage may still spend; a retry, a resume or a requeue resets no budget."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from backlog_worker.telemetry import emit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Over:
-    """A budget that is used up, and what happens then."""
+    """An exhausted budget, and what happens then."""
 
     mode: Mode
     words: str
@@ -25,7 +25,7 @@ class Over:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What was spent in the scope of a budget, and the models of calls whose price nobody knows."""
+    """The amount spent in the scope of a budget, and the models of calls without a known price."""
 
     usd: float
     unknown: tuple[str, ...] = ()
@@ -33,16 +33,16 @@ class Spent:
 
 
 def exceeded(unit: Unit, start: Start, job: Job) -> Over | None:
-    """Say which budget keeps a stage from starting; a budget that only warns is logged.
+    """Return the budget that keeps a stage from starting, if any; a budget that only warns is logged.
 
-    A person who let the run go on granted the same sum again, as often as that happened. Where calls have no price
-    a budget cannot say that it has room: a person is asked, again only when more such calls were made since.
+    Each time a person lets the run continue, the same sum is granted again. If calls have no price, the budget cannot
+    tell whether there is room: a person is asked, and asked again only after further such calls.
     """
     entry, run = start.entry, start.run
     hardest: Over | None = None
     for name, once, mode, spent in _budgets(unit, start, job):
         if mode != Mode.WARN and spent.unknown_at and _unanswered(unit, entry, spent.unknown_at):
-            words = f"{name}: nobody knows what calls of {', '.join(spent.unknown)} cost, which `prices` may name"
+            words = f"{name}: calls of {', '.join(spent.unknown)} have no known price; add it to `prices`"
             hardest = hardest or Over(mode=Mode.ASK, words=words)
         if spent.usd < once or spent.usd < (usd := once * (1 + unit.approved(entry.id, "budget"))):
             continue
@@ -75,7 +75,7 @@ def spent(unit: Unit, env: str, scope: Scope, name: str, policy: Policy, *, job:
 
 
 class Caps:
-    """The budgets that hold entries back in the queue, each read once for each name that it is counted for."""
+    """The budgets that hold entries back in the queue, each read once per name that it is counted for."""
 
     def __init__(self, unit: Unit, env: str, policy: Policy) -> None:
         self._unit, self._env, self._policy = unit, env, policy
@@ -84,7 +84,7 @@ class Caps:
         self._known: set[tuple[str, str]] = set()
 
     def of(self, entry: Entry) -> dict[tuple[str, str], Cap]:
-        """Return the budgets that *entry* is counted for and that nobody has asked for yet."""
+        """Return the budgets that *entry* is counted for and that were not returned before."""
         found = {}
         for rule in self._rules:
             key = (rule.id, rule.counted_for(entry))
@@ -95,7 +95,7 @@ class Caps:
 
     def _cap(self, rule: BudgetRule, entry: Entry) -> Cap:
         name = rule.counted_for(entry)
-        if rule.scope == Scope.ENTRY:  # what is held is not in the queue, and what never ran has spent nothing
+        if rule.scope == Scope.ENTRY:  # held entries are not queued, and an entry that never ran has spent nothing
             was = spent(self._unit, self._env, rule.scope, name, self._policy) if entry.attempt else Spent(usd=0.0)
             granted = self._unit.approved(entry.id, "budget") if entry.attempt else 0
             answered = was.unknown_at is None or not _unanswered(self._unit, entry, was.unknown_at)
@@ -121,7 +121,7 @@ def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipe
 
 
 def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
-    """Return a line of the ledger without its id."""
+    """Return a row of the ledger without its id."""
     return {
         "env": taken.entry.env,
         "entry_id": taken.entry.id,
@@ -139,7 +139,7 @@ def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
 
 
 def _budgets(unit: Unit, start: Start, job: Job) -> Iterator[tuple[str, float, Mode, Spent]]:
-    """Return the budgets that a stage is counted for; one that pauses and renews holds the queue, and no run."""
+    """Yield the budgets that a stage is counted for, except those that pause the queue and renew."""
     entry, pipeline, policy = start.entry, start.pipeline, start.policy
     if pipeline.budget is not None:
         mine = spent(unit, entry.env, Scope.ENTRY, entry.id, policy)

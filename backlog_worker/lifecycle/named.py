@@ -1,4 +1,4 @@
-"""Which run, review or write-back a person means: by its own id or its beginning, or by what names its entry."""
+"""Which run, review or write-back a person means: by its own id or a prefix of it, or by its entry."""
 
 from backlog_worker.domain.errors import NotFoundError, UsageError
 from backlog_worker.domain.ident import id_part
@@ -7,7 +7,7 @@ from backlog_worker.lifecycle.lookup import beginning, id_of, only
 
 
 def run_of(kit: Kit, text: str) -> str:
-    """Return the id of the run that is meant: by its own id, or the last run of the entry that is meant.
+    """Return the id of a run, given its own id, or the id of the last run of a given entry.
 
     Raises NotFoundError, or UsageError that lists the candidates.
     """
@@ -20,13 +20,13 @@ def run_of(kit: Kit, text: str) -> str:
         with kit.store.read() as unit:
             chosen |= {run["id"]: f"the last of {entry}" for run in unit.runs(entry, most=1)}
     if not chosen:
-        message = f"there is no run {text}, and no entry of that name has one"
+        message = f"there is no run {text}, and no matching entry has one"
         raise NotFoundError(message, hint="backlog-worker run list")
     return only(text, chosen, "runs", "name one by its id")
 
 
 def review_of(kit: Kit, text: str) -> str:
-    """Return the id of the review that is meant: by its own id, or the open one of the entry that is meant.
+    """Return the id of a review, given its own id, or the id of the open review of a given entry.
 
     Raises NotFoundError, or UsageError that lists the candidates.
     """
@@ -39,13 +39,13 @@ def review_of(kit: Kit, text: str) -> str:
         with kit.store.read() as unit:
             chosen |= {each.id: f"{each.kind} of {entry}: {each.question}" for each in unit.open_reviews(entry)}
     if not chosen:
-        message = f"there is no review {text}, and no entry of that name waits for one"
+        message = f"there is no review {text}, and no matching entry waits for one"
         raise NotFoundError(message, hint="backlog-worker review list")
     return only(text, chosen, "reviews", "name one by its id")
 
 
 def told_of(kit: Kit, text: str) -> str:
-    """Return the id of the entry whose record is meant: by what names the entry, or by the id of its write-back."""
+    """Return the id of the entry whose record is meant, given the entry or the id of its write-back."""
     if id_part(text, "bl"):
         return id_of(kit, text)
     with kit.store.read() as unit:

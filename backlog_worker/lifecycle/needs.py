@@ -1,4 +1,4 @@
-"""What drafts of a batch need: what was filed before, also under a key of an earlier release, and what is missing."""
+"""Dependencies of the drafts of a batch: which were filed before, also under an older key, and which are missing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,9 +10,9 @@ Placed = tuple[str, Draft]
 
 
 def known_keys(unit: Unit, env: str, batch: Sequence[Draft], seen: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of what was filed before, or *seen* by a dry run, by the keys of drafts and of what they need.
+    """Return the ids of entries filed before, or *seen* by a dry run, by the keys of drafts and of their dependencies.
 
-    What an earlier release filed under another key is found by that key, and known by its address or its title.
+    Entries that an earlier release filed under another key are found by their address or title.
     """
     keys = {key for each in batch for key in (each.dedupe_key, *each.depends_on)}
     known = {key: seen[key] for key in keys if key in seen} | unit.with_key(env, sorted(keys))
@@ -29,7 +29,7 @@ def known_keys(unit: Unit, env: str, batch: Sequence[Draft], seen: Mapping[str, 
 def missing(
     unit: Unit, batch: Sequence[Placed], known: Mapping[str, str]
 ) -> tuple[list[Placed], list[tuple[str, Draft, str]]]:
-    """Return the drafts whose needs are in the backlog or before them in the batch, and why the others are refused."""
+    """Return the drafts whose dependencies exist or precede them in the batch, and the refusals of the others."""
     wanted = sorted({key for _, draft in batch for key in draft.depends_on if key not in known})
     there = {*known, *(unit.rows(wanted) if wanted else ()), *(unit.retired_rows(wanted) if wanted else ())}
     kept: list[Placed] = []

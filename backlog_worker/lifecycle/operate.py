@@ -1,4 +1,4 @@
-"""What operators do to entries: edit, hold, release, requeue, cancel; each with a name and a reason."""
+"""What operators do to entries: edit, hold, release, requeue, cancel; each with an actor and a reason."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,7 @@ ANEW = {"faults": 0, "outages": 0, "expiries": 0}
 
 
 def hold(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
-    """Put up the bar ON_HOLD; a run under way loses its claim, and its worker finds out when it renews."""
+    """Put up the bar ON_HOLD; a run in progress loses its claim, and its worker notices at the next renewal."""
     with kit.store.begin(actor=actor) as unit:
         entry = _held(unit, entry_id, reason)
         settle.withdraw(unit, entry.id, actor, f"held: {reason}")
@@ -33,7 +33,7 @@ def hold(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
 
 
 def release(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
-    """Take down the bar ON_HOLD; what else bars the entry is asked again."""
+    """Take down the bar ON_HOLD and check the other bars of the entry again."""
     with kit.store.begin(actor=actor) as unit:
         entry = _held(unit, entry_id, reason)
         if Bar.ON_HOLD not in entry.bars:
@@ -44,7 +44,7 @@ def release(kit: Kit, entry_id: str, *, actor: str, reason: str) -> Entry:
 
 
 def cancel(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, list[Bell]]:
-    """Cancel an open entry for good, with a record; a run under way loses its claim and its child is killed."""
+    """Cancel an open entry for good, with a record; a run in progress loses its claim and its child is killed."""
     with kit.store.begin(actor=actor) as unit:
         entry = _held(unit, entry_id, reason)
         if entry.status in FINAL:
@@ -55,7 +55,7 @@ def cancel(kit: Kit, entry_id: str, *, actor: str, reason: str) -> tuple[Entry, 
 
 
 def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
-    """Cancel a held entry, with its record: its questions are withdrawn, and a run under way loses its claim."""
+    """Cancel a held entry, with its record: its questions are withdrawn, and a run in progress loses its claim."""
     settle.withdraw(unit, entry.id, unit.actor, words)
     if entry.run_id:
         unit.untake(entry.id, str(entry.pipeline_hash), entry.run_id)
@@ -66,9 +66,9 @@ def canceled(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
 def complete(
     kit: Kit, entry_id: str, *, actor: str, reason: str, caller: Caller | None = None
 ) -> tuple[Entry, list[Bell]]:
-    """Complete by hand what is not under way, with a record: a person did the work, and says so.
+    """Complete an entry by hand, with a record, unless it is in progress.
 
-    Where a question is open about it, only who may answer that may complete it. Raises NotAllowedError.
+    If a review is open about it, only people who may answer that may complete it. Raises NotAllowedError.
     """
     try:
         with kit.store.begin(actor=actor) as unit:
@@ -82,7 +82,7 @@ def complete(
             ending = claim.ending_of(kit, unit, entry, policy)
             words = f"completed by {actor}: {reason}"
             settle.withdraw(unit, entry.id, actor, words)
-            unit.flush()  # the record counts what was withdrawn, which must be in the history first
+            unit.flush()  # the record counts withdrawals, which must be in the history first
             bells = settle.conclude(kit, unit, [(ending, Verdict(change=Change.COMPLETED, reason=words))])
             return unit.held[entry.id].entry, bells
     except NotAllowedError as error:
@@ -93,7 +93,7 @@ def complete(
 
 
 def comment(kit: Kit, entry_id: str, text: str, *, actor: str) -> Entry:
-    """Put a person's words into the history of an entry."""
+    """Add a person's comment to the history of an entry."""
     words = text.strip()
     if not words or len(words) > COMMENT_MAX:
         message = f"a comment has 1 to {COMMENT_MAX} characters, this one has {len(words)}"
@@ -104,7 +104,7 @@ def comment(kit: Kit, entry_id: str, text: str, *, actor: str) -> Entry:
 
 
 def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapping[str, Any] | None = None) -> Entry:
-    """Send a failed, canceled or escalated entry round again; its counters start again, its checkpoints stay."""
+    """Queue a failed, canceled or escalated entry again; its counters are reset, its checkpoints stay."""
     with kit.store.begin(actor=actor) as unit:
         entry = _held(unit, entry_id, reason)
         settle.withdraw(unit, entry.id, actor, f"requeued: {reason}")
@@ -112,9 +112,9 @@ def requeue(kit: Kit, entry_id: str, *, actor: str, reason: str, new_input: Mapp
 
 
 def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, reason: str) -> Entry:
-    """Edit an entry that is not under way and ask again what bars it; `input` is replaced as a whole.
+    """Edit an entry that is not in progress and check its bars again; `input` is replaced as a whole.
 
-    One that is under way is edited only where its pipeline says `cancelInProgress`: its run stops and starts again.
+    An entry in progress can be edited only if its pipeline has `cancelInProgress`: its run stops and starts again.
     """
     with kit.store.begin(actor=actor) as unit:
         entry = _stopped_for(kit, unit, _held(unit, entry_id, reason), f"edited by {actor}: {reason}")
@@ -142,9 +142,10 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
 def requeued(
     kit: Kit, unit: Unit, entry: Entry, words: str, new_input: Mapping[str, Any] | None, *, keep: str | None = None
 ) -> Entry:
-    """Requeue a held entry: by the pipeline in force, with counters that begin again; or, with *keep*, by that one.
+    """Requeue a held entry with the pipeline in force and reset counters or, with *keep*, with that version.
 
-    Then the counters go on. What had failed is done again, and what was decided from it; what else is completed stays.
+    With *keep* the counters continue. Failed stages and those that depended on them are redone; other completed ones
+    stay.
     """
     pinned = kit.book.pinned(unit, str(entry.pipeline_hash))
     unit.try_again(entry.id, [job.id for job in pinned.jobs if job.continue_on_error] if pinned else [])
@@ -153,13 +154,13 @@ def requeued(
         values |= _new_input(kit, unit, entry, new_input)
     policy = kit.book.policy(unit)
     if overdue(entry, policy, unit.now()):
-        values["due_date"] = None  # else the clock would take it out again at once
+        values["due_date"] = None  # otherwise the clock would remove it at once
     place = intake.queued(entry, policy, unit.now(), kit.book.pipeline(unit, entry.pipeline))
     return unit.move(entry.id, Change.REQUEUED, words, **values, **place)
 
 
 def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
-    """Take an entry back from its run where its pipeline allows that; the child is killed, checkpoints stay."""
+    """Stop the run of an entry if its pipeline allows that; the child is killed, checkpoints stay."""
     pipeline = kit.book.pinned(unit, str(entry.pipeline_hash)) if entry.status == Status.IN_PROGRESS else None
     if pipeline is None or not pipeline.concurrency.cancel_in_progress:
         return entry
@@ -169,14 +170,14 @@ def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
 
 
 def _place(kit: Kit, unit: Unit, entry: Entry) -> dict[str, Any]:
-    """Return where an edited entry stands in the queue; one that backs off goes on backing off."""
+    """Return the place of an edited entry in the queue; an entry that backs off keeps doing so."""
     place = intake.queued(entry, kit.book.policy(unit), unit.now(), kit.book.pipeline(unit, entry.pipeline))
     asleep = entry.retry_at if entry.status == Status.RETRYING else place["wake_at"]
     return {"rank_group": place["rank_group"], "limit_key": place["limit_key"], "wake_at": asleep}
 
 
 def _new_input(kit: Kit, unit: Unit, entry: Entry, value: Mapping[str, Any]) -> dict[str, Any]:
-    """Check a new input against its contract, keep it beside the old one, and drop the checkpoints of the old one."""
+    """Check a new input against its contract, store it beside the old one, and drop the checkpoints of the old one."""
     pipeline = kit.book.pipeline(unit, entry.pipeline)
     if pipeline and (why := violation(pipeline.accepts, value)):
         message = f"the new input breaks the contract of pipeline {entry.pipeline}: {why}"

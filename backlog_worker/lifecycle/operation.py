@@ -1,4 +1,4 @@
-"""What every act of a person or a job has in common: the entry it is about, a reason, and its record."""
+"""What all acts of people and jobs share: the entry, a reason, and the recorded operation."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -15,7 +15,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def reasoned(reason: str) -> str:
-    """Return a reason that says something; raises UsageError."""
+    """Return the reason; raises UsageError if it is empty."""
     if not reason.strip():
         message = "this needs a reason; add --reason TEXT"
         raise UsageError(message)
@@ -23,16 +23,16 @@ def reasoned(reason: str) -> str:
 
 
 def found(unit: Unit, entry_id: str) -> Entry:
-    """Return one entry by its id or the beginning of it; raises NotFoundError."""
+    """Return one entry by its id or a unique prefix; raises NotFoundError."""
     entry = unit.entry(entry_id)
     if entry is None:
-        message = f"there is no entry {entry_id}, or several begin so"
+        message = f"there is no entry {entry_id}, or several ids begin with it"
         raise NotFoundError(message, hint="backlog-worker entry list")
     return entry
 
 
 def wanted(kit: Kit, entry_id: str) -> Entry:
-    """Return one entry as it stands now, by what `lookup` takes but for words; raises NotFoundError or UsageError."""
+    """Return the current entry that `lookup` finds, without searching words; raises NotFoundError or UsageError."""
     named = lookup.id_of(kit, entry_id, words=False)
     with kit.store.read() as unit:
         left = unit.retired(named)
@@ -52,14 +52,14 @@ def record(
     result: str = "done",
     detail: Mapping[str, Any] = NOTHING,
 ) -> None:
-    """Record an operation in the name of the unit's actor, secrets masked; it is never changed afterwards."""
+    """Record an operation in the name of the unit's actor, with secrets masked; it is never changed afterwards."""
     row = {"id": kit.new_id("op"), "env": kit.env, "actor": unit.actor, "action": action, "subject": subject}
     said = {name: masked_value(each) for name, each in detail.items()}
     unit.act({**row, "reason": reason, "result": result, "detail": said})
 
 
 def denied(kit: Kit, action: str, *, actor: str, subject: str, reason: str, detail: Mapping[str, Any]) -> None:
-    """Put on record that somebody tried what was not theirs, in a transaction of its own."""
+    """Record a denied attempt, in a transaction of its own."""
     emit("denied", actor=actor, action=action, error=str(detail.get("error", "")))
     with kit.store.begin(actor=actor) as unit:
         record(kit, unit, action, subject=subject, reason=reason, result="denied", detail=detail)

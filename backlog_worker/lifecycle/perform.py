@@ -1,4 +1,4 @@
-"""Do one job: its attempts, its contract, its gates, its fallback; nothing is written here but artifacts."""
+"""Perform one job: its attempts, its contract, its gates, its fallback; it writes artifacts only."""
 
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
@@ -32,12 +32,14 @@ GRACE = timedelta(seconds=60)  # a job that hangs so long past its time limit lo
 
 
 def done(kit: Kit, taken: Taken) -> Ended:
-    """Do a job; what nobody foresaw fails this attempt, with its words, and is no silence until the lease ends."""
+    """Perform a job; an unexpected error fails this attempt with its message, instead of waiting for the lease to
+    expire.
+    """
     return _guarded(taken, taken.tried, lambda: perform(kit, taken))
 
 
 def _guarded(taken: Taken, before: Tried, step: Callable[[], Ended]) -> Ended:
-    """Return what a step returns; where it raises, a fault that says so and counts as an attempt."""
+    """Return what a step returns; if it raises, return a fault with the error, which counts as an attempt."""
     tried = attempt("stage", step, run=taken.run["id"], job=taken.job.id)
     if tried.value is not None:
         return tried.value
@@ -50,7 +52,7 @@ def _guarded(taken: Taken, before: Tried, step: Callable[[], Ended]) -> Ended:
 
 
 def perform(kit: Kit, taken: Taken) -> Ended:
-    """Do a job: judge what was given or stored where there is that, else attempt it, and then its `fallback`."""
+    """Perform a job: check a given or stored output if there is one, else attempt the job, then its `fallback`."""
     try:
         given = prepared(kit, taken, taken.job.agent)
         report = kit.report(kit, taken, given.secrets)
@@ -68,7 +70,7 @@ def perform(kit: Kit, taken: Taken) -> Ended:
 
 
 def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, timeout: timedelta, tried: Tried) -> Work:
-    """Return what an executor is given."""
+    """Return what an executor receives."""
     before = [taken.stages[each] for each in taken.pipeline.ancestors(taken.job.id) if each in taken.stages]
     again = words(tried.last) if agent is not None else ""
     return Work(
@@ -93,7 +95,7 @@ def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, ti
 
 
 def _left(stage: Stage) -> dict[str, Any]:
-    """Return what later jobs are told of one that failed."""
+    """Return what later jobs can read of a failed one."""
     last = frontier.failure(stage)
     told = {name: value for name, value in frontier.seen(stage).items() if name != "attempts"}
     return {**told, "data": told["output"], "log_tail": last.get("log_tail", "")}
@@ -106,7 +108,7 @@ def _ended(taken: Taken, result: Result) -> Ended:
 def watched(kit: Kit, taken: Taken, *, among: int = 1) -> Taken:
     """Renew the lease of a take while its job runs, but not for longer than the job may take.
 
-    Of several takes that are done one after the other, each may wait for those *among* which it is.
+    Takes that are performed one after the other may each wait for the others *among* which it is.
     """
     claims, attempts = taken.policy.claims, max(1, taken.job.retry.max_attempts)
     limit = taken.job.timeout * (attempts + bool(taken.job.fallback)) + HOLD * (attempts - 1) + GRACE
@@ -121,7 +123,9 @@ def watched(kit: Kit, taken: Taken, *, among: int = 1) -> Taken:
 
 
 def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
-    """Judge the output that a person or a called pipeline gave; it would fail alike again, so a no is final."""
+    """Check the output that a person or a called pipeline gave; a rejection is final, since it would fail the same way
+    again.
+    """
     said = (taken.approval or {}).get(GIVEN)
     if said is None:
         return None
@@ -137,7 +141,7 @@ def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
 
 
 def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
-    """Take a stored result of the same work; its gates are asked again, and one that says no means to work anew."""
+    """Use a stored result of the same work; its gates are asked again, and if one fails, the job runs."""
     if taken.job.cache is None:
         return None
     row = attempt("cache", partial(cache.found, kit, taken, given)).value
@@ -162,17 +166,17 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     ended = attempted(kit, taken, report, _once)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
-        attempt("cache", partial(cache.keep, kit, taken, given, ended))  # the result is there, stored for others or not
+        attempt("cache", partial(cache.keep, kit, taken, given, ended))  # the result counts even if it cannot be cached
     if job.fallback is not None and ended.pause is None and not taken.stop.gone:
         return _instead(kit, taken, ended, report)
     return ended
 
 
 def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
-    """Let an executor do a job; one that raises, though it should not, failed, and its words hold no secret."""
+    """Let an executor perform a job; if it raises, return a fault with all secrets masked."""
     try:
         return returned.checked(kit.executors[name].perform(job, work), most=job.execution.output_bytes)
-    # SystemExit and KeyboardInterrupt come from outside in this thread: the worker stops.
+    # SystemExit and KeyboardInterrupt come from outside of the job in this thread: the worker stops.
     except (Exception, CancelledError, GeneratorExit) as error:  # noqa: BLE001 - only here are the secrets known
         reason = cut(error_words(error), 400, secrets)
         emit("loop_failed", loop="executor", error=reason, run=work.run_id, job=job.id)
@@ -181,7 +185,7 @@ def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ..
 
 
 def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
-    """Do what `fallback` says after the last attempt: another agent, a fixed value, or a person."""
+    """Apply `fallback` after the last attempt: another agent, a fixed value, or a person."""
     fallback, why = taken.job.fallback, ended.result
     if fallback is None or not isinstance(why, Faulted):
         return ended
@@ -189,7 +193,9 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     if fallback.escalate:
         return replace(
             ended,
-            result=Refused(kind=why.kind, reason=cut(f"no fallback but a person: {why.reason}", 400), data=why.data),
+            result=Refused(
+                kind=why.kind, reason=cut(f"the only fallback is a person: {why.reason}", 400), data=why.data
+            ),
         )
     if taken.job.fallback_agent is None:
         mine = prepared(kit, taken, taken.job.agent)
@@ -207,10 +213,10 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
 
 
 def _checked(kit: Kit, taken: Taken, result: Result, work: Work, secrets: tuple[str, ...]) -> Ended:
-    """Check what a job returned, with every secret masked; its artifacts are kept before the row says so."""
+    """Check what a job returned, with every secret masked; its artifacts are stored before the row refers to them."""
     result = _hidden(result, secrets)
     if isinstance(result, Faulted | Refused) and result.kind in PAUSES:
-        result = replace(result, kind=FailureKind.EXECUTION)  # a quota is said by Throttled, which has its end
+        result = replace(result, kind=FailureKind.EXECUTION)  # a quota is a Throttled result, which carries its end
     if not isinstance(result, Done):
         return _ended(taken, result)
     return judged_output(kit, taken, result, work, lambda: _kept(kit, result.artifacts))
@@ -219,9 +225,9 @@ def _checked(kit: Kit, taken: Taken, result: Result, work: Work, secrets: tuple[
 def judged_output(
     kit: Kit, taken: Taken, done: Done, work: Work, artifacts: Callable[[], tuple[Mapping[str, Any], ...]]
 ) -> Ended:
-    """Ask the contract of a job and then every gate about an output, wherever it came from.
+    """Check an output, wherever it came from, by the contract of its job and then by every gate.
 
-    Nothing becomes the output of a completed stage but by this.
+    Every output of a completed stage has passed this function.
     """
     try:
         done = replace(done, output=output.as_json(done.output, most=taken.job.execution.output_bytes))
@@ -246,7 +252,7 @@ def judged_output(
 
 
 def _kept(kit: Kit, given: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]:
-    """Keep artifacts, each under its digest."""
+    """Store artifacts, each under its digest."""
     stored = [(name, content, kit.artifacts.keep(content)) for name, content in given.items()]
     return tuple(
         {"name": name, "uri": uri, "sha256": sha, "size": len(content)} for name, content, (uri, sha) in stored
@@ -269,7 +275,7 @@ def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
 
 
 def _hidden(result: Result, secrets: tuple[str, ...]) -> Result:
-    """Mask the secrets of a job in whatever it returned."""
+    """Mask the secrets of a job in its result."""
     if not secrets:
         return result
     match result:

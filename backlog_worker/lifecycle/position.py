@@ -1,4 +1,4 @@
-"""The position of an entry in the whole queue: counted group by group, without reading whoever is better."""
+"""The position of an entry in the whole queue, counted group by group without reading the entries before it."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from backlog_worker.store import Unit
 
 
 def position(unit: Unit, env: str, policy: Policy, groups: Mapping[str, Group], each: Scored) -> int | None:
-    """Count how many of the whole queue come before an entry, and one; None while groups are being placed anew."""
+    """Return the position of an entry in the whole queue, from 1; None while groups are being reassigned."""
     better, now = 0, unit.now()
     for group in unit.groups(env):
         if not lane.fits(group.key, policy, groups):
@@ -22,7 +22,7 @@ def position(unit: Unit, env: str, policy: Policy, groups: Mapping[str, Group], 
 
 
 def score_at(policy: Policy, group: str, created_at: datetime, now: datetime) -> float:
-    """Return the score of whoever belongs to a group and was created then; what fails comes last."""
+    """Return the score of an entry of a group created at a given time; a failing score sorts last."""
     try:
         return score_group(policy, group, created_at, now)[0]
     except ExpressionError:
@@ -30,10 +30,10 @@ def score_at(policy: Policy, group: str, created_at: datetime, now: datetime) ->
 
 
 def _before(policy: Policy, group: str, oldest: datetime, each: Scored, now: datetime) -> tuple[datetime, str]:
-    """Return the place (moment, id) in a group before which everyone is better: within a group better is older."""
+    """Return the place (moment, id) in a group before which every entry scores better: older ones come first."""
     mine = each.place
     low, high = 0, max(1, int((max(now, each.entry.created_at) - oldest) / timedelta(microseconds=1)) + 1)
-    while low < high:  # the first moment at which an entry of this group would come no more before
+    while low < high:  # the first moment at which an entry of this group no longer comes before it
         middle = (low + high) // 2
         moment = oldest + timedelta(microseconds=middle)
         if (-score_at(policy, group, moment, now), moment) < mine[:2]:

@@ -1,4 +1,4 @@
-"""What a job is given: its texts filled with typed values, its environment with secrets, and the secrets to mask."""
+"""The inputs of a job: its texts filled with typed values, its environment with secrets, and the secrets to mask."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from backlog_worker.lifecycle.held import Taken
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """The filled texts of one job; `secrets` are the values that must be seen nowhere."""
+    """The filled texts of one job; `secrets` are the values to mask everywhere."""
 
     inputs: Mapping[str, Any]
     prompt: str
@@ -29,7 +29,9 @@ NOTHING = Prepared(inputs={}, prompt="", env={}, secrets=())
 
 
 def prepared(kit: Kit, taken: Taken, agent: Agent | None) -> Prepared:
-    """Fill the texts of a job; raises TemplateError, NotFoundError, RefusedError that name the hole or secret."""
+    """Fill the texts of a job; raises TemplateError, NotFoundError or RefusedError that name the placeholder or
+    secret.
+    """
     job = taken.job
     if not (job.inputs or job.env or job.prompt or job.task or agent):
         return NOTHING
@@ -51,7 +53,7 @@ def prepared(kit: Kit, taken: Taken, agent: Agent | None) -> Prepared:
 
 
 def prompt(job: Job, agent: Agent | None, values: Mapping[str, Any]) -> str:
-    """Return what an agent is told: who it is, the task, and how it answers."""
+    """Return the prompt of an agent: its role, the task, and the form of its answer."""
     parts = [template.filled(text, values, job.names) for text in (agent.prompt if agent else "", job.prompt) if text]
     if job.task:
         parts.append(f"Task: {template.filled(job.task, values, job.names)}")
@@ -63,7 +65,7 @@ def prompt(job: Job, agent: Agent | None, values: Mapping[str, Any]) -> str:
 def scope(
     entry: Entry, given: Mapping[str, Any], job: Job, stages: Mapping[str, Stage], run: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the names that the texts of a job may use, but for `env`, `inputs` and `secrets`."""
+    """Return the names that the texts of a job may use, except `env`, `inputs` and `secrets`."""
     return {
         "context": given,
         "input": given,
@@ -75,7 +77,7 @@ def scope(
 
 
 def public(entry: Entry) -> dict[str, Any]:
-    """Return what jobs, gates and prompts may see of an entry."""
+    """Return the part of an entry that jobs, gates and prompts may read."""
     names = ("id", "env", "title", "url", "source", "external_ref", "service", "category", "team", "owner", "labels")
     more = ("priority", "signals", "pipeline", "provenance", "constraints", "attempt")
     values = {name: getattr(entry, name) for name in (*names, *more)}
@@ -95,7 +97,7 @@ def _secret(kit: Kit, name: str) -> str:
         message = f"the secret {name} is set neither in the environment nor in the folder of secrets"
         raise NotFoundError(message)
     if len(value.strip()) < SHORTEST:
-        message = f"the secret {name} has less than {SHORTEST} characters and could not be masked; make it longer"
+        message = f"the secret {name} has fewer than {SHORTEST} characters and cannot be masked; use a longer one"
         raise RefusedError(message)
     masking.keep([value])
     return value

@@ -1,4 +1,4 @@
-"""A definition as a text, checked: whatever is wrong with it is a finding of its file, and of no other."""
+"""Parse and check definitions; an error in one file never affects another."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from backlog_worker.store import POLICY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A file of the project that is right, and the definition that it holds."""
+    """A valid file of the project and the definition it contains."""
 
     file: DefinitionFile
     found: Policy | Pipeline
@@ -40,7 +40,7 @@ class Read:
 
 
 def named_twice(files: Iterable[Read]) -> dict[str, InvalidFileError]:
-    """Return what is wrong with files whose name stands in another too: none of them is used, for nobody can tell."""
+    """Return an error for every file whose name is defined in another too; none of them is used."""
     by_key: dict[str, list[Read]] = {}
     for each in files:
         by_key.setdefault(each.key, []).append(each)
@@ -58,7 +58,7 @@ def named_twice(files: Iterable[Read]) -> dict[str, InvalidFileError]:
 
 
 def read(file: DefinitionFile, people: Collection[str] | None) -> Read | InvalidFileError:
-    """Check a file, or say what is wrong with it."""
+    """Check a file; returns its definition or the error."""
     if file.fault:
         return wrong(file.kind, file.file, "20", file.fault)
     found = checked(file.kind, file.body, file.file, file.contracts, people)
@@ -66,7 +66,7 @@ def read(file: DefinitionFile, people: Collection[str] | None) -> Read | Invalid
 
 
 def policy_of(file: DefinitionFile) -> Policy | Pipeline | InvalidFileError | None:
-    """Return the policy that a file holds, or what is wrong with it; None for a file that holds none."""
+    """Return the policy of a file or the error; None if the file contains none."""
     return checked(file.kind, file.body, file.file, {}) if file.kind == POLICY and not file.fault else None
 
 
@@ -79,7 +79,7 @@ def checked(
     *,
     stored: bool = False,
 ) -> Policy | Pipeline | InvalidFileError:
-    """Parse one definition, or say what is wrong with it; whatever stops the loader is a finding of this file."""
+    """Parse one definition or return the error; every error of the loader belongs to this file."""
 
     def _parsed() -> Policy | Pipeline | InvalidFileError:
         try:
@@ -94,7 +94,7 @@ def checked(
 
 
 def wrong(kind: str, file: str, number: str, text: str) -> InvalidFileError:
-    """Return what is wrong with a whole file."""
+    """Return an error about a whole file."""
     group = "3" if kind == POLICY else "2"
     return InvalidFileError([Document("", file, group, None, {}).finding((), number, text)])
 
@@ -110,7 +110,7 @@ def parsed(
 ) -> Policy | Pipeline:
     """Parse one definition; raises InvalidFileError.
 
-    *people* are the roles of the policy, where it is known. *stored*: it came into force before, and its tests held.
+    *people* are the roles of the policy, if known. *stored*: it was in force before, so its tests passed then.
     """
     if kind == POLICY:
         policy = policies.load(body, file=file, stored=stored)

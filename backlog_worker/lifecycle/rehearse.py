@@ -1,4 +1,4 @@
-"""Rehearse a pipeline on a recorded session: the real planner, gates and store in memory, and no agent at all."""
+"""Rehearse a pipeline on a recorded session: the real planner and gates, a store in memory, and no agent."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from backlog_worker.lifecycle import Kit, again, claim, dispatch, intake, review
 SCHEMA = "backlog-worker/recording@1"
 TICKS = 400
 STEP_SECONDS = 30.0
-# A stage that was skipped may have been taken by an earlier run, whose checkpoint is void.
+# An earlier run may have taken a stage that was skipped, with a void checkpoint.
 PERFORMED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.WAITING, StageStatus.RUNNING})
 
 
@@ -88,7 +88,7 @@ class Recording(_Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What a rehearsal gave, and where it is not what the recording expects."""
+    """The result of a rehearsal, and where it differs from what the recording expects."""
 
     name: str
     status: str
@@ -115,7 +115,7 @@ def checked(value: Mapping[str, Any], *, name: str) -> dict[str, Any]:
 
 
 def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
-    """Make a recording of a run: what each job answered, what people said, and how it ended; secrets are masked."""
+    """Record a run: the answers of each job and of people, and how it ended; secrets are masked."""
     _, entry, pipeline, stages = again.entry_of(kit, run_id)
     with kit.store.read() as unit:
         given = unit.input(entry.id, entry.input_sha256)
@@ -158,7 +158,7 @@ def recorded(kit: Kit, run_id: str) -> dict[str, Any]:
 def rehearse(kit: Kit, recording: Mapping[str, Any], forward: Callable[[float], None], *, name: str) -> Rehearsal:
     """Run the pipeline of a recording to its end on *kit*, whose executors answer from it; *forward* moves its clock.
 
-    Raises InvalidInputError for what is no recording, NotFoundError where its pipeline is not in force.
+    Raises InvalidInputError if it is not a recording, and NotFoundError if its pipeline is not in force.
     """
     recording = checked(recording, name=name)
     with kit.store.read() as unit:
@@ -205,7 +205,7 @@ def _rung(kit: Kit, bells: list[Bell]) -> None:
 
 
 def _answered(kit: Kit, entry_id: str, recording: Mapping[str, Any]) -> bool:
-    """Answer what the run asks, as the people of the recording did; without a word of theirs, it is approved."""
+    """Answer the run's questions as the recorded people did; questions without a recorded answer are approved."""
     with kit.store.read() as unit:
         asked = [each for each in unit.open_reviews(entry_id) if each.kind != ReviewKind.DEAD_LETTER]
     for each in asked:

@@ -1,4 +1,4 @@
-"""Retired entries: what their histories still tell, for everybody who asks about one."""
+"""Retired entries, reconstructed from their histories."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from backlog_worker.lifecycle.evidence import told_rows, whole
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """A retired entry as it stood at its end, with its history and the rows that this tells of."""
+    """A retired entry in its final state, with its history and the rows that it describes."""
 
     entry: Entry
     words: str
@@ -24,14 +24,14 @@ class Remembered:
 
     @property
     def records(self) -> list[Mapping[str, Any]]:
-        """Return the last record that was written back, if one is told of."""
+        """Return the last record that was written back, if the history has one."""
         return [row["body"] for row in self.tables["outbox"] if row.get("body") and row["target"] == "folder"]
 
 
 def remembered(kit: Kit, entry_id: str) -> Remembered | None:
-    """Return a retired entry by its id or the beginning of it; None where it is not retired.
+    """Return a retired entry by its id or a prefix of it; None if it is not retired.
 
-    Raises NotFoundError where its evidence is past its time.
+    Raises NotFoundError if its evidence has expired.
     """
     with kit.store.read() as unit:
         left = unit.retired(entry_id)
@@ -47,7 +47,7 @@ def remembered(kit: Kit, entry_id: str) -> Remembered | None:
 
 
 def record(kit: Kit, entry_id: str) -> Mapping[str, Any]:
-    """Return the last record of an entry, retired or not; raises NotFoundError where nothing was written back."""
+    """Return the last record of an entry, retired or not; raises NotFoundError if none was written back."""
     old = remembered(kit, entry_id)
     if old is not None:
         records, words = old.records, f"nothing was written back for {old.entry.id}; it is {old.words}"

@@ -1,7 +1,7 @@
-"""What a job says while it runs, into the store: its log in chunks, its progress, what it spends; secrets masked.
+"""What a job reports while it runs: its log in chunks, its progress, its spending; secrets are masked.
 
-A chunk is written once a second at most, in a transaction of its own that may be lost: nothing that counts is in it.
-What a call cost is written at once and synced, for a worker that dies has spent it all the same.
+A chunk is written at most once a second, in a transaction of its own that may be lost, since nothing depends on it. The
+cost of a call is written and synced at once, because it is spent even if the worker dies.
 """
 
 import threading
@@ -22,7 +22,7 @@ from backlog_worker.telemetry import emit
 
 FLUSH_SECONDS = 1.0
 CHUNK_BYTES = 16 * 1024
-CHUNKS_KEPT = 64  # of the newest: a job that talks for hours keeps its last megabyte
+CHUNKS_KEPT = 64  # of the newest lines: a job that logs for hours keeps its last megabyte
 
 
 class StageReport(Report):
@@ -40,7 +40,7 @@ class StageReport(Report):
         self._loop = Loop("report", self.flush, self._pause)
 
     def line(self, text: str) -> None:
-        """Keep a line for the log."""
+        """Add a line to the log."""
         text = masked(text, self._secrets)
         self.heard(text)
         with self._lock:
@@ -52,19 +52,19 @@ class StageReport(Report):
             self.flush()
 
     def progress(self, percent: int) -> None:
-        """Keep how far the job is; it never goes back."""
+        """Store the progress of the job, which never decreases."""
         with self._lock:
             self.percent = max(self.percent or 0, min(100, percent))
         self._loop.start()
 
     def spend(self, usage: Usage) -> None:
-        """Write what a call used into the ledger, with its price where somebody knows it."""
+        """Write the usage of a call into the ledger, with its price if that is known."""
         told = checked(usage)
         usd = price(told, self._taken.policy.prices)
         refused = list(told.refused)
         if usd is None:
             emit("price_unknown", model=told.model, job=self._taken.job.id)
-            refused.append(f"nobody knows what a call of {told.model or 'an unnamed model'} cost")
+            refused.append(f"the price of a call of {told.model or 'an unnamed model'} is not known")
         for text in told.refused:
             emit("cost_refused", entry=self._taken.entry.id, job=self._taken.job.id, why=text)
             self.line(f"[cost] {text}")
@@ -74,7 +74,7 @@ class StageReport(Report):
         self._pay()
 
     def flush(self) -> None:
-        """Write what waits; a store that is away loses a part of a log, and nothing else."""
+        """Write pending lines and progress; if the store is unavailable, only a part of a log is lost."""
         self._pay()
         attempt("report", self._tell)
 
@@ -95,13 +95,13 @@ class StageReport(Report):
                 unit.progress(run_id, job_id, take, self.percent)
 
     def close(self) -> None:
-        """Write the rest; what was spent and cannot be written now is tried again as long as this process lives."""
+        """Write the rest; spending that cannot be written now is retried as long as this process lives."""
         self._closed = True
         self.flush()
         self._loop.wake()
 
     def _pay(self) -> None:
-        """Write what was spent into the ledger; while the store is away it is kept, and tried again with the log."""
+        """Write spending into the ledger; while the store is unavailable it is kept and retried with the log."""
         with self._lock:
             rows, self._unpaid = self._unpaid, []
         if not rows:

@@ -1,6 +1,6 @@
-"""Retention, class by class: entries that are done, the bulk of runs, artifacts, histories past their own time.
+"""Retention by class: final entries, the bulk data of runs, artifacts, expired histories.
 
-A dry run counts what would go. Whatever stands under a legal hold stays, and every clean-up is an operation on record.
+A dry run counts what would be removed. Data under a legal hold stays, and every clean-up is a recorded operation.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ ROWS = 10_000
 
 
 def cleanup(kit: Kit, *, retention_days: int = 0, dry_run: bool = False) -> dict[str, Any]:
-    """Apply the retention of the policy, or *retention_days* to what is done and canceled; returns what went, by class.
+    """Apply the retention of the policy, with *retention_days* for final entries; returns what was removed, by class.
 
-    Records and decisions of an entry outlive its row: they stand in its history, until `retention.evidence` is over.
+    Records and decisions of an entry outlive its row: they are in its history, until `retention.evidence` ends.
     """
     with kit.store.read() as unit:
         policy = kit.book.policy(unit)
@@ -38,7 +38,7 @@ def cleanup(kit: Kit, *, retention_days: int = 0, dry_run: bool = False) -> dict
 
 
 def _tallied(kit: Kit) -> int:
-    """Keep what is countable of entries that an earlier release retired, while their histories are there."""
+    """Store the tallies of entries that an earlier release retired, while their histories exist."""
     with kit.store.begin(actor=kit.worker) as unit:
         return unit.keep_tallies(kit.env, BATCH)
 
@@ -49,7 +49,7 @@ def _lengths(policy: Policy) -> Mapping[str, timedelta]:
 
 
 def _entries(kit: Kit, policy: Policy, days: timedelta, *, dry_run: bool) -> int:
-    """Retire what has been final for longer than *days*, page by page."""
+    """Retire entries that have been final for longer than *days*, page by page."""
     evidence = policy.retention.evidence.total_seconds()
     reason = f"final for longer than {days.days} days, by policy {policy.stamp}"
     gone = 0
@@ -66,7 +66,7 @@ def _entries(kit: Kit, policy: Policy, days: timedelta, *, dry_run: bool) -> int
 
 
 def _bulk(kit: Kit, kind: str, length: timedelta, *, dry_run: bool) -> int:
-    """Remove old rows a batch at a time: one statement over all of them could outlast its time limit."""
+    """Remove old rows in batches: one statement over all of them could exceed its timeout."""
     if dry_run:
         with kit.store.read() as unit:
             return unit.old_bulk(kind, kit.env, length.total_seconds())
@@ -80,7 +80,7 @@ def _bulk(kit: Kit, kind: str, length: timedelta, *, dry_run: bool) -> int:
 
 
 def _artifacts(kit: Kit, length: timedelta, *, dry_run: bool) -> int:
-    """Remove artifacts that no stage and no stored result names any more, and that are older than *length*."""
+    """Remove artifacts older than *length* that no stage or stored result refers to."""
     old = kit.artifacts.older(length.total_seconds())
     with kit.store.read() as unit:
         kept = unit.artifacts_kept(old)

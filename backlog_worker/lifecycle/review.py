@@ -1,4 +1,4 @@
-"""Ask a person, and apply the answer once, to what that person saw."""
+"""Apply a person's answer to a review once, and only if what the person saw has not changed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,12 +16,12 @@ from backlog_worker.lifecycle import Kit, answer, claim, named, operate, operati
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
-DECIDE = "review.decide"  # the name under which an attempt that was refused is on record
+DECIDE = "review.decide"  # the operation under which a refused attempt is recorded
 NAMED = 10
 
 
 def open_dead_letter(kit: Kit, entry_id: str) -> Review | None:
-    """Tell of a dead letter, once, and end: it never waits for the person. None where that is done already."""
+    """Announce a dead letter once and return it; it does not wait for a person. None if it was announced already."""
     with kit.store.begin(actor="review") as unit:
         review = unit.assign(entry_id)
     if review is not None:
@@ -32,12 +32,12 @@ def open_dead_letter(kit: Kit, entry_id: str) -> Review | None:
 def decide(
     kit: Kit, review_id: str, decided: Decided, *, seq: int | None = None, caller: Caller | None = None
 ) -> tuple[Entry, list[Bell]]:
-    """Apply a person's answer, once; *seq* is the entry as it was shown, where the person looked at it before.
+    """Apply a person's answer, once; *seq* is the entry as it was shown, if the person looked at it before.
 
-    Every door answers by this, and nobody without the scope and one of the roles that the review asks for. *caller* is
-    who asks over the network; none: the person of *decided* at a terminal. Raises NotFoundError, UsageError,
-    NotAllowedError, which is on record, RefusedError where jobs never ran and that was not said to be known, and
-    ConflictError with who answered, or what changed since.
+    Every door answers by this, and only people with the scope and one of the roles of the review may. *caller* is who
+    asks over the network; without one it is the person of *decided* at a terminal. Raises NotFoundError, UsageError,
+    NotAllowedError (which is recorded), RefusedError if jobs never ran and that was not acknowledged, and ConflictError
+    with who answered, or what changed since.
     """
     review_id = named.review_of(kit, review_id)
     decided = replace(decided, value=as_json(decided.value))
@@ -68,12 +68,12 @@ def decide(
 
 
 def allowed(kit: Kit, unit: Unit, review: Review, caller: Caller) -> None:
-    """Make sure that a caller may answer a review; raises NotAllowedError with the role and who has it."""
+    """Check that a caller may answer a review; raises NotAllowedError with the role and its holders."""
     must_answer(caller, review.roles, kit.book.policy(unit).people, env=review.env)
 
 
 def never_ran(kit: Kit, unit: Unit, entry: Entry) -> list[str]:
-    """Return the jobs of an entry that never ran, in their order; one whose own `when` was false had nothing to do."""
+    """Return the jobs of an entry that never ran, in order; a job whose own `when` was false had nothing to do."""
     pinned = kit.book.pinned(unit, entry.pipeline_hash) if entry.pipeline_hash else None
     pipeline = pinned or kit.book.pipeline(unit, entry.pipeline)
     stages = unit.stages({entry.id: pipeline.hash})[entry.id] if pipeline else {}
@@ -87,19 +87,19 @@ def _unrun(stage: Stage | None) -> bool:
 
 
 def _left(kit: Kit, unit: Unit, review: Review, decided: Decided, change: Change) -> list[str]:
-    """Return the jobs that an entry would be completed without; raises RefusedError unless that is said to be known."""
+    """Return the jobs that an entry would be completed without; raises RefusedError unless that is acknowledged."""
     if review.kind != ReviewKind.DEAD_LETTER or change != Change.COMPLETED:
         return []
     left = never_ran(kit, unit, unit.held[review.entry_id].entry)
     if left and not decided.unfinished:
         message = f"{decided.answer} would complete {review.entry_id} although {_named(left)} never ran"
-        hint = "add --even-though-unfinished (`unfinished` over the API) where that is meant, or requeue it"
+        hint = "add --even-though-unfinished (`unfinished` over the API) to complete it anyway, or requeue it"
         raise RefusedError(message, hint=hint)
     return left
 
 
 def would(kit: Kit, review_id: str, decided: Decided, caller: Caller) -> dict[str, Any]:
-    """Say what an answer would do, and do nothing; raises what `decide` raises before it writes."""
+    """Return what an answer would do, without doing it; raises the same errors as `decide` before it writes."""
     review_id = named.review_of(kit, review_id)
     with kit.store.read() as unit:
         review = _wanted(unit, review_id)
@@ -118,7 +118,7 @@ def _named(jobs: Sequence[str]) -> str:
 def _wanted(unit: Unit, review_id: str) -> Review:
     review = unit.review(review_id)
     if review is None:
-        message = f"there is no review {review_id}, and no entry of that id waits for one"
+        message = f"there is no review {review_id}, and no entry with that id waits for one"
         raise NotFoundError(message, hint="backlog-worker review list")
     return review
 
@@ -127,9 +127,12 @@ def _fresh(unit: Unit, review: Review, entry: Entry, seq: int | None) -> None:
     if review.answer is not None:
         message = f"review {review.id} was answered: {review.answer} by {review.answered_by} ({review.reason})"
         raise ConflictError(message)
-    if seq is not None and seq < review.seq:  # what other stages do meanwhile is no change of what was shown
+    if seq is not None and seq < review.seq:  # changes of other stages do not alter what was shown
         since = [event for event in unit.history(entry.id) if event.seq > seq]
-        words = ", ".join(f"{event.change} by {event.actor}" for event in since[:5]) or "nothing that is left to see"
+        words = (
+            ", ".join(f"{event.change} by {event.actor}" for event in since[:5])
+            or "events that are no longer available"
+        )
         message = f"{entry.id} changed since it was shown: {words}"
         raise ConflictError(message, hint=f"backlog-worker review show {review.id}")
 
@@ -148,14 +151,14 @@ def _apply(kit: Kit, unit: Unit, of: tuple[Review, list[str]], decided: Decided,
 
 
 def _ended(kit: Kit, unit: Unit, entry: Entry, verdict: Verdict) -> list[Bell]:
-    """End an entry by a person's word, with its record."""
-    unit.flush()  # the record counts the answer, which must be in the history first
+    """End an entry as a person decided, with its record."""
+    unit.flush()  # the record counts answers, so the answer must be in the history first
     policy = kit.book.policy(unit)
     return settle.conclude(kit, unit, [(claim.ending_of(kit, unit, entry, policy), verdict)])
 
 
 def dead_letters(reviews: Sequence[Review]) -> dict[tuple[str, str, str], int]:
-    """Group dead letters by what went wrong: (failure, rule, job) and how many."""
+    """Count dead letters by (failure, rule, job)."""
     groups: dict[tuple[str, str, str], int] = {}
     for review in reviews:
         if review.kind == ReviewKind.DEAD_LETTER:
@@ -167,7 +170,7 @@ def dead_letters(reviews: Sequence[Review]) -> dict[tuple[str, str, str], int]:
 def answer_all(
     kit: Kit, reviews: Sequence[Review], decided: Decided, *, caller: Caller | None = None
 ) -> tuple[list[str], list[tuple[str, str]], list[Bell]]:
-    """Answer many reviews, each in its own transaction: (done, (refused, why), bells)."""
+    """Answer many reviews, each in its own transaction; returns (done, (refused, why), bells)."""
     done: list[str] = []
     kept: list[tuple[str, str]] = []
     bells: list[Bell] = []

@@ -1,1 +1,1 @@
-"""Programs over HTTP: a thin door in front of the same steps, with tokens, scopes and problems as answers."""
+"""The HTTP API: a thin door to the lifecycle, with tokens, scopes and problem responses."""

@@ -34,11 +34,11 @@ STATUSES: tuple[tuple[type[errors.BacklogError], int], ...] = (
     (errors.UnreachableError, 503),
     (errors.BusyError, 503),
 )
-DOCTOR = "`backlog-worker doctor` on the server names it"
+DOCTOR = "`backlog-worker doctor` on the server names the cause"
 
 
 class Execute(BaseModel):
-    """One call of a tool; whatever else stands beside these names are parameters of the action."""
+    """One call of a tool; any other fields are parameters of the action."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -50,7 +50,7 @@ class Execute(BaseModel):
 
 
 def made(kit: Kit, pepper: bytes) -> FastAPI:
-    """Make the app over a kit; *pepper* keys the hashes of tokens."""
+    """Return the application for a kit; *pepper* keys the hashes of tokens."""
     app = FastAPI(
         title="backlog_worker",
         docs_url=None,
@@ -65,7 +65,7 @@ def made(kit: Kit, pepper: bytes) -> FastAPI:
     app.add_exception_handler(HttpError, _plain)
     app.add_exception_handler(Exception, _unexpected)
     app.include_router(routes)
-    with suppress(errors.UnreachableError):  # a server may start while its database is away
+    with suppress(errors.UnreachableError):  # a server may start while its database is unavailable
         access.remember(kit)
     return app
 
@@ -97,7 +97,7 @@ def execute(body: Execute, kit: OfProcess, caller: Asked) -> Any:  # noqa: ANN40
 
 @routes.post("/v1/backlog/generate/weekly", responses=problems(401, 403, 404, 408, 409, 422, 500, 503))
 def generate(kit: OfProcess, caller: Asked, env: str = "", week: str = "", dry_run: bool = False) -> Any:  # noqa: ANN401 - the same
-    """File what the platform digest of a week asks for."""
+    """File the entries that the platform digest of a week calls for."""
     given = {"week": week} if week else {}
     return tools.execute(kit, caller, "backlog_tool", "auto_generate_weekly", given, env=env, dry_run=dry_run)
 
@@ -110,9 +110,9 @@ def dashboard(kit: OfProcess, caller: Asked, env: str = "") -> Any:  # noqa: ANN
 
 @routes.post("/v1/hooks/{pipeline}", status_code=202, responses=problems(400, 401, 404, 408, 409, 413, 422, 500, 503))
 async def hook(pipeline: str, request: Request, kit: OfProcess) -> dict[str, Any]:
-    """Take a signed message for a pipeline; a repeated delivery is filed once.
+    """Accept a signed message for a pipeline; a repeated delivery is filed once.
 
-    What could not be filed beside what was is in `refused`; where nothing could, the answer is an error.
+    Parts that could not be filed are in `refused`; if none could, the response is an error.
     """
     body = await request.body()
     got = await run_in_threadpool(triggers.receive, kit, pipeline, body, dict(request.headers))
@@ -125,15 +125,15 @@ async def hook(pipeline: str, request: Request, kit: OfProcess) -> dict[str, Any
 
 @routes.get("/healthz")
 def alive() -> dict[str, str]:
-    """Say that this process lives."""
+    """Return that this process is alive."""
     return {"status": "ok"}
 
 
 @routes.get("/readyz", responses=problems(404, 500, 503))
 def ready(kit: OfProcess) -> Any:  # noqa: ANN401 - a problem where it is not ready
-    """Say whether the database answers, a policy is in force, and the broker answers, each asked now.
+    """Check now whether the database answers, a policy is in force, and the broker answers.
 
-    A process that knows of no broker says that it is unknown. Whoever asks is not known, so no address is named.
+    Without a configured broker its state is `unknown`. Callers are unauthenticated, so no address is named.
     """
     access.remember(kit)
     with kit.store.read() as unit:
@@ -162,7 +162,7 @@ _UNTOLD: tuple[tuple[type[errors.BacklogError], str], ...] = (
 
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:
-    """Answer with an error of ours; one that names addresses and statements is for the log alone."""
+    """Return the response for one of our errors; addresses and statements are logged only."""
     status, code = next((code for kind, code in STATUSES if isinstance(error, kind)), 500), type(error).__name__
     if isinstance(error, errors.UnreachableError | errors.StoreError):
         emit("not_ready", error=str(error))
@@ -173,7 +173,7 @@ async def _problem(_request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(_request: Request, error: Exception) -> JSONResponse:
     emit("request_failed", error=f"{type(error).__name__}: {error}")
-    return problem(500, "the server failed at this request; its log says more", code="InternalError")
+    return problem(500, "the server failed to process this request; see its log", code="InternalError")
 
 
 async def _unreadable(_request: Request, error: Exception) -> JSONResponse:

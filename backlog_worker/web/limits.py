@@ -1,4 +1,4 @@
-"""What a request may cost: so many bytes, and so much time for its head, its body and its answer."""
+"""Limits of a request: its size, and the time for its head, its body and its response."""
 
 import asyncio
 
@@ -10,27 +10,27 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from backlog_worker.web.problem import problem
 
-HEAD_SECONDS = 10.0  # from the first moment that a connection owes a request until its head is complete
+HEAD_SECONDS = 10.0  # from the time that a request is due until its head is complete
 BODY_SECONDS = 30.0
-ANSWER_SECONDS = 60.0  # of the whole request; what a thread began goes on, its caller is told so
+ANSWER_SECONDS = 60.0  # of the whole request; work in a thread continues, and the caller is told so
 CONNECTIONS_MAX = 500
 _LATE, _LARGE, _AWAY = 408, 413, 503
 
 
 class Limited:
-    """Refuse a body that is larger than *most* bytes or too slow, and an answer that takes too long."""
+    """Refuse a body that is larger than *most* bytes or too slow, and a response that takes too long."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app, self.most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting its bytes and its time."""
+        """Forward a request, limiting its bytes and its time."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         said = Headers(scope=scope).get("content-length", "0")
         if said.isdigit() and (len(said) > len(str(self.most)) or int(said) > self.most):
-            await problem(_LARGE, f"the body has {said[:30]} bytes, at most {self.most} are taken")(
+            await problem(_LARGE, f"the body has {said[:30]} bytes; at most {self.most} are accepted")(
                 scope, receive, send
             )
             return
@@ -48,9 +48,9 @@ class Limited:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await self.app(scope, receive, _sent)
         except TimeoutError:
-            if begun:  # the half of an answer must not look like a whole one
+            if begun:  # a truncated response must not look complete
                 raise
-            await problem(_AWAY, f"no answer within {ANSWER_SECONDS:g} s; what was asked may still be done")(
+            await problem(_AWAY, f"no answer within {ANSWER_SECONDS:g} s; the request may still be carried out")(
                 scope, receive, send
             )
 
@@ -61,7 +61,7 @@ class Limited:
         async def _next() -> Message:
             nonlocal counted, whole
             if whole:
-                return await receive()  # the end of the connection: an answer may take longer than a body
+                return await receive()  # the end of the connection: a response may take longer than a body
             try:
                 async with asyncio.timeout_at(until):
                     message = await receive()
@@ -77,23 +77,23 @@ class Limited:
 
 
 class Deadline(H11Protocol):
-    """HTTP/1.1 that closes a connection which owes a request and does not complete its head in time."""
+    """HTTP/1.1 that closes a connection whose next request head is not complete in time."""
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first request."""
+        """Start the deadline of the first request."""
         if isinstance(transport, asyncio.Transport):
             super().connection_made(transport)
             self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; a byte now and then gives no more time."""
+        """Process data; single bytes do not extend the deadline."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Cancel the deadline."""
         self._forget()
         super().connection_lost(exc)
 
@@ -116,7 +116,7 @@ class Deadline(H11Protocol):
 
 
 def serve(app: ASGIApp, host: str, port: int) -> None:
-    """Serve until a signal; every connection and request has its limits."""
+    """Serve until a signal arrives; every connection and request is limited."""
     uvicorn.run(
         app,
         host=host,

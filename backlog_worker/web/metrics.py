@@ -1,4 +1,4 @@
-"""Metrics from the database: any process and any restart gives the same numbers; never an id as a label."""
+"""Metrics from the database: independent of process and restart; ids are never labels."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -14,7 +14,7 @@ from backlog_worker.lifecycle import Kit, journal, watch
 from backlog_worker.lifecycle.watch import Report
 from backlog_worker.store import AutoStore
 
-# Every name that is ever exposed, with its labels and what it says.
+# Every exposed metric, with its labels and its help text.
 NAMES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "backlog_entries": (("status",), "entries by status"),
     "backlog_entries_by_priority": (("priority",), "entries by priority"),
@@ -79,7 +79,7 @@ _COUNTERS = frozenset({"backlog_runs", "backlog_runs_ended", "backlog_failures"}
 
 
 def text(kit: Kit) -> str:
-    """Return every metric in the text format; what needs the database is left out while it is away."""
+    """Return every metric in the text format; without those from the database while it is unavailable."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(kit))
     return generate_latest(registry).decode()

@@ -1,4 +1,4 @@
-"""How an error is answered: a problem of RFC 9457."""
+"""Error responses: problems of RFC 9457."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class Problem(BaseModel):
 
 
 class Answer(JSONResponse):
-    """JSON without secrets."""
+    """A JSON response without secrets."""
 
     def render(self, content: Any) -> bytes:  # noqa: ANN401 - any JSON
         """Return the body, masked."""

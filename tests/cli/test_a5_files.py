@@ -88,12 +88,12 @@ def test_a5_a_start_takes_what_is_right_and_keeps_what_is_wrong_by_file(folder):
     assert sorted(each.name for each in book.files) == ["good", "last", "policy"]
     assert sorted(file.rpartition("/")[2].removesuffix(".yml") for file in book.findings) == sorted(BAD)
     words = {file.rpartition("/")[2]: str(error) for file, error in book.findings.items()}
-    assert "it is no regular file" in words["pipe.yml"]
+    assert "it is not a regular file" in words["pipe.yml"]
     assert "it is a folder" in words["folder.yml"]
     assert "not UTF-8" in words["bytes.yml"]
     assert "larger than" in words["huge.yml"]
     assert "twice-2.yml too" in words["twice-1.yml"]
-    assert '"schemas/pipe.json" cannot be read: it is no regular file' in words["schema.yml"]
+    assert '"schemas/pipe.json" cannot be read: it is not a regular file' in words["schema.yml"]
 
 
 def test_a5_agents_are_listed_although_one_is_wrong(run, folder):

@@ -44,9 +44,9 @@ FAILED = {
     "a number nobody knows": (content("NaN"), "nan"),
     "10^5000": (content("1" + "0" * 5000), "no JSON"),
     "deep": (content("[" * 200_000), "no JSON"),
-    "cut": ({"choices": [{"finish_reason": "length", "message": {"content": '{"a'}}]}, "limit of tokens"),
+    "cut": ({"choices": [{"finish_reason": "length", "message": {"content": '{"a'}}]}, "token limit"),
     "a tool": ({"choices": [{"message": {"content": None, "tool_calls": [{}]}}]}, "called a tool"),
-    "an error": ({**GOOD, "error": {"message": "no luck"}}, "an error within the answer: no luck"),
+    "an error": ({**GOOD, "error": {"message": "no luck"}}, "an error inside the answer: no luck"),
     "an error as a text": ({"error": "no luck"}, "no luck"),
     "an error with a code": ({"error": {"code": 502, "message": "bad gateway"}}, "bad gateway"),
 }

@@ -244,7 +244,7 @@ FILES = {
     "a link to a file": (lambda path: path.symlink_to("/etc/hostname"), "a link"),
     "a link to nowhere": (lambda path: path.symlink_to("/nowhere"), "a link"),
     "a file of a terabyte": (lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 10**12), "1000000000000 bytes"),
-    "no UTF-8": (lambda path: path.write_bytes(b'"a\xff"'), "no UTF-8 at byte 3"),
+    "no UTF-8": (lambda path: path.write_bytes(b'"a\xff"'), "not UTF-8 at byte 3"),
     "200,000 lists": (lambda path: path.write_text("[" * DEEP + "]" * DEEP), "too deep"),
     "200,000 open lists": (lambda path: path.write_text("[" * DEEP), "too deep"),
     "10^5000": (lambda path: path.write_text("1" + "0" * 5000), "4300"),

@@ -44,7 +44,7 @@ def test_whoever_does_not_take_it_is_an_error_with_its_words(httpserver):
         notifier(httpserver.url_for("/hook")).tell("oncall", "t", "w", BODY)
     with pytest.raises(OSError, match="Connect"):
         notifier("http://127.0.0.1:9/hook").tell("oncall", "t", "w", BODY)
-    with pytest.raises(OSError, match="does not know the address"):
+    with pytest.raises(OSError, match="does not support the address"):
         notifier("unheard://u:secret@x").tell("oncall", "t", "w", BODY)
 
 

@@ -93,7 +93,7 @@ def test_a_price_that_nobody_knows_leaves_no_room_under_the_budget_of_a_job(eith
     found = run(table, ("b", [spends(UNKNOWN, fault), Done(output={})]))
     assert performed(table).count("b") == 1, "a second call would be under a cap of which nobody knows what is left"
     question = approve(table, found.id).question
-    assert question.startswith("budget of job b: nobody knows what calls of nobody-knows-me-9")
+    assert question.startswith("budget of job b: calls of nobody-knows-me-9")
     go(table)
     assert performed(table).count("b") == 2
     assert entry(table, found.id).status == "completed"

@@ -100,20 +100,20 @@ def test_an_upsert_says_which_field_stays(table, name):
     said = generate.upsert(table.kit, {"dedupe_key": "k", name: STAYS[name]}, actor="ana")
     assert not said["updated"]
     assert said["changed"] == []
-    assert f"{name} say where it came from and stay" in said["why"]
+    assert f"{name} belong to its provenance and stay" in said["why"]
 
 
 def test_the_same_again_changes_nothing_and_says_so(table):
     count = len(events(table))
     said = generate.upsert(table.kit, BEFORE, actor="ana")
-    assert (said["updated"], said["why"]) == (False, "nothing that is named differs")
+    assert (said["updated"], said["why"]) == (False, "no given field differs")
     assert len(events(table)) == count
 
 
 def test_what_ended_or_is_under_way_says_which_fields_it_does_not_take(table):
     table.tick()
     said = generate.upsert(table.kit, {"dedupe_key": "k", "priority": "high"}, actor="ana")
-    assert (said["updated"], said["why"]) == (False, "it is under way, so priority cannot be changed")
+    assert (said["updated"], said["why"]) == (False, "it is in progress, so priority cannot be changed")
     table.run(10)
     said = generate.upsert(table.kit, {"dedupe_key": "k", "team": "web"}, actor="ana")
     assert "it is completed, so team cannot be changed" in said["why"]

@@ -570,7 +570,7 @@ def test_a_fallback_stands_in_when_the_attempts_are_used_up():
     )
     assert stages(table, found)["a"].output == {"heuristic": True}
     assert stages(table, found)["b"].output == {"by": "writer"}
-    assert (found.status, "no fallback but a person" in found.reason) == ("escalated", True)
+    assert (found.status, "the only fallback is a person" in found.reason) == ("escalated", True)
 
 
 def test_a_stage_that_no_worker_begins_in_time_fails_by_the_clock_of_the_queue():

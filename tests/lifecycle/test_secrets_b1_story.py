@@ -93,7 +93,7 @@ def test_artifacts_hold_no_secret_in_any_writing(tmp_path):
 def test_a_secret_too_short_to_mask_is_refused_with_the_way_out(tmp_path, value):
     table = _table(tmp_path, "    run: 'echo ran > FOLDER/ran.txt'\n", secrets={"TOKEN": value})
     assert not (tmp_path / "ran.txt").exists()
-    assert "could not be masked; make it longer" in _everything(table)
+    assert "cannot be masked; use a longer one" in _everything(table)
 
 
 def test_lines_of_libraries_and_their_tracebacks_hold_no_secret():
