@@ -1,4 +1,4 @@
-"""People at a terminal; a command imports what it needs when it is called, so that `--help` answers at once."""
+"""The command line; each command imports what it needs when it is called, so that `--help` is fast."""
 
 import io
 import sys
@@ -101,7 +101,7 @@ def main() -> None:
     modes.private()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")  # characters that the terminal cannot show are escaped
     try:
         _check_arguments(sys.argv[1:])
         commands = typer.main.get_command(app)
@@ -140,7 +140,7 @@ def _shown(error: typer.TyperException) -> str:
 
 
 def _check_arguments(given: Sequence[str]) -> None:
-    """Refuse what no database, file and terminal takes, before any command sees it."""
+    """Refuse arguments that no database, file or terminal accepts, before any command runs."""
     for number, each in enumerate(given, start=1):
         if fault := fault_in_text(each):
             message = f"argument {number} is {fault}"
@@ -148,6 +148,6 @@ def _check_arguments(given: Sequence[str]) -> None:
 
 
 def _of_the_system(error: OSError) -> BacklogError:
-    """Say which file or address the system refuses; every other fault of the system has an error of its own before."""
+    """Return an error that names the file or address of a system error; others were translated before."""
     what = f"{error.filename}: " if error.filename else ""
     return UnreachableError(f"{what}{error.strerror or error}", hint="backlog-worker doctor")

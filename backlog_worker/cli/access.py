@@ -1,4 +1,4 @@
-"""What commands share: the kit of this process, and the options that many of them take."""
+"""What commands share: the kit of this process, and common options."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ Limit = Annotated[int, typer.Option("--limit", min=1, help="The maximum number."
 
 
 def kit(*, migrate: bool = False) -> "tuple[Kit, Settings]":
-    """Build the kit of a command; logs below warnings are left out, the command itself says what happens."""
+    """Build the kit of a command; logs below warnings are dropped, since the command reports what happens."""
     from backlog_worker import settings, telemetry, wiring
     from backlog_worker.store import migrate as migrations
 

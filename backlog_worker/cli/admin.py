@@ -45,7 +45,7 @@ def healthy(
         lambda: say(*(f"{each}  seen" for each in seen), *(f"{each}  silent" for each in silent)),
     )
     if not seen and not silent:
-        talk(f"no worker was ever seen whose name ends with {name or given.host!r}")
+        talk(f"no worker was ever seen with a name that ends with {name or given.host!r}")
     if silent or not seen:
         raise SystemExit(FINDINGS)
 

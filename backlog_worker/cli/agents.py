@@ -1,4 +1,4 @@
-"""agent: who works here; budget: what was spent, and what is left."""
+"""agent: the agents of the project; budget: money spent and left."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,10 +52,12 @@ def check() -> None:
     findings = [(f"{each.file}:{each.line}:{each.column}", each.text, each.hint) for each in wrong]
     for each in agents:
         if not _driver(each):
-            findings.append((each.name, "nothing on this machine drives it", "install an agent, or set `executor`"))
+            findings.append(
+                (each.name, "no executor on this machine can run it", "install an agent, or set `executor`")
+            )
         known = each.model == "default" or price(Usage(model=each.model, input_tokens=1), prices) is not None
         if not known:
-            findings.append((each.name, f"nobody knows the price of {each.model}", "set `prices` in the policy"))
+            findings.append((each.name, f"the price of {each.model} is unknown", "set `prices` in the policy"))
     shown("backlog-worker/agent-check", findings, lambda: table("", ("agent", "found", "repair"), findings))
     if findings:
         raise SystemExit(FINDINGS)
@@ -122,13 +124,13 @@ def list_budgets(
         table(f"last {days:g} days", columns, rows)
         unknown = sum(c["unknown"] or 0 for c in costs)
         if unknown:
-            talk(f"{unknown} calls have no known price: budgets hold work until `prices` of the policy names one")
+            talk(f"{unknown} calls have no known price: budgets hold work until `prices` of the policy has one")
 
     shown("backlog-worker/budgets", data, _human)
 
 
 def _agents() -> "tuple[list[Agent], list[Finding]]":
-    """Return the agents of the project that are right, and what is wrong with the others."""
+    """Return the valid agents of the project, and the errors of the others."""
     from backlog_worker import settings
     from backlog_worker.domain import agent as agents
     from backlog_worker.domain.errors import Finding

@@ -126,7 +126,7 @@ def audit_rebuild(
         if found:
             table("", ("entry", "written" if apply else "differs"), found)
         else:
-            say("every row is what its history gives")
+            say("every row matches its history")
 
     shown("backlog-worker/rebuild", [{"entry": entry, "columns": names} for entry, names in found], _human)
     if found and not apply:
@@ -209,7 +209,7 @@ def audit_at(moment: Annotated[str, typer.Argument(help="The time, such as 2026-
     rows += [("coverage", f"{measures.coverage:.1%} of {measures.eligible} eligible")]
     rows += [("nothing to do", measures.nothing_to_do), ("done before", measures.done_before)]
     rows += [("not eligible", measures.not_eligible)]
-    rows += [("not known any more", found.unknown)] if found.unknown else []
+    rows += [("no longer known", found.unknown)] if found.unknown else []
     rows += [("escalated", f"{measures.escalation_rate:.1%}"), ("failed runs", f"{measures.failure_rate:.1%}")]
     rows += [
         (f"wait {name}", f"P50 {seconds:.0f} s, P90 {measures.wait_p90[name]:.0f} s")
@@ -232,7 +232,7 @@ def audit_diff(
 
 
 def _verified(outside: dict[str, Any] | None) -> None:
-    """Verify the whole database, and say what was proved and what not."""
+    """Verify the whole database, and print what was proved and what was not."""
     from backlog_worker.lifecycle import audit as auditing
     from backlog_worker.lifecycle import seals, unowned
 
@@ -293,4 +293,4 @@ def _legal_hold(entry: str, reason: str, *, on: bool) -> None:
     with_kit, given = kit()
     entry = lookup.id_of(with_kit, entry, words=False)
     evidence.legal_hold(with_kit, entry, actor=given.who, reason=reason, on=on)
-    say(f"{entry} is {'kept whatever retention says' if on else 'kept as long as retention says'}")
+    say(f"{entry} is {'kept regardless of retention' if on else 'kept as long as retention says'}")

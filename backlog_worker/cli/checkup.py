@@ -1,4 +1,4 @@
-"""What `doctor` looks at: each finding names the value and the command that repairs it."""
+"""The checks of `doctor`; each finding names the value and the command that repairs it."""
 
 import os
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from backlog_worker.settings import Settings
 from backlog_worker.store import Store, migrate
 
 LATE_SECONDS = 30.0
-ASKED_SECONDS = 300.0  # the clock asks the rules every minute
-SEAL_SECONDS = 2 * 86_400.0  # a day, and a day to notice
+ASKED_SECONDS = 300.0  # the clock evaluates the rules every minute
+SEAL_SECONDS = 2 * 86_400.0  # a day, plus a day to notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     found: str
@@ -39,20 +39,20 @@ class Finding:
 
 
 def findings() -> list[Finding]:
-    """Look at everything; a part that cannot be looked at is a finding itself."""
+    """Run all checks; a check that cannot run is a finding itself."""
     given = settings.load()
     telemetry.configure(level="WARNING")
     return [*_files(given), _isolation(given), *_notified(), *_broker(given), *_database(given)]
 
 
 def _files(given: Settings) -> Iterator[Finding]:
-    """Look at every file of the project, with the database away or not: one that is wrong hides no other."""
+    """Check every file of the project, also without the database; an invalid file hides no other."""
     if not policies(given.folder):
         yield Finding(check="files", found=f"no policy in {given.folder}", repair="backlog-worker init", bad=True)
         return
     book = Book(env=given.env)
     book.look(Project(given.folder, given.env))
-    right = f"{given.folder}: {len(book.files)} files are right"
+    right = f"{given.folder}: {len(book.files)} files are valid"
     yield Finding(check="files", found=right)
     for each in (finding for error in book.findings.values() for finding in error.findings):
         kind = "policy" if each.code.startswith("BW3") else "pipeline"
@@ -140,7 +140,7 @@ def _durable(store: Store) -> Iterator[Finding]:
 
 
 def _proof(kit: Kit, given: Settings) -> Iterator[Finding]:
-    """Look at the journal and at the last seal."""
+    """Check the journal and the last seal."""
     held = journal.waiting(kit)
     if held is not None:
         repair = "backlog-worker db merge, or let a worker's sweep do it" if held.count else ""
@@ -177,9 +177,7 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
         bad=idle,
     )
     for name, seconds in report.silent.items():
-        repair = (
-            f"look at its log and restart it; one that is gone for good is not named after {GONE_SECONDS / 3600:g} h"
-        )
+        repair = f"look at its log and restart it; it is no longer named after {GONE_SECONDS / 3600:g} h"
         yield Finding(check="worker", found=f"{name} was not seen for {seconds:.0f} s", repair=repair, bad=True)
     late = moving and (report.last_tick is None or report.last_tick > LATE_SECONDS)
     tick = "never" if report.last_tick is None else f"{report.last_tick:.0f} s after its lease"
@@ -194,7 +192,7 @@ def _backlog(kit: Kit) -> Iterator[Finding]:
 
 
 def _waiting(report: Report) -> Iterator[Finding]:
-    """Say which alert rules hold now, told or not, and why entries wait."""
+    """Return the alert rules that hold now, notified or not, and why entries wait."""
     remedies = {str(each["id"]): str(each["remedy"]) for each in ALERTS}
     for rule, words in report.alerts.items():
         yield Finding(check=f"alert {rule}", found=words, repair=remedies.get(rule, "alerts of the policy"), bad=True)

@@ -79,13 +79,13 @@ def _show_past(at: str, sha256: str) -> None:
 
 
 def _then(unit: "Unit", env: str, moment: "datetime") -> "tuple[dict[str, Any], str]":
-    """Return the policy that was in force at a moment and from when to when; raises NotFoundError."""
+    """Return the policy that was in force at a moment, with the period; raises NotFoundError."""
     from backlog_worker.lifecycle.book import in_force
 
     enacted = in_force(unit, env, moment)
     if enacted is None:
         first = next(iter(unit.enactments(env, "policy", "policy")), None)
-        since = f"; it is on record since {plain(first['at'])}" if first else ""
+        since = f"; it is recorded since {plain(first['at'])}" if first else ""
         message = f"which policy was in force at {plain(moment)} is not known{since}"
         raise NotFoundError(message, hint="backlog-worker policy history")
     row = unit.definition(env, "policy", enacted["hash"])
@@ -97,7 +97,7 @@ def _then(unit: "Unit", env: str, moment: "datetime") -> "tuple[dict[str, Any], 
 
 
 def _hashed(unit: "Unit", env: str, sha256: str) -> "tuple[dict[str, Any], str]":
-    """Return the policy whose hash begins so, and when it was in force; raises NotFoundError or UsageError."""
+    """Return the policy with a hash prefix, and when it was in force; raises NotFoundError or UsageError."""
     digest = sha256.strip().lower()
     known = set(digest) <= set("0123456789abcdef") and digest
     found = unit.definitions_like(env, "policy", digest) if known else []
@@ -108,7 +108,7 @@ def _hashed(unit: "Unit", env: str, sha256: str) -> "tuple[dict[str, Any], str]"
         message = f"{len(found)} policies begin with {sha256}: {', '.join(row['hash'][:12] for row in found)}"
         raise UsageError(message)
     times = [plain(each["at"]) for each in unit.enactments(env, "policy", "policy") if each["hash"] == found[0]["hash"]]
-    words = f"came into force at {', '.join(times)}" if times else "when it was in force is not on record"
+    words = f"came into force at {', '.join(times)}" if times else "when it was in force was not recorded"
     return found[0], words
 
 
@@ -142,7 +142,7 @@ def run_examples(files: Files = None) -> None:
                 )
             if not order.holds:
                 given = ", ".join(each.entry.id for each in order.given)
-                say(f"          wanted {', '.join(order.wanted)}; the policy gives {given}")
+                say(f"          expected {', '.join(order.wanted)}; the policy gives {given}")
     if failed:
         raise SystemExit(1)
 
@@ -165,9 +165,9 @@ def record_schema(version: int) -> dict[str, object]:
 
 
 def stored_schema(kind: str, version: int = 0) -> dict[str, object]:
-    """Return the JSON Schema of something that is stored or sent; of every version that was ever written there is one.
+    """Return the JSON Schema of stored or sent data; every version ever written has one.
 
-    Raises NotFoundError for a version that never was.
+    Raises NotFoundError for an unknown version.
     """
     found = {int(path.stem.partition(".v")[2]): path for path in SCHEMAS.glob(f"{kind}.v*.json")}
     path = found.get(version or max(found))
@@ -226,7 +226,7 @@ def explain_code(code: str) -> None:
 
 
 def validate(kind: str, files: list[Path] | None) -> None:
-    """Check files of one kind and end with status 7 where any is wrong; every mistake of every file is shown."""
+    """Check files of one kind and report every error of every file; ends with status 7 if any is invalid."""
     from backlog_worker.integrations.project import definition_at
     from backlog_worker.lifecycle.reading import read
 
@@ -257,7 +257,7 @@ def _named_twice(good: "Sequence[Read]") -> "Iterator[Finding]":
 
 
 def _not_in_force(good: "Sequence[Read]") -> list[str]:
-    """Say which of these files are not what is in force, where there is a backlog to ask."""
+    """Return how these files differ from what is in force, if there is a backlog to ask."""
     from backlog_worker import settings
     from backlog_worker.domain.errors import BacklogError
     from backlog_worker.lifecycle.standing import compared
@@ -268,11 +268,11 @@ def _not_in_force(good: "Sequence[Read]") -> list[str]:
     try:
         return compared(kit()[0], good)
     except BacklogError as error:
-        return [f"whether these are in force is not known: {str(error).splitlines()[0]}"]
+        return [f"cannot tell whether these are in force: {str(error).splitlines()[0]}"]
 
 
 def _people(kind: str) -> "Collection[str] | None":
-    """Return the roles of the project's policy; None where there is none to ask."""
+    """Return the roles of the project's policy, or None without a valid policy."""
     from backlog_worker import settings
     from backlog_worker.domain.policy import Policy
     from backlog_worker.integrations.project import definition_at, policies
@@ -294,7 +294,7 @@ def _as_json(findings: "list[Finding]") -> bool:
 
 
 def paths(kind: str, files: list[Path] | None) -> list[Path]:
-    """Return the files that were named, or those of the project; raises NotFoundError where there are none."""
+    """Return the named files, or those of the project; raises NotFoundError if there are none."""
     from backlog_worker import settings
     from backlog_worker.integrations import project
 

@@ -88,7 +88,9 @@ def add(
     from backlog_worker.lifecycle import intake
 
     with_kit, given = kit()
-    now = intake.within(with_kit, given.who, lambda unit: unit.now(), dry_run=dry_run)  # no host's clock says how old
+    now = intake.within(
+        with_kit, given.who, lambda unit: unit.now(), dry_run=dry_run
+    )  # the database sets the creation time, not this host's clock
     record = _record(options, given.who, now.isoformat())
     (filed,) = intake.file(with_kit, [("--", record)], actor=given.who, channel="manual", dry_run=dry_run)
     if filed.error:
@@ -132,7 +134,7 @@ def edit(
 
 
 def changes_of(options: Mapping[str, Any], before: "Entry | None") -> dict[str, Any]:
-    """Return the fields that options set, those that are lists or hold several values on top of *before*."""
+    """Return the fields that options set; lists and maps are based on *before*."""
     changes = {name: options[name] for name in _PLAIN if options.get(name) is not None}
     if options["due"] is not None:
         changes["due_date"] = options["due"] or None
@@ -155,7 +157,7 @@ def _signals(pairs: list[str], signals: dict[str, Any]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name.strip() or not equals:
-            message = f"{pair!r} sets no signal; write NAME=VALUE, such as risk=0.8"
+            message = f"{pair!r} is not a signal; write NAME=VALUE, such as risk=0.8"
             raise UsageError(message)
         signals.pop(name.strip(), None)
         if value.strip():

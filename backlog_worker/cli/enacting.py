@@ -1,4 +1,4 @@
-"""policy apply, pipeline apply, pipeline retire: put definitions in force, or out of it, in a person's name."""
+"""policy apply, pipeline apply, pipeline retire: put definitions in or out of force in a person's name."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +66,7 @@ def _definitions(kind: str, files: list[Path] | None) -> "list[DefinitionFile]":
 
 
 def _named(files: "list[DefinitionFile]", names: list[str]) -> "list[DefinitionFile]":
-    """Return the files that hold these names, or all of them where none is given; raises NotFoundError."""
+    """Return the files with these names, or all files without names; raises NotFoundError."""
     from backlog_worker.lifecycle.reading import Read, read
 
     if not names:
@@ -74,7 +74,7 @@ def _named(files: "list[DefinitionFile]", names: list[str]) -> "list[DefinitionF
     held = {found.name: each for each in files if isinstance(found := read(each, None), Read)}
     for each in names:
         if each not in held:
-            message = f"no file of this folder holds a pipeline {each} that is right"
+            message = f"no file of this folder contains a valid pipeline {each}"
             raise NotFoundError(message, hint="backlog-worker pipeline validate")
     return [held[each] for each in names]
 
@@ -88,5 +88,5 @@ def _apply(files: "list[DefinitionFile]", reason: str, *, follow: bool, dry_run:
     shown(
         "backlog-worker/applied",
         applied,
-        lambda: say(*[f"{each} {words}" for each in applied] or ["nothing changes: that is in force already"]),
+        lambda: say(*[f"{each} {words}" for each in applied] or ["no change: already in force"]),
     )

@@ -172,7 +172,7 @@ def requeue(
 
 
 def meant(of: "Kit", text: str) -> str:
-    """Return the id of the entry that a person means, retired or not; raises NotFoundError, or UsageError."""
+    """Return the id of an entry, given any of its names, retired or not; raises NotFoundError or UsageError."""
     from backlog_worker.lifecycle import lookup
 
     return lookup.id_of(of, text)
@@ -186,7 +186,7 @@ def wanted(of: "Kit", entry_id: str) -> "Entry":
 
 
 def several(of: "Kit", entry_id: str, where: str, limit: int) -> "list[Entry]":
-    """Return the entries that a command is for: one by id, or those of a filter."""
+    """Return the entries of a command: one by id, or those of a filter."""
     from backlog_worker.domain.search import parsed
 
     if bool(entry_id) == bool(where):
@@ -199,7 +199,7 @@ def several(of: "Kit", entry_id: str, where: str, limit: int) -> "list[Entry]":
 
 
 def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", *, dry_run: bool, yes: bool) -> None:
-    """Do something to many entries: show the count and samples, ask, and say what was refused and why."""
+    """Apply an action to many entries: show the count and samples, confirm, and print each refusal with its reason."""
     from backlog_worker.domain.errors import ConflictError
 
     talk(f"{verb}: {len(chosen)} entries" + (" (dry run)" if dry_run else ""))
@@ -225,6 +225,6 @@ def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", 
 
 
 def told(changed: "Entry") -> None:
-    """Say what became of an entry."""
+    """Print the new state of an entry."""
     bars = f"  {', '.join(changed.bars)}" if changed.bars else ""
     shown("backlog-worker/entry", changed, lambda: say(f"{changed.id}  {standing(changed)}{bars}  {changed.reason}"))

@@ -1,4 +1,4 @@
-"""--json and --json-lines after the verb: `entry list --json id,title,score`, as `gh` has it."""
+"""--json and --json-lines after the verb: `entry list --json id,title,score`, as in `gh`."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,9 @@ _VALUED = frozenset({"--dir", "--env"})
 
 
 def in_front(arguments: Sequence[str]) -> list[str]:
-    """Return arguments with --json, its fields and --json-lines before the verb, where they are options of all."""
+    """Return arguments with --json, its fields and --json-lines moved before the verb, where they are global
+    options.
+    """
     front: list[str] = []
     rest: list[str] = []
     left = list(arguments)
@@ -36,7 +38,7 @@ def in_front(arguments: Sequence[str]) -> list[str]:
 
 
 def mentioned(command: Any) -> None:  # noqa: ANN401 - a command or a group of the library, which has no type for both
-    """Say in the help of every verb below a command what it takes."""
+    """Mention these options in the help of every verb below a command."""
     for each in getattr(command, "commands", {}).values():
         mentioned(each)
     if not hasattr(command, "commands"):

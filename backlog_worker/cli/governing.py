@@ -1,4 +1,4 @@
-"""tool, generate, alert, token, role, web: governed jobs, and who may ask for them over the network."""
+"""tool, generate, alert, token, role, web: governed jobs, and access to them over the network."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run_action(name: str, action: str, params: dict[str, Any], *, dry_run: bool) -> None:
-    """Run one action here, or over the server that BACKLOG_URL names, and print what it returns."""
+    """Run one action here, or on the server that BACKLOG_URL names, and print its result."""
     from backlog_worker import settings
 
     given = settings.load()
@@ -194,7 +194,7 @@ def create_token(
     asked = access.Asked(name=name, role=role_name, scopes=tuple(scope or ()), lasts=lasts)
     made = access.create(with_kit, wiring.pepper_of(given), asked, actor=given.who)
     shown("backlog-worker/token", {"name": name, "role": role_name, "token": made}, lambda: say(made))
-    following("keep it where secrets are kept: it is not shown again")
+    following("store it as a secret: it is not shown again")
 
 
 @token.command("list")
@@ -273,7 +273,7 @@ def _object(text: str) -> dict[str, Any]:
 
     value = wire.parsed(text, "--params-json")
     if not isinstance(value, dict):
-        message = "--params-json is no JSON object"
+        message = "--params-json is not a JSON object"
         raise UsageError(message, hint="such as --params-json '{\"retention_days\": 180}'")
     return value
 

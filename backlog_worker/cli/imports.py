@@ -1,4 +1,4 @@
-"""entry import: every record of a file, and what became of each."""
+"""entry import: file every record of a file, and report the result of each."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,20 +39,20 @@ def import_file(
 
 
 def filed(of: "Kit", path: Path, *, actor: str, pipeline: str = "spec", dry_run: bool = False) -> "Iterator[Filed]":
-    """File the records of a file; one that names no pipeline, date or input gets those of an entry made by hand."""
+    """File the records of a file; one without pipeline, date or input gets the defaults of `entry add`."""
     from backlog_worker.cli.screen import counted
     from backlog_worker.integrations import files
     from backlog_worker.lifecycle import intake
 
     now = intake.within(of, actor, lambda unit: unit.now(), dry_run=dry_run)
-    missing = {"pipeline": pipeline, "created_at": now.isoformat()}  # how old an entry is no host's clock says
+    missing = {"pipeline": pipeline, "created_at": now.isoformat()}  # the database's time, not this host's
     read = counted(files.readable(files.records(path), path), path.name)
     filled = ((place, _with_input({**missing, **each}) if isinstance(each, Mapping) else each) for place, each in read)
     return intake.file(of, filled, actor=actor, channel="import", dry_run=dry_run)
 
 
 def _with_input(record: dict[str, Any]) -> dict[str, Any]:
-    """Return a record with the title in its input, where it says no more of its own than a body."""
+    """Return a record with the title in its input, if the record has only a body of its own."""
     given = record.get("input", {})
     plain = isinstance(given, dict) and set(given) <= {"body"}
     return {**record, "input": {"title": record.get("title"), **given}} if plain else record
@@ -60,7 +60,7 @@ def _with_input(record: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Told:
-    """What became of the records of a file: counts, and each that was refused."""
+    """The results of the records of a file: counts, and every refusal."""
 
     dry_run: bool
     counts: dict[str, int] = field(default_factory=dict)
@@ -70,7 +70,7 @@ class _Told:
     samples: "list[Filed]" = field(default_factory=list)
 
     def add(self, each: "Filed") -> None:
-        """Take in what became of one record."""
+        """Count the result of one record."""
         said = "done before" if each.status == "completed" else each.status
         word = "refused" if each.error else "skipped" if each.passed else said if each.new else "known before"
         self.counts[word] = self.counts.get(word, 0) + 1
@@ -84,7 +84,7 @@ class _Told:
             self.samples.append(each)
 
     def data(self) -> dict[str, Any]:
-        """Return all of it for programs."""
+        """Return the results as JSON data."""
         refused = [
             {
                 "place": str(each.place),
@@ -118,7 +118,7 @@ class _Told:
 
 
 def _named(each: "Filed") -> str:
-    """Name a record as people find it: its place, its number in the file, and what it is called at its source."""
+    """Return the name of a record: its location, its number in the file, and its id at the source."""
     record = getattr(each.place, "record", 0)
     number = f"#{each.number}" if each.number.isdigit() else each.number
     called = " ".join(part for part in (number, each.url, f'"{each.title[:60]}"' if each.title else "") if part)

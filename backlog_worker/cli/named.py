@@ -1,4 +1,4 @@
-"""Files that a person names: read and written whole, with one sentence for each way in which that fails."""
+"""Files named by a person: read and written whole, with one error sentence for each kind of failure."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ BYTES_MAX = 64 * 1024 * 1024
 
 
 def read_text(path: Path) -> str:
-    """Read a file as text, without waiting for what is no file; raises NotFoundError or UsageError that names it."""
+    """Read a regular file as text, without blocking; raises NotFoundError or UsageError that names it."""
     from backlog_worker.integrations import project
 
     try:
@@ -36,10 +36,10 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - free JSON
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object; raises NotFoundError or UsageError that names it."""
+    """Read a JSON file with an object; raises NotFoundError or UsageError that names it."""
     value = read_json(path)
     if not isinstance(value, dict):
-        message = f"{path} is no JSON object"
+        message = f"{path} is not a JSON object"
         raise UsageError(message)
     return value
 

@@ -1,4 +1,4 @@
-"""Commands that go over a server of ours, where BACKLOG_URL names one."""
+"""Commands sent to the server that BACKLOG_URL names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +22,7 @@ _ERRORS: Mapping[int, type[errors.BacklogError]] = {
 
 
 def execute(given: Settings, body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - each action has an answer of its own
-    """Run one action on the server; raises what the action raises, and UnreachableError where nobody answers."""
+    """Run one action on the server; raises the action's errors, and UnreachableError if there is no answer."""
     if not given.token.get_secret_value():
         message = f"BACKLOG_URL is {given.url}, and BACKLOG_TOKEN is not set"
         raise errors.UnauthenticatedError(message, hint="backlog-worker token create NAME --role ROLE, on the server")

@@ -87,7 +87,7 @@ def decide(
 
     if answer not in set(Answer):
         hint = suggestion(answer, list(Answer)) or f"one of: {', '.join(Answer)}"
-        message = f"{answer!r} is no answer"
+        message = f"{answer!r} is not an answer"
         raise UsageError(message, hint=hint)
     with_kit, given = kit()
     decided = Decided(
@@ -108,7 +108,7 @@ def decide(
 
 
 def _value(text: str) -> object:
-    """Read the value of an answer: JSON, or a text as it is."""
+    """Parse the value of an answer: JSON, or else plain text."""
     from backlog_worker.domain import wire
     from backlog_worker.domain.errors import InvalidInputError
 
@@ -196,7 +196,7 @@ def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_r
     if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):
         raise SystemExit(1)
     decided = Decided(answer=Answer(word), actor=given.who, reason=reason)
-    if entry and len(chosen) == 1:  # whatever is wrong with one is said as it is
+    if entry and len(chosen) == 1:  # the error of each is printed as it is
         reviews.decide(with_kit, chosen[0].id, decided, seq=chosen[0].seq)
         shown(f"backlog-worker/{word}", {"done": [chosen[0].entry_id], "refused": []}, lambda: say(f"{word}: 1 done"))
         return

@@ -121,7 +121,7 @@ def logs(
             say(*(f"{chunk['job_id']}  {plain(line)}" for line in chunk["text"].split("\n")))
         if not follow or live is None or live["ended_at"] is not None:
             if not chunks and after[2] < 0:
-                talk(f"the jobs of {entry.id} said nothing in this run")
+                talk(f"the jobs of {entry.id} logged nothing in this run")
             return
         time.sleep(0.5)
 
@@ -212,7 +212,7 @@ def replay(run_id: Run) -> None:
 
     project = Project(settings.load().folder)
     recording = recorded(kit()[0], run_id)
-    telemetry.configure(level="ERROR")  # what happens in a rehearsal is told by its result
+    telemetry.configure(level="ERROR")  # the result of a rehearsal says what happened
     with_kit, forward = wiring.rehearsal(project, recording["answers"], root=project.root)
     found = rehearse(with_kit, recording, forward, name=run_id)
     shown("backlog-worker/rehearsal", found, lambda: say(f"{run_id}  {found.status}", *found.faults))
@@ -267,7 +267,7 @@ def artifacts(
 
 
 def _how(found: "Mapping[str, Any]") -> str:
-    """Say how a run ended: by which change, or that it had nothing to do."""
+    """Return how a run ended: by which change, or that it had nothing to do."""
     return str(found["outcome"]).replace("_", " ") or found["ended_by"] or "live"
 
 
@@ -291,7 +291,7 @@ def _seconds(stage: "Stage") -> str:
 
 
 def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
-    """Wait for the end of an entry; a person who is asked ends the waiting, too."""
+    """Wait for the end of an entry; a question to a person ends the waiting, too."""
     deadline = time.monotonic() + timeout
     while True:
         with engine.kit.store.read() as unit:
@@ -306,7 +306,7 @@ def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
 
 
 def _said(engine: "Engine", entry_id: str) -> None:
-    """Say how an entry ended, by words and by the exit code."""
+    """Print how an entry ended, and set the exit code accordingly."""
     status = engine.status(entry_id)
     words, reason = stands(status), plain(status["reason"])
     say(f"{entry_id}  {reason}" if reason.startswith(words) else f"{entry_id}  {words}  {reason}")

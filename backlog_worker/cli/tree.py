@@ -1,4 +1,4 @@
-"""A run as a tree: every job under what it waited for last, with its status, progress and gates."""
+"""A run as a tree: each job under its latest dependency, with status, progress and gates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,8 +30,8 @@ def run_tree(
     stages: Mapping[str, Stage],
     asked: Sequence[Review],
 ) -> Tree:
-    """Draw a run; a job stands under the last of those that it depends on."""
-    name = f"{pipeline.name} {pipeline.version}" if pipeline else "a version that is gone"
+    """Draw a run; each job is placed under the last of its dependencies."""
+    name = f"{pipeline.name} {pipeline.version}" if pipeline else "a removed version"
     root = Tree(plain(f"{run['id']}  {name}  attempt {run['attempt']}  {standing(entry)}  {entry.title}"))
     nodes: dict[str, Tree] = {}
     for job_id in pipeline.order if pipeline else ():

@@ -1,4 +1,4 @@
-"""Seals: made once a day, kept elsewhere by others, and compared with what stands here now."""
+"""Seals: made once a day, stored elsewhere by third parties, and compared with the present histories."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,13 +10,13 @@ from backlog_worker.domain.seal import FLAT, TREE, seal_fault
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import Unit, Violation
 
-SETTLED = timedelta(minutes=5)  # no transaction of ours lives so long: what is older is all there
+SETTLED = timedelta(minutes=5)  # no transaction lasts longer, so older events are complete
 LONG_AGO = datetime.fromtimestamp(0, UTC)
-NAMED = 3  # so many rows are named of those that are wrong
+NAMED = 3  # at most this many wrong rows are named
 
 
 def seal(kit: Kit) -> dict[str, Any]:
-    """Seal every history up to five minutes ago, and return the seal as it may be kept elsewhere."""
+    """Seal every history up to five minutes ago, and return the seal in its external form."""
     with kit.store.begin(actor=kit.worker) as unit:
         last = unit.last_seal()
         since, at = (last["at"] if last else LONG_AGO), unit.now() - SETTLED
@@ -26,13 +26,13 @@ def seal(kit: Kit) -> dict[str, Any]:
 
 
 def sealed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a seal in the form that is kept elsewhere."""
+    """Return a seal in its external form."""
     said = {name: each.isoformat() if isinstance(each, datetime) else each for name, each in row.items()}
     return {"schema": TREE if is_tree(row) else FLAT, **said}
 
 
 def verify_seals(kit: Kit, outside: Mapping[str, Any] | None = None) -> Iterator[Violation]:
-    """Compare every seal with the history, and one that was kept elsewhere with ours."""
+    """Compare every seal with the histories, and an external seal with ours."""
     prev, known = "", {}
     with kit.store.read() as unit:
         rows = unit.seals()
@@ -41,9 +41,9 @@ def verify_seals(kit: Kit, outside: Mapping[str, Any] | None = None) -> Iterator
         with kit.store.read() as unit:
             root = unit.root(row["id"]) if is_tree(row) else unit.flat_root(row["id"])
             if row["prev"] != prev or seal_hash(row) != row["hash"] or root != row["root"]:
-                yield Violation(invariant="I8", subject=row["id"], text="the seal itself was altered, or one before it")
+                yield Violation(invariant="I8", subject=row["id"], text="this seal or an earlier one was altered")
             for entry_id, seq in unit.unsealed(row, 20):
-                text = f"event {seq} was altered or dropped after it was sealed at {row['at'].isoformat()}"
+                text = f"event {seq} was altered or removed after it was sealed at {row['at'].isoformat()}"
                 yield Violation(invariant="I8", subject=entry_id, text=text)
             yield from _rows(unit, row)
         prev = row["hash"]
@@ -56,12 +56,12 @@ def _rows(unit: Unit, seal: Mapping[str, Any]) -> Iterator[Violation]:
         return
     try:
         found = unit.unsealed_rows(dict(seal))
-    except (ValueError, StoreError) as error:  # somebody wrote what no row of ours holds
+    except (ValueError, StoreError) as error:  # a row was written by something else
         yield Violation(invariant="I8", subject=seal["id"], text=f"a row under this seal cannot be read: {error}")
         return
     for table, wrong in found.items():
         parts = [f"{len(names)} {what} ({_named(names)})" for what, names in wrong.items()]
-        text = f"rows that were sealed at {seal['at'].isoformat()}: {', '.join(parts)}"
+        text = f"rows sealed at {seal['at'].isoformat()}: {', '.join(parts)}"
         yield Violation(invariant="I8", subject=table, text=text)
 
 
@@ -76,8 +76,8 @@ def _outside(outside: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]])
     if fault.startswith("not a seal") or "its own hash" in fault:
         yield Violation(invariant="I8", subject=str(outside.get("id")), text=fault)
     elif mine is None:
-        text = "a seal that was kept elsewhere is not here: the history was cut off or put back"
+        text = "the external seal is not here: the history was truncated or restored from an older state"
         yield Violation(invariant="I8", subject=str(outside.get("id")), text=text)
     elif mine != dict(outside):
-        text = "the seal differs from the one that was kept elsewhere"
+        text = "the seal differs from the external one"
         yield Violation(invariant="I8", subject=str(outside["id"]), text=text)

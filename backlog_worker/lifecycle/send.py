@@ -1,4 +1,4 @@
-"""Empty the outbox: each wish is taken in a transaction of its own, sent outside of any, and marked in another."""
+"""Deliver the outbox: each message is taken in one transaction, sent outside of any, and marked in another."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +12,16 @@ from backlog_worker.lifecycle.loops import attempt
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
-LEASE = 60.0  # longer than a whole batch may take
+LEASE = 60.0  # longer than the time limit of a batch
 BATCH = 20
 ATTEMPTS_MAX = 20
 WAIT_MAX = 3600.0
 
 
 def send(kit: Kit) -> int:
-    """Deliver what is due, and say so in the history.
+    """Deliver due messages, and record the deliveries in the histories.
 
-    What fails is tried again later, twice as late each time, and at last given up loudly.
+    Failed deliveries are retried at doubling intervals, and finally given up with a report.
     """
     delivered = 0
     while True:
@@ -42,7 +42,7 @@ def send(kit: Kit) -> int:
 
 
 def _told(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
-    """Deliver one wish; whatever is wrong with it is its own failure, and costs its neighbours nothing."""
+    """Deliver one message; an error fails this message only."""
     tried = attempt("send", lambda: _write(kit, wish), entry=wish["entry_id"])
     return tried.value or ("", cut(f"{type(tried.error).__name__}: {tried.error}", 400))
 

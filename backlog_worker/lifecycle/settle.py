@@ -1,4 +1,4 @@
-"""Judge how runs ended: the entry, its review, its record and its write-back change in one transaction, once."""
+"""Judge how runs ended: the entry, its review, its record and its write-back change once, in one transaction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ TARGET = "folder"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """A run that ends now: its entry and rows as they stand in this transaction."""
+    """A run that ends: its entry and rows as of this transaction."""
 
     entry: Entry
     run: Mapping[str, Any] | None
@@ -39,7 +39,7 @@ class Ending:
 
 
 def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> list[Bell]:
-    """Judge outcomes of held entries and apply the verdicts; returns the bells to ring after the commit."""
+    """Judge the outcomes of held entries and apply the verdicts; returns the bells to ring after the commit."""
     verdicts = []
     for ending, outcome in endings:
         claims, runs = ending.policy.claims, ending.pipeline.retry_runs if ending.pipeline else 0
@@ -49,7 +49,7 @@ def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> l
 
 
 def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict]]) -> list[Bell]:
-    """Apply verdicts to held entries: the change, its review, its record, and what it lets go on."""
+    """Apply verdicts to held entries: the change, its review, its record, and the entries that it unblocks."""
     facts = unit.facts([ending.entry.id for ending, _ in verdicts])
     bells: list[Bell] = []
     ended: list[str] = []
@@ -68,15 +68,15 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict]]) -
             ended.append(ending.entry.id)
         emit("settled", entry=ending.entry.id, change=verdict.change, reason=verdict.reason)
     if ended and (waiting := unit.dependents(ended)):
-        unit.flush()  # those behind must see what ended here
-        intake.clear(kit, unit, list(unit.hold(waiting).values()), "what it waited for has ended")
+        unit.flush()  # entries that wait must see what ended here
+        intake.clear(kit, unit, list(unit.hold(waiting).values()), "the entry it waited for has ended")
     return list(dict.fromkeys(bells))
 
 
 def record(
     kit: Kit, unit: Unit, ending: Ending, verdict: Verdict, review_id: str | None, facts: Mapping[str, Any]
 ) -> None:
-    """Make the record of an ended run, keep it in the history, and put it into the outbox."""
+    """Create the record of an ended run, store it in the history, and put it into the outbox."""
     held = unit.held[ending.entry.id]
     end = End(
         verdict=verdict,
@@ -89,7 +89,7 @@ def record(
     )
     run = _run_facts(ending, facts, unit.now())
     made = attempt("record", lambda: writeback.record(held.entry, run, ending.pipeline, ending.stages, end))
-    value = made.value or writeback.record(held.entry, run, None, {}, end)  # an end is told, if without its jobs
+    value = made.value or writeback.record(held.entry, run, None, {}, end)  # the end is recorded even without its jobs
     unit.note(ending.entry.id, Note.RECORDED, {"sha256": digest(value), "record": value})
     unit.put(
         {
@@ -106,14 +106,14 @@ def record(
 
 
 def withdraw(unit: Unit, entry_id: str, actor: str, reason: str) -> None:
-    """Close the open review of a held entry that moves on without its answer, and say so in its history."""
+    """Close the open review of a held entry that moves on without an answer, and record that in its history."""
     for review_id in unit.close(entry_id, actor, reason):
         data = {"review_id": review_id, "answer": "withdrawn", "reason": reason, "job_id": ""}
         unit.note(entry_id, Note.ANSWERED, data)
 
 
 def _dated(entry: Entry, verdict: Verdict, now: datetime) -> Verdict:
-    """Say in the reason of an end that it came after the due date."""
+    """Add a missed due date to the reason of an end."""
     if verdict.change not in RECORDED or entry.due_date is None or entry.due_date > now:
         return verdict
     if verdict.reason.startswith(Wait.DEADLINE_PASSED):
@@ -140,7 +140,7 @@ def _move(unit: Unit, ending: Ending, verdict: Verdict) -> None:
 
 
 def _review(kit: Kit, unit: Unit, ending: Ending, verdict: Verdict) -> str | None:
-    """Open the dead letter of an escalation; whatever else was asked about the entry is withdrawn by it."""
+    """Open the dead letter of an escalation, which withdraws every other open question about the entry."""
     if verdict.change != Change.ESCALATED:
         return None
     withdraw(unit, ending.entry.id, "policy", verdict.reason)

@@ -1,7 +1,7 @@
-"""Take what is due of a schedule, once for the whole fleet, and say what was missed and what became of it.
+"""Take the due slots of a schedule, once for the whole fleet, and record missed ones and their handling.
 
-How far a schedule was looked at is a row of its own, moved by compare-and-set in the database's time: so beats on hosts
-whose clocks differ, workers that were away, and a fleet that stood still all agree on what is due.
+The progress of each schedule is a row of its own, moved by compare-and-set in the database's time: so beats on hosts
+with different clocks, absent workers and a stopped fleet all agree on what is due.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ ONCE = "once"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One schedule of one environment: the name of its row, its line, what `catchUp` says, since when it is there."""
+    """One schedule of an environment: the name of its row, its cron line, its `catchUp`, and its start."""
 
     env: str
     name: str
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What of a schedule is due, up to when it was looked at before and is looked at now; `new`: it never was."""
+    """The due slots of a schedule, and the times of the previous look and this one; `new`: it is the first look."""
 
     due: trigger.Due
     before: datetime
@@ -45,12 +45,12 @@ class Look:
 
     @property
     def empty(self) -> bool:
-        """Return whether there is nothing to take."""
+        """Return whether nothing is due."""
         return not (self.new or self.due.run or self.due.missed)
 
 
 def look(unit: Unit, schedule: Schedule) -> Look:
-    """Return what of a schedule is due, and take nothing; one that is seen for the first time has missed nothing."""
+    """Return the due slots of a schedule without taking them; at the first look none were missed."""
     now = unit.now()
     seen: datetime | None = unit.slot(schedule.name)
     before = max(schedule.since or now, now - trigger.LATE) if seen is None else seen
@@ -60,7 +60,9 @@ def look(unit: Unit, schedule: Schedule) -> Look:
 
 
 def take(unit: Unit, schedule: Schedule, new_id: Callable[[str], str]) -> Look | None:
-    """Take all that is due of a schedule, and record what was missed; None where nothing is, or another was first."""
+    """Take all due slots of a schedule, and record the missed ones; None if none is due, or another process took
+    them.
+    """
     found = look(unit, schedule)
     if found.empty or not unit.take_slot(schedule.name, found.until):
         return None

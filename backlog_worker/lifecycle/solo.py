@@ -1,6 +1,6 @@
-"""One job of a pipeline, here and now, without a backlog: what exported CI files call, and what its author tries.
+"""Run one job of a pipeline here, without a backlog: for exported CI files and for authors of pipelines.
 
-What jobs returned lies in a folder, a JSON file a job, which CI systems carry from job to job as artifacts.
+The results of jobs are in a folder, one JSON file per job, which CI systems pass on as artifacts.
 """
 
 import json
@@ -29,10 +29,10 @@ RUN_ID = "run_solo"
 def perform_one(
     kit: Kit, pipeline: Pipeline, policy: Policy, job_id: str, given: Mapping[str, Any], folder: Path
 ) -> tuple[str, str]:
-    """Do one job and write what it returned into *folder*; returns its status and why.
+    """Perform one job and write its result into *folder*; returns its status and the reason.
 
-    The results of the jobs before it are read from there; a job whose condition is false is skipped, and says so.
-    Raises NotFoundError for a job that does not exist, ConflictError where one before it has no result yet.
+    The results of earlier jobs are read from there; a job whose condition is false is skipped. Raises NotFoundError for
+    an unknown job, and ConflictError if an earlier job has no result yet.
     """
     if job_id not in pipeline.index:
         message = f"pipeline {pipeline.name} has no job {job_id}"
@@ -123,7 +123,7 @@ def _read(folder: Path, pipeline: Pipeline, job_id: str) -> Stage | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path} is no result of a job: {error}"
+        message = f"{path} is not a job result: {error}"
         raise InvalidInputError(message) from None
     output = value.get("output")
     if status == StageStatus.COMPLETED and (why := violation(pipeline.job(job_id).output, output)):

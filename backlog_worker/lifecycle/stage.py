@@ -1,7 +1,7 @@
-"""Take a stage, do its job, checkpoint; then plan what comes next: take, ring, ask, or settle.
+"""Take a stage, perform its job, store the checkpoint; then plan the next step: take, ring, ask, or settle.
 
-A checkpoint, the next takes and the settling of a run share one transaction, and so do all entries of one bell. The
-entry's row is locked before its stages are read: of two last jobs that end at once exactly one sees the join.
+A checkpoint, the next takes and the settling of a run share one transaction, also for several entries of one bell. The
+entry's row is locked before its stages are read, so that of two last jobs that end together exactly one sees the join.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +31,10 @@ from backlog_worker.telemetry import emit
 
 
 def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
-    """Take one stage and do it; no bells where it is not ours to take: a doubled, late or forged bell.
+    """Take one stage and perform it; returns no bells if it cannot be taken: a repeated, late or forged bell.
 
-    Only what a plan rang for is begun, and whatever a later plan cancels is not pending any more: so nothing is
-    planned here, and of a large graph only this stage is read.
+    Only stages that a plan rang for are begun, and canceled ones are no longer pending: so nothing is planned here, and
+    only this stage of a large graph is read.
     """
     begun = attempt("stage", lambda: insist(lambda: _begun(kit, run_id, job_id)), run=run_id, job=job_id)
     if begun.error is None:
@@ -49,9 +49,9 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
 
 
 def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
-    """Do stages one after the other until their runs end or wait for another bell; one never touches its neighbour.
+    """Perform stages one after the other until their runs end or wait; a failing run never affects the others.
 
-    What others may do meanwhile is rung for before this process goes on; the last bells are the caller's to ring.
+    Bells for other workers are rung before this process continues; the caller rings the last ones.
     """
     held = {each.key for each in taken}
     try:
@@ -61,7 +61,7 @@ def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
             ended = [done(kit, each) for each in [watched(kit, each, among=len(taken)) for each in taken]]
             taken, bells = _recorded(kit, ended)
             held = {each.key for each in taken}
-    except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are dead already
+    except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are already dead
         attempt("give_back", lambda: insist(lambda: give_back(kit, sorted({run_id for run_id, _, _ in held}))))
         raise
     finally:
@@ -70,9 +70,9 @@ def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
 
 
 def give_back(kit: Kit, run_ids: Sequence[str]) -> None:
-    """Return claims to the queue; nothing is counted, and checkpoints stay.
+    """Return claims to the queue without counting an attempt; checkpoints stay.
 
-    A run whose other stages are done elsewhere stays; only what this worker did is rung for again.
+    A run whose other stages are performed elsewhere continues; only the stages of this worker are rung for again.
     """
     with kit.store.begin(actor=kit.worker) as unit:
         for run_id, entry in unit.renew(run_ids).items():
@@ -80,12 +80,12 @@ def give_back(kit: Kit, run_ids: Sequence[str]) -> None:
                 emit("given_back", entry=entry.id, run=run_id, kept=True)
                 continue
             unit.untake(entry.id, str(entry.pipeline_hash), run_id)
-            unit.move(entry.id, Change.RETURNED, "the worker stopped and gave it back")
+            unit.move(entry.id, Change.RETURNED, "the worker stopped and returned the entry")
             emit("given_back", entry=entry.id, run=run_id)
 
 
 def fail(kit: Kit, run_id: str, job_id: str, kind: FailureKind, text: str) -> list[Bell]:
-    """Fail a stage that nobody does any more, and go on with its run."""
+    """Fail a stage that no worker performs any more, and continue its run."""
     with kit.store.begin(actor="sweep") as unit:
         start = started(kit, unit, run_id)
         if start is None or job_id not in start.stages:
@@ -110,9 +110,9 @@ def go_on(kit: Kit, run_id: str) -> list[Bell]:
 
 
 def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None:
-    """Lock the entry that a run holds and read where the run stands; None where it holds none any more.
+    """Lock the entry of a run and read the state of the run; None if the run holds it no longer.
 
-    With *job_id* no more is read of a large graph than the stage of that job.
+    With *job_id* only the stage of that job is read of a large graph.
     """
     entries = unit.renew([run_id])
     run = unit.run_of(run_id)
@@ -131,9 +131,9 @@ def started(kit: Kit, unit: Unit, run_id: str, job_id: str = "") -> Start | None
 def onward(
     kit: Kit, unit: Unit, starts: Sequence[Start], *, takes: Literal["nothing", "light", "first"]
 ) -> tuple[list[Taken], list[Bell]]:
-    """Plan held runs: end what never begins, ask what must be asked, then take, ring or settle.
+    """Plan held runs: write stages that end without work, open questions, then take, ring or settle.
 
-    This process takes *nothing*, or the light stages, or these and the *first* of each run; it rings for the others.
+    This process takes *nothing*, the light stages, or these and the *first* of each run; it rings for the others.
     """
     mine: list[tuple[Start, Job]] = []
     rings: list[tuple[Start, Job]] = []
@@ -156,7 +156,7 @@ def onward(
 
 
 def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Taken]:
-    """Take stages of held runs, in one statement; a stage that somebody else has is left out."""
+    """Take stages of held runs, in one statement; stages taken by another worker are skipped."""
     if not starts:
         return []
     rows = [
@@ -189,7 +189,7 @@ def take(kit: Kit, unit: Unit, starts: Sequence[tuple[Start, Job]]) -> list[Take
 
 
 def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
-    """Make stages pending, rung for now; whoever hears the bell takes them."""
+    """Make stages pending and ring for them now; any worker that hears the bell takes them."""
     rows = [
         {
             "entry_id": start.entry.id,
@@ -209,15 +209,15 @@ def ring(unit: Unit, rings: Sequence[tuple[Start, Job]]) -> list[Bell]:
 
 
 def ending(unit: Unit, start: Start) -> Ending:
-    """Return what settling a run looks at: its stages as they are stored, whole."""
+    """Return what settling a run needs: its complete stored stages."""
     entry, pipeline, stages = start.entry, start.pipeline, start.stages
-    if len(pipeline.jobs) > ahead.LARGE:  # a large graph was planned from less
+    if len(pipeline.jobs) > ahead.LARGE:  # a large graph was planned from partial stages
         stages = current(pipeline, unit.stages({entry.id: pipeline.hash})[entry.id])
     return Ending(entry=entry, run=start.run, pipeline=pipeline, stages=stages, policy=start.policy)
 
 
 def _basis(start: Start, job: Job) -> Mapping[str, str] | None:
-    """Return from which takes a job is begun: of one that was rung for the plan that rang has said it."""
+    """Return the takes that a job is based on; for a rung stage, those of the plan that rang."""
     stage = start.stages.get(job.id)
     return stage.based_on if stage is not None and _rung(stage) else basis(start.stages, job)
 
@@ -237,8 +237,8 @@ def _begun(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
 def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
     """Write results until they are written or their claims are lost.
 
-    What cannot be written is tried alone, then as a failure that says so, then as one that says no more. Where even
-    that cannot be written its run is broken off: no exception makes a run wait for the end of its lease.
+    A result that cannot be written is tried alone, then replaced by a failure with details, then by one without. If
+    that fails too, the run is broken off, so that no error leaves a run waiting for its lease to expire.
     """
     tried = attempt("stage", lambda: insist(partial(_record, kit, ended), given_up=partial(_gone, ended)))
     if tried.error is None and tried.value is not None:
@@ -250,7 +250,7 @@ def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]
         return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
     (one,) = ended
     why = cut(error_words(tried.error), 300) if tried.error else ""
-    for instead in _failures(one, f"its result cannot be kept: {why}"):
+    for instead in _failures(one, f"its result cannot be stored: {why}"):
         again = attempt("stage", lambda: insist(partial(_record, kit, [instead])))  # noqa: B023 - done before the next
         if again.value is not None:
             return again.value
@@ -258,7 +258,7 @@ def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]
 
 
 def _failures(ended: Ended, reason: str) -> Iterator[Ended]:
-    """Return what is written in place of a result: a refusal, and one without what was tried and spent before."""
+    """Yield the replacements of a result: a refusal, and one without its attempts and spending."""
     result = Refused(kind=FailureKind.VALIDATION, reason=cut(reason, 400))
     yield Ended(taken=ended.taken, result=result, tried=ended.tried)
     plain = legible(reason).encode("ascii", "replace").decode()[:400]
@@ -267,14 +267,14 @@ def _failures(ended: Ended, reason: str) -> Iterator[Ended]:
 
 
 def break_off(kit: Kit, run_id: str, why: str) -> list[Bell]:
-    """End a run that nobody can carry on: its entry goes to people, with the reason and without its jobs."""
+    """End a run that cannot continue: its entry is escalated with the reason, without its jobs."""
     with kit.store.begin(actor=kit.worker) as unit:
         entries, run = unit.renew([run_id]), unit.run_of(run_id)
         if run is None or run_id not in entries:
             return []
         entry = entries[run_id]
         unit.untake(entry.id, str(entry.pipeline_hash), run_id)
-        reason = cut(f"its run cannot go on: {legible(why)}", 400)
+        reason = cut(f"its run cannot continue: {legible(why)}", 400)
         verdict = Verdict(change=Change.ESCALATED, reason=reason, kind=FailureKind.EXECUTION, role="operator", faults=1)
         policy = kit.book.policy_by_hash(unit, run["policy_hash"])
         broken = Ending(entry=entry, run=run, pipeline=None, stages={}, policy=policy)
@@ -282,7 +282,7 @@ def break_off(kit: Kit, run_id: str, why: str) -> list[Bell]:
 
 
 def _gone(ended: Sequence[Ended]) -> bool:
-    """Return whether every claim is lost by now: until then a result is written again and again."""
+    """Return whether every claim is lost by now; until then a result is written again and again."""
     return all(each.taken.stop.gone for each in ended)
 
 
@@ -291,7 +291,7 @@ def _rung(stage: Stage | None) -> bool:
 
 
 def _eligible(kit: Kit, unit: Unit, start: Start) -> bool:
-    """Judge eligibility by the policy in force, before each stage; an entry that lost it is blocked."""
+    """Judge eligibility by the policy in force before each stage; an entry that is no longer eligible is blocked."""
     policy = kit.book.policy(unit)
     said = policy.eligibility(drafts.rule_values({name: getattr(start.entry, name) for name in FOLDED}))
     if all(said.values()):
@@ -324,7 +324,7 @@ def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], conte
 
 
 def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
-    """Checkpoint all that still hold their take, then plan what comes next, in one transaction."""
+    """Store the checkpoints of all stages still held, then plan the next step, in one transaction."""
     with kit.store.begin(actor=kit.worker) as unit:
         unit.lease = max(each.taken.policy.claims.timeout.total_seconds() for each in ended)
         entries = unit.renew([each.taken.run["id"] for each in ended])
@@ -345,7 +345,7 @@ def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
 
 
 def _starts(unit: Unit, live: Sequence[Ended], entries: Mapping[str, Entry]) -> dict[str, Start]:
-    """Read where the runs stand that just wrote; several stages of one run are one start."""
+    """Read the state of the runs just written; several stages of one run give one start."""
     olds = {each.taken.run["id"]: each.taken for each in live}
     read = ahead.stages_of_many(unit, [(entries[run_id], old.pipeline, run_id) for run_id, old in olds.items()])
     return {

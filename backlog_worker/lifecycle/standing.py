@@ -1,4 +1,4 @@
-"""How the files of this process stand to what is in force: what is wrong, and what differs; nothing is written."""
+"""Compare the files of this process with the definitions in force; nothing is written."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from backlog_worker.store import PIPELINE, POLICY
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How the files of this process stand to what is in force: what is wrong, what differs, what has no file."""
+    """The files of this process compared with what is in force: invalid, different, or without a file."""
 
     wrong: Mapping[str, InvalidFileError]
     differs: tuple[str, ...]
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Return everything there is to say, a text each."""
+        """Return all findings, one text each."""
         return (*(str(error) for error in self.wrong.values()), *self.differs)
 
 
@@ -45,7 +45,7 @@ def standing(kit: Kit) -> Standing:
 
 
 def compared(kit: Kit, files: Sequence[Read]) -> list[str]:
-    """Say which files are not what is in force, where anything is."""
+    """Return the files that differ from what is in force; none if nothing is in force."""
     with kit.store.read() as unit:
         live = dict(unit.live_hashes(kit.env))
         return [
@@ -56,7 +56,7 @@ def compared(kit: Kit, files: Sequence[Read]) -> list[str]:
 
 
 def _differs(each: Read, live: str | None, retired: str) -> str:
-    """Say how a file differs from what is in force."""
+    """Return how a file differs from what is in force, and the command that applies it."""
     name = each.name if each.file.kind == PIPELINE else ""
     how = f"backlog-worker {each.file.kind} apply {name}".rstrip() + " --reason TEXT"
     instead = live[:6] if live else "retired" if retired else "none"
@@ -64,7 +64,7 @@ def _differs(each: Read, live: str | None, retired: str) -> str:
 
 
 def invalid(kit: Kit) -> int:
-    """Count what is wrong: files of the folder that the fleet follows, and what this release cannot read any more."""
+    """Count invalid files of the folder that the fleet follows, and definitions that this release cannot read."""
     _look(kit)
     with kit.store.read() as unit:
         ours = home(kit, unit) in {"", kit.definitions.place}
@@ -72,7 +72,7 @@ def invalid(kit: Kit) -> int:
 
 
 def _look(kit: Kit) -> None:
-    """Read the files where they changed, outside of any transaction; the fleet sees to them with its next tick."""
+    """Read changed files, outside of any transaction; the fleet applies them with its next tick."""
     if kit.book.looked and not kit.definitions.changed():
         return
     with kit.store.read() as unit:

@@ -1,4 +1,4 @@
-"""What a run that begins finds of those before it: what stands stays, and what is void is written off, at the claim."""
+"""Which checkpoints of earlier runs stand for a new run; void ones are written off at the claim."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,12 +14,12 @@ from backlog_worker.lifecycle import settle
 from backlog_worker.store import Unit
 
 CLOCK = "claim"
-# What ended a run without ending the try: the next run goes on where it stood.
+# What ended a run without ending the try: the next run continues from there.
 PARKED = frozenset({Change.RETURNED.value, Change.EXPIRED.value, Change.BLOCKED.value})
 
 
 def goes_on(last: Mapping[str, Any] | None) -> list[str]:
-    """Return the runs that a new one goes on from: those since the last one that came to an end of its own."""
+    """Return the runs that a new one continues: those since the last run that ended by itself."""
     if last is None:
         return []
     paused = last["ended_by"] in PARKED or (last["ended_by"] == Change.RETRIED and last["kind"] in PAUSES)
@@ -29,9 +29,9 @@ def goes_on(last: Mapping[str, Any] | None) -> list[str]:
 def found(
     unit: Unit, begun: Sequence[tuple[Entry, Pipeline, Mapping[str, Any]]]
 ) -> tuple[dict[str, dict[str, Stage]], dict[str, list[str]]]:
-    """Return, by run, the stages that stand for it and the jobs whose checkpoints are void, and write that down.
+    """Return, by run, the stages that stand and the jobs with void checkpoints, and store that.
 
-    What waits for a person on grounds that are void is asked again: its question is withdrawn.
+    A question based on void checkpoints is withdrawn and asked again.
     """
     read = unit.stages({entry.id: pipeline.hash for entry, pipeline, _ in begun}) if begun else {}
     stages: dict[str, dict[str, Stage]] = {}

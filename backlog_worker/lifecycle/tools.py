@@ -1,6 +1,6 @@
-"""Governed jobs by name: each has a scope, typed parameters and a dry run; clock, people and programs call them alike.
+"""Governed jobs by name, with a scope, typed parameters and a dry run; the clock, people and programs share them.
 
-Whoever asks is named in the history, and an attempt that was refused is on record too.
+The caller is named in the history, and denied attempts are recorded too.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -43,13 +43,13 @@ _NAMES = {"open": Status.QUEUED, "done": Status.COMPLETED}
 
 
 class Params(BaseModel):
-    """Parameters of one action; a name that it does not know is refused."""
+    """Parameters of one action; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ListParams(Params):
-    """A filter of the search language, and at most so many."""
+    """A filter of the search language and a limit."""
 
     q: str = Field(default="", description="a filter, such as status:queued service:gateway")
     limit: int = Field(default=100, ge=1, le=1000)
@@ -63,19 +63,19 @@ class EntryParams(Params):
 
 
 class ReasonParams(EntryParams):
-    """One entry, and why."""
+    """One entry and a reason."""
 
-    reason: str = Field(min_length=1, description="why; it stands in the history")
+    reason: str = Field(min_length=1, description="why; it is kept in the history")
 
 
 class StatusParams(ReasonParams):
-    """One entry, where it shall stand, and why."""
+    """One entry, its new status, and a reason."""
 
     status: str = Field(description="open or queued, done or completed, blocked, canceled")
 
 
 class CommentParams(EntryParams):
-    """One entry, and what to say about it."""
+    """One entry and a comment."""
 
     text: str = Field(min_length=1)
 
@@ -87,25 +87,25 @@ class UpsertParams(Params):
 
 
 class WeekParams(Params):
-    """A week; none: the newest digest."""
+    """A week; by default that of the newest digest."""
 
     week: str = Field(default="", pattern=r"^(\d{4}-\d{2})?$", description="such as 2026-47")
 
 
 class DateParams(Params):
-    """A day; none: the newest digest."""
+    """A day; by default that of the newest digest."""
 
     date: str = Field(default="", pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="such as 2026-11-24")
 
 
 class DaysParams(Params):
-    """A length in days; 0: what the policy says."""
+    """A number of days; 0: as the policy says."""
 
     retention_days: int = Field(default=0, ge=0, le=36_500)
 
 
 class PressureParams(Params):
-    """How many days of runs count."""
+    """The number of days of runs that count."""
 
     days: float = Field(default=digests.DAYS, gt=0, le=366)
 
@@ -140,9 +140,10 @@ class Tool:
 def execute(
     kit: Kit, caller: Caller, tool: str, action: str, params: Mapping[str, Any], *, env: str = "", dry_run: bool = False
 ) -> Any:  # noqa: ANN401 - each action has a result of its own
-    """Do one action for a caller; raises NotFoundError, NotAllowedError, InvalidInputError, or what the action raises.
+    """Execute one action for a caller; raises NotFoundError, NotAllowedError, InvalidInputError, or the action's
+    errors.
 
-    What writes is recorded as an operation with its result, and so is every refusal.
+    A writing action is recorded as an operation with its result, and so is every refusal.
     """
     found = wanted(tool, action)
     try:
@@ -156,7 +157,7 @@ def execute(
     try:
         result = found.run(of, caller, given, dry_run)
     except BacklogError as error:
-        denied = isinstance(error, NotAllowedError)  # that is on record already
+        denied = isinstance(error, NotAllowedError)  # already recorded
         if found.writes and not dry_run and not denied and not journal.takes_in(of):
             _recorded(of, caller, found, "failed", {"error": cut(str(error), 500)})
         raise
@@ -166,7 +167,7 @@ def execute(
 
 
 def wanted(tool: str, action: str) -> Tool:
-    """Return one action; raises NotFoundError with what there is."""
+    """Return one action; raises NotFoundError with the known ones."""
     known = [each for each in TOOLS if each.tool == tool]
     found = next((each for each in known if each.action == action), None)
     if found is None:
@@ -178,7 +179,7 @@ def wanted(tool: str, action: str) -> Tool:
 
 
 def job(kit: Kit, name: str) -> Any:  # noqa: ANN401 - each action has a result of its own
-    """Do a scheduled job as the service account `scheduler`; raises NotFoundError for one that is not known."""
+    """Run a scheduled job as the service account `scheduler`; raises NotFoundError if it is unknown."""
     from_clock = JOBS.get(name)
     if from_clock is None:
         message = f"there is no job {name!r}"
@@ -221,7 +222,7 @@ def _got(kit: Kit, _caller: Caller, given: EntryParams, _dry: bool) -> dict[str,
 
 
 def _status(kit: Kit, caller: Caller, given: StatusParams, dry: bool) -> dict[str, Any]:
-    """Bring an entry where a person wants it, by the change that the state machine has for that."""
+    """Move an entry to the status that a person wants, by the matching change of the state machine."""
     entry = operation.wanted(kit, given.id)
     name = str(_NAMES.get(given.status, given.status))
     acts: dict[str, Callable[..., Any]] = {
@@ -231,7 +232,7 @@ def _status(kit: Kit, caller: Caller, given: StatusParams, dry: bool) -> dict[st
         "queued": operate.release if entry.status == Status.BLOCKED else operate.requeue,
     }
     if name not in acts:
-        message = f"{given.status!r} is not set by hand"
+        message = f"{given.status!r} cannot be set by hand"
         raise InvalidInputError(message, hint="one of: open, done, blocked, canceled")
     if name == entry.status:
         message = f"{entry.id} is {entry.status} already"
@@ -280,7 +281,7 @@ def _broken(found: Sequence[Violation]) -> dict[str, Any]:
 
 
 def shown(entry: Entry) -> dict[str, Any]:
-    """Return an entry as programs read it; its input is payload, and not part of that."""
+    """Return an entry for programs, without its input, which is payload."""
     names = (
         *("id", "env", "status", "title", "url", "source", "dedupe_key", "category", "service", "team", "owner"),
         *("labels", "priority", "pipeline", "created_at", "due_date", "attempt", "score", "bars", "reason"),

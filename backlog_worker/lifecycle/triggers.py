@@ -1,4 +1,4 @@
-"""What starts by itself: schedules whose slot is due, and messages from elsewhere, each filed once."""
+"""Triggers: schedules with due slots, and messages from other systems, each filed once."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,22 +18,23 @@ from backlog_worker.lifecycle.slots import Schedule
 from backlog_worker.store import PIPELINE, Unit
 from backlog_worker.telemetry import emit
 
-PREFIX = "schedule:"  # of the rows that say how far the schedules of pipelines were looked at
-REPLAYED_SECONDS = 300.0  # for so long the same bytes under another delivery id are a replay
+PREFIX = "schedule:"  # prefix of the rows with the progress of pipeline schedules
+REPLAYED_SECONDS = 300.0  # within this time, the same bytes under another delivery id are a replay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """What became of a message: the entries that it filed or had filed before, and what could not be filed."""
+    """The result of a message: the entries filed now or before, and what could not be filed."""
 
     filed: tuple[Filed, ...] = ()
     refused: tuple[Filed, ...] = ()
 
 
 def scheduled(kit: Kit) -> list[Filed]:
-    """File an entry for every slot of a schedule that is due; a slot is filed once, however many look at it.
+    """File an entry for every due slot of a schedule; each slot is filed once, whichever process looks at it.
 
-    It is filed before it is taken: whoever dies in between leaves it to the next, and the dedupe key holds it to one.
+    The entry is filed before the slot is taken: if the process dies in between, the next one files it again, and the
+    dedupe key prevents a second entry.
     """
     with kit.store.read() as unit:
         now, found = unit.now(), _schedules(kit, unit)
@@ -50,15 +51,15 @@ def scheduled(kit: Kit) -> list[Filed]:
 
 
 def schedules(kit: Kit, unit: Unit) -> list[Schedule]:
-    """Return the schedules of the pipelines in force, in the order of their names."""
+    """Return the schedules of the pipelines in force, by name."""
     return list(_schedules(kit, unit))
 
 
 def receive(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> Received:
-    """Take a signed message for a pipeline and file what its triggers make of it; a repeated delivery is filed once.
+    """Accept a signed message for a pipeline and file the entries of its triggers; a repeated delivery is filed once.
 
-    Raises NotFoundError where the pipeline takes no message, UnauthenticatedError where none of its secrets signed it,
-    ConflictError for a replay, and InvalidInputError where nothing that it asks for can be filed.
+    Raises NotFoundError if the pipeline accepts no messages, UnauthenticatedError if no secret matches the signature,
+    ConflictError for a replay, and InvalidInputError if nothing could be filed.
     """
 
     def _read(unit: Unit) -> tuple[Pipeline | None, datetime]:
@@ -69,7 +70,7 @@ def receive(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> Rec
     pipeline, now = intake.within(kit, "trigger:webhook", _read)  # a journal knows the definitions too
     waiting = [each for each in pipeline.triggers if each.secret] if pipeline else []
     if pipeline is None or not waiting:
-        message = f"no pipeline {name} waits for messages"
+        message = f"no pipeline {name} accepts messages"
         raise NotFoundError(message)
     lower = {key.lower(): value for key, value in headers.items()}
     delivery = _verified(kit, waiting, body, lower)
@@ -86,7 +87,7 @@ def receive(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> Rec
 
 
 def _refuse_replay(kit: Kit, name: str, delivery: Delivery) -> None:
-    """Refuse bytes that came a moment ago under another id, where the signature does not cover the id."""
+    """Refuse bytes that arrived a moment ago under another id, if the signature does not cover the id."""
     if delivery.id_signed:
         return
 
@@ -101,17 +102,17 @@ def _refuse_replay(kit: Kit, name: str, delivery: Delivery) -> None:
 
 
 def _sorted(found: Sequence[Filed]) -> Received:
-    """Tell what was filed from what was refused; raises InvalidInputError where all was refused."""
+    """Separate filed from refused drafts; raises InvalidInputError if all were refused."""
     filed = tuple(each for each in found if not each.error)
     refused = tuple(each for each in found if each.error)
     if refused and not filed:
         message = "; ".join(each.error for each in refused)
-        raise InvalidInputError(message, hint="give the trigger a `transform` that takes what the pipeline needs")
+        raise InvalidInputError(message, hint="give the trigger a `transform` that extracts what the pipeline needs")
     return Received(filed=filed, refused=refused)
 
 
 def _schedules(kit: Kit, unit: Unit) -> dict[Schedule, list[tuple[Pipeline, int]]]:
-    """Return the schedules in force with the triggers of each; those of one pipeline with the same line are one."""
+    """Return the schedules in force with their triggers; equal lines of one pipeline are one schedule."""
     found: dict[Schedule, list[tuple[Pipeline, int]]] = {}
     for row in unit.live(kit.env, "pipeline"):
         pipeline = kit.book.pinned(unit, row["hash"])

@@ -1,6 +1,6 @@
-"""Rows that belong to no entry: tokens, definitions, receipts and what is left of retired entries, beside operations.
+"""Verify rows without an entry: tokens, definitions, receipts and remainders of retired entries.
 
-The seals bind them; before the next seal they must at least be what the operations on record say.
+Seals bind them; until the next seal they must at least agree with the recorded operations.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,13 +20,13 @@ Acts = Sequence[Mapping[str, Any]]
 
 
 def verify(kit: Kit, proved: Proved | None = None) -> Iterator[Violation]:
-    """Compare tokens, definitions, receipts and legal holds with the operations and decisions that tell of them.
+    """Compare tokens, definitions, receipts and legal holds with their operations and decisions.
 
-    What was looked at, and what is older than what tells of it, is counted in *proved*.
+    *proved* counts the rows examined, and those older than the operations.
     """
     try:
         yield from _verify(kit, proved or Proved())
-    except (ValueError, StoreError) as error:  # somebody wrote what no row of ours holds
+    except (ValueError, StoreError) as error:  # a row was written by something else
         yield Violation(invariant="I8", subject=kit.env, text=f"a row that belongs to no entry cannot be read: {error}")
 
 
@@ -42,13 +42,13 @@ def _verify(kit: Kit, counted: Proved) -> Iterator[Violation]:
     counted.rows += bound + len(tokens) + len(left) + len(definitions)
     counted.loose("receipts", unbound)
     for decision, entry_id in wrong:
-        text = f"the receipt of decision {decision} is not the one that the decision has"
+        text = f"the receipt of decision {decision} does not match the decision"
         yield Violation(invariant="I8", subject=entry_id, text=text)
     for row in (each for each in wishes if digest(each["body"]) != each["sha256"]):
         yield Violation(invariant="I8", subject=row["id"], text="the body of a message does not match its digest")
     there = {row["id"] for row in tokens}
     for act in (each for each in acts["token.create"] if each["subject"] not in there):
-        yield Violation(invariant="I8", subject=act["subject"], text="a token that was made is missing")
+        yield Violation(invariant="I8", subject=act["subject"], text="a created token is missing")
     for row in tokens:
         yield from _named("token", row["id"], _token(row, acts["token.create"], acts["token.revoke"]))
     for row in definitions:
@@ -60,7 +60,7 @@ def _verify(kit: Kit, counted: Proved) -> Iterator[Violation]:
 
 def _named(what: str, name: str, wrong: Sequence[str]) -> Iterator[Violation]:
     if wrong:
-        text = f"{what}: not what the operations on record say: {', '.join(wrong)}"
+        text = f"{what}: differs from the recorded operations: {', '.join(wrong)}"
         yield Violation(invariant="I8", subject=name, text=text)
 
 

@@ -1,9 +1,9 @@
-"""Why entries wait, counted over the whole queue: the same answer for each as the dispatcher would give it now.
+"""Why entries wait, counted over the whole queue with the dispatcher's own reasons.
 
-The best are walked, as a tick does, until no room is left. From then on the load stands still, so whatever agrees in
-all that a decision looks at has the same reason: those are counted together, a million of them by a few hundred
-questions. Still that reads the whole queue, a second or two for a million entries: of a long queue the alert job
-counts once a minute and keeps the result, and everybody else is shown that, with its time.
+The best entries are walked as in a tick, until no room is left. After that the load is constant, so entries that agree
+in everything a decision reads have the same reason and are counted together: a million of them by a few hundred
+queries. This still reads the whole queue, a second or two for a million entries. A long queue is therefore counted once
+a minute by the alert job, and others are shown that count with its time.
 """
 
 from collections import Counter
@@ -26,10 +26,10 @@ from backlog_worker.lifecycle.walk import Queue, load_of
 from backlog_worker.store import Alike, Unit
 
 KIND = "waiting"
-WALKED_MOST = 20_000  # of more that wait each for something else, the rest is asked of the load as it is then
+WALKED_MOST = 20_000  # beyond this many different waits, the rest is judged by the load at that point
 LIVE_MAX = 20_000  # a longer queue is counted once a minute, by the alert job
-KEPT_FOR = timedelta(minutes=5)  # an older count is no news
-STALLED_SECONDS = 60.0  # a tick takes two: what nothing keeps back for so long is kept back by a fault
+KEPT_FOR = timedelta(minutes=5)  # an older count is not shown
+STALLED_SECONDS = 60.0  # a tick takes two: an entry that is free for longer indicates a fault
 CODES = tuple(code.value for code in (*Bar, *Wait))
 FAULTS = (Wait.SCORE_ERROR.value, Bar.INPUT_INVALID.value, Bar.DEFINITION_MISSING.value)
 _ALWAYS = ("pipeline", "team", "constraints")
@@ -37,9 +37,9 @@ _ALWAYS = ("pipeline", "team", "constraints")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Census:
-    """Why entries wait at one moment: how many by their first reason, faults before everything else.
+    """Why entries wait at one moment: their number by first reason, where faults precede everything else.
 
-    `next` goes in the next tick; of those `stalled` have been free to go for longer than any tick takes.
+    `next` goes in the next tick; the `stalled` among them have been free for longer than any tick takes.
     """
 
     at: datetime
@@ -50,12 +50,12 @@ class Census:
 
     @property
     def faults(self) -> int:
-        """Return how many wait for somebody to repair something."""
+        """Return how many entries wait for a repair."""
         return sum(self.reasons.get(code, 0) for code in FAULTS)
 
 
 class _Count:
-    """Counts one entry or many alike by their first reason; the load is that of the decision under way."""
+    """Counts single entries or groups by their first reason, under the load of the current decision."""
 
     def __init__(self, deciding: Deciding, caps: money.Caps, policy: Policy, now: datetime) -> None:
         self.deciding, self._caps, self._policy, self._now = deciding, caps, policy, now
@@ -70,7 +70,7 @@ class _Count:
         self.samples.setdefault(code, sample[:200])
 
     def walk(self, each: Scored) -> None:
-        """Decide over one entry as the tick would, whose turn it is now."""
+        """Decide about the next entry as the tick would."""
         self.walked.append(each.entry.id)
         self._read(each.entry)
         load = self.deciding.load
@@ -82,7 +82,7 @@ class _Count:
             self.stalled += _stalled(each.entry, load, self._now)
 
     def first(self, entry: Entry, created_at: datetime) -> Waiting | None:
-        """Return what holds back an entry like this, created then, once the walk is over."""
+        """Return what holds back an entry like this, created then, after the walk."""
         self._read(entry)
         each = scored(self._policy, replace(entry, created_at=created_at), self._now)
         waits = admit(each, self.deciding.load, self._policy, self._now)
@@ -94,7 +94,7 @@ class _Count:
 
 
 def census(kit: Kit, unit: Unit) -> Census:
-    """Say why entries wait: as it is now, or of a long queue as it was counted last, a minute ago or so."""
+    """Return why entries wait: now, or for a long queue as last counted, about a minute ago."""
     if unit.queue_length(kit.env) > LIVE_MAX:
         kept = unit.snapshots(kit.env, KIND, unit.now() - KEPT_FOR)
         if kept:
@@ -104,7 +104,7 @@ def census(kit: Kit, unit: Unit) -> Census:
 
 
 def keep(kit: Kit, found: Census) -> None:
-    """Keep a count of a long queue for those who look in the next minutes."""
+    """Store the count of a long queue for readers in the next minutes."""
     if sum(found.reasons.values()) <= LIVE_MAX:
         return
     data = {name: getattr(found, name) for name in ("reasons", "next", "stalled", "samples")}
@@ -114,7 +114,7 @@ def keep(kit: Kit, found: Census) -> None:
 
 
 def counted(kit: Kit, unit: Unit) -> Census:
-    """Count, over everything that waits now, the first reason of each; what has none goes next."""
+    """Count all waiting entries by their first reason; those without one go next."""
     policy, now = kit.book.policy(unit), unit.now()
     load = load_of(kit, unit, policy)
     count = _Count(Deciding(load, policy, now), money.Caps(unit, kit.env, policy), policy, now)
@@ -128,8 +128,8 @@ def counted(kit: Kit, unit: Unit) -> Census:
     alike = unit.alike(kit.env, fields, count.walked, spends=spends)
     for found in _told_apart(kit, unit, count, alike):
         wait = count.first(found.entry, found.oldest)
-        code = wait.code if wait else Wait.BACKING_OFF  # it sleeps until it is looked at again
-        words = wait.text if wait else f"is looked at again at {found.entry.wake_at:%H:%M:%SZ}"
+        code = wait.code if wait else Wait.BACKING_OFF  # it sleeps until its next check
+        words = wait.text if wait else f"is checked again at {found.entry.wake_at:%H:%M:%SZ}"
         count.said(code.value, found.number, f"{found.entry.id}: {words}")
     for bars, number, entry_id in unit.barred_by(kit.env):
         count.said(min(bars, key=[*Bar].index), number, f"{entry_id} is blocked")
@@ -142,7 +142,7 @@ def _place(each: Scored) -> Place:
 
 
 def _fields(kit: Kit, unit: Unit, policy: Policy) -> tuple[list[str], bool]:
-    """Return the columns that a decision may look at beside the age, and whether it looks at what each entry spent."""
+    """Return the columns that a decision may read besides the age, and whether it reads the spending of each entry."""
     read = {*_ALWAYS, *policy.reads}
     for pipeline in kit.book.pipelines(unit).values():
         if pipeline.concurrency.group is not None:
@@ -152,7 +152,7 @@ def _fields(kit: Kit, unit: Unit, policy: Policy) -> tuple[list[str], bool]:
 
 
 def _told_apart(kit: Kit, unit: Unit, count: _Count, alike: Sequence[Alike]) -> Sequence[Alike]:
-    """Return groups of which each has one reason; where a term fails at some ages only, each entry by itself."""
+    """Return groups with one reason each; single entries if a term fails at some ages only."""
     for each in alike:
         ends = (count.first(each.entry, each.oldest), count.first(each.entry, each.youngest))
         if len({wait and wait.code for wait in ends}) > 1:
@@ -162,7 +162,7 @@ def _told_apart(kit: Kit, unit: Unit, count: _Count, alike: Sequence[Alike]) -> 
 
 
 def _stalled(entry: Entry, load: Load, now: datetime) -> bool:
-    """Return whether an entry has been free to go for long; of one that shares a key or a window nobody can tell."""
+    """Return whether an entry has been free to go for long; unknown, so false, if it shares a key or a window."""
     if load.key(entry) or windows(entry):
         return False
     since = [each for each in (entry.changed_at, entry.retry_at if entry.status == Status.RETRYING else None) if each]

@@ -1,9 +1,9 @@
-"""The queue, read best first while a decision is made: what is full is passed over, and hides nobody.
+"""The queue, read best first while a decision is made; entries behind a full limit are skipped and block no others.
 
-One reader for the tick, `explain`, `entry next` and the counts of what waits. Entries come in the order in which a sort
-of the whole queue would put them, from the heads of the rank groups. An entry that waits for a shared limit (a
-concurrency key, the budget of a pipeline or a team) closes that limit: of all others that wait for the same none is
-read. What waits by itself alone (a window, a date) is read once, for the tick puts it to sleep until its time.
+It is the only reader for the tick, `explain`, `entry next` and the counts of waiting entries. Entries come in the order
+of a sort of the whole queue, merged from the heads of the rank groups. An entry that waits for a shared limit (a
+concurrency key, the budget of a pipeline or a team) closes that limit: no other entry that waits for it is read.
+Entries that wait for themselves alone (a window, a date) are read once, because the tick puts them to sleep until then.
 """
 
 import heapq
@@ -24,16 +24,16 @@ from backlog_worker.lifecycle.position import score_at
 from backlog_worker.store import Unit
 
 STAGES_QUEUE = "stages"
-PAGE = 32  # entries of a group that are read at once; twice as many each time, to 1024
+PAGE = 32  # page size for a group; doubles with each page, up to 1024
 PAGE_MAX = 1024
-READ_MOST = 5000  # entries that one tick reads; what waits by itself sleeps then, so the next tick goes on behind it
+READ_MOST = 5000  # entries read per tick; those that wait for themselves then sleep, so the next tick gets further
 CANCELED_MOST = 100  # entries of one key that a tick reads to cancel them
-OVERGROWN = 500  # entries of each group that was made for another policy, until `regroup` has placed them
+OVERGROWN = 500  # entries read of each group of an earlier policy, until `regroup` moves them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walked:
-    """What a walk found: a receipt for everyone it read, and keys that crowd their rank group."""
+    """The result of a walk: a receipt for every entry read, and keys that crowd their rank group."""
 
     receipts: tuple[Receipt, ...]
     crowded: frozenset[tuple[str, str]]
@@ -41,7 +41,7 @@ class Walked:
 
 
 def load_of(kit: Kit, unit: Unit, policy: Policy) -> Load:
-    """Read what the fleet holds now; budgets are read as entries ask for them."""
+    """Return the present load of the fleet; budgets are read as entries need them."""
     pipelines = kit.book.pipelines(unit)
     light = frozenset(name for name, pipeline in pipelines.items() if pipeline.light)
     held = unit.held_by_pipeline(kit.env)
@@ -68,10 +68,10 @@ def walk(
     watched: Entry | None = None,
     most: int = READ_MOST,
 ) -> Walked:
-    """Decide over the whole queue: whoever `decide` would choose of all entries goes, in the same order.
+    """Decide over the whole queue: the entries chosen, and their order, are those of `decide` over all entries.
 
-    Reading ends when nobody can go any more and *receipts* are said, or *most* entries are read. With *watched* it ends
-    with that one, which is told of its turn wherever it stands.
+    The walk ends when no entry can go any more and *receipts* receipts exist, or after *most* entries. With *watched*
+    it ends with that entry, which is decided in its turn, wherever it stands.
     """
     queue = Queue(unit, kit.env, policy, load.groups)
     teller = _Teller(queue, Deciding(load, policy, unit.now()), money.Caps(unit, kit.env, policy))
@@ -91,7 +91,7 @@ def walk(
 
 
 class Queue:
-    """Iterates over the waiting entries of an environment, best first, and passes over what is closed meanwhile."""
+    """Iterates over the waiting entries of an environment, best first, and skips closed ones."""
 
     def __init__(self, unit: Unit, env: str, policy: Policy, groups: Mapping[str, Group]) -> None:
         self.read = 0
@@ -110,7 +110,7 @@ class Queue:
         heapq.heapify(self._heap)
 
     def close(self, wait: Shared) -> None:
-        """Pass over everyone who waits for this."""
+        """Skip every entry that waits for this."""
         if wait.key:
             self._keys.add(lane.limit_key(wait.key))
         elif wait not in self._budgets:
@@ -139,18 +139,20 @@ class Queue:
                 yield each
 
     def _shut(self, group: str) -> bool:
-        """Return whether all of a group wait for what is closed; of a key only its own lane is known to."""
+        """Return whether a whole group waits for closed limits; a key is known for its own lane only."""
         known = lane.read(group).get(lane.LIMIT)
         return known in self._keys or any(lane.shares(group, wait) for wait in self._budgets)
 
     def _fill(self, cursor: "_Cursor") -> None:
-        """Read the next page of a group; keys that filled most of the last one crowd it."""
+        """Read the next page of a group; keys that filled most of the last page crowd the group."""
         if cursor.over:
             return
         if sum(cursor.passed.values()) * 2 > cursor.size and lane.LIMIT not in lane.read(cursor.group):
             self.crowded |= {(cursor.group, key) for key in cursor.passed}
         cursor.passed.clear()
-        without = sorted(self._keys) if cursor.size else []  # the first page shows who crowds the head of the group
+        without = (
+            sorted(self._keys) if cursor.size else []
+        )  # the first page shows which keys crowd the head of the group
         cursor.size = min(PAGE_MAX, cursor.size * 2) if cursor.size else PAGE
         found = self._unit.oldest(self._env, cursor.group, cursor.size, after=cursor.after, without=without)
         self.read += len(found)
@@ -160,7 +162,7 @@ class Queue:
         cursor.page.extend(scored(self._policy, entry, self._now) for entry in found)
 
     def _overgrown(self, group: str) -> None:
-        """Take the oldest of a group that was made for another policy, each for itself."""
+        """Read the oldest entries of a group of an earlier policy, each as a group of its own."""
         for entry in self._unit.oldest(self._env, group, OVERGROWN):
             each = scored(self._policy, entry, self._now)
             cursor = _Cursor(group=group, sorted=False, page=deque([each]))
@@ -168,7 +170,7 @@ class Queue:
 
 
 class _Teller:
-    """Tells one entry after the other whether it goes, and closes what those that stay wait for."""
+    """Decides entries one after the other, and closes the limits that the waiting ones wait for."""
 
     def __init__(self, queue: Queue, deciding: Deciding, caps: money.Caps) -> None:
         self.deciding = deciding
@@ -186,7 +188,7 @@ class _Teller:
         return receipt
 
     def _read_on(self, entry: Entry, wait: Shared) -> bool:
-        """Read on in a group that cancels its newest, for each that was read is canceled; so many a tick."""
+        """Return whether to read on in a group that cancels its newest entries; limited per tick."""
         if not wait.key or self.deciding.load.groups[entry.pipeline].on_conflict != "cancelNewest":
             return False
         self._canceled[wait.key] += 1
@@ -195,7 +197,7 @@ class _Teller:
 
 @dataclass(slots=True)
 class _Cursor:
-    """How far one rank group is read."""
+    """The position of the walk in one rank group."""
 
     group: str
     sorted: bool = True

@@ -1,4 +1,4 @@
-"""The numbers that people watch: measures, the fleet, and what is wrong with the installation."""
+"""Figures for people: measures, the fleet, and the faults of the installation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from backlog_worker.lifecycle.dashboard import dashboard
 from backlog_worker.lifecycle.journal import Waiting
 from backlog_worker.store import Unit, Violation
 
-GONE_SECONDS = 3600.0  # what was silent for longer is gone, and another has its work
+GONE_SECONDS = 3600.0  # a worker silent for longer is gone, and its work was taken over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Report:
 
 
 def report(kit: Kit) -> Report:
-    """Read the numbers of one environment, why its entries wait, and which alert rules hold, told or not."""
+    """Return the figures of one environment, why its entries wait, and which alert rules hold, notified or not."""
     with kit.store.read() as unit:
         rules = kit.book.policy(unit).alerts
     stands = standing.standing(kit)
@@ -70,13 +70,13 @@ def report(kit: Kit) -> Report:
 
 
 def silent(unit: Unit, within: float) -> dict[str, float]:
-    """Return the workers that did not say goodbye and were not seen within so many seconds, and for how long not."""
+    """Return workers that did not sign off and were not seen within so many seconds, with their silence in seconds."""
     ages = {row["name"]: (unit.now() - row["seen_at"]).total_seconds() for row in unit.workers()}
     return {name: age for name, age in ages.items() if within < age <= GONE_SECONDS}
 
 
 def healthy(kit: Kit, ending: str) -> tuple[list[str], list[str]]:
-    """Return the workers whose names end so that were seen in time, and those that were not."""
+    """Return the workers with this name ending that were seen in time, and those that were not."""
     within = kit.seen_within.total_seconds()
     with kit.store.read() as unit:
         quiet = silent(unit, within)
@@ -85,7 +85,7 @@ def healthy(kit: Kit, ending: str) -> tuple[list[str], list[str]]:
 
 
 def verify(kit: Kit) -> list[Violation]:
-    """Run the invariant queries against the database."""
+    """Run the invariant queries on the database."""
     with kit.store.read() as unit:
         policy = kit.book.policy(unit)
         limits = {"I11": policy.claims.max_attempts, "I16": policy.admission.max_in_progress}

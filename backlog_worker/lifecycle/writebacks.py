@@ -1,4 +1,4 @@
-"""Compare what sources show with the ledger: records that are missing there, were altered, or are not ours."""
+"""Compare the records at their sources with the ledger: missing, altered, or foreign records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MOST = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """One record that a source does not show as the ledger has it."""
+    """One difference between a source and the ledger."""
 
     topic: str
     what: str
@@ -22,9 +22,9 @@ class Drift:
 
 
 def verify(kit: Kit, *, repair: bool = False) -> list[Drift]:
-    """Compare every record that was delivered with what its source shows now; raises OSError where it cannot be read.
+    """Compare every delivered record with its source; raises OSError if a source cannot be read.
 
-    With *repair* what is missing or altered is sent again. What is not ours is named and left alone.
+    With *repair*, missing and altered records are sent again. Foreign records are reported and left alone.
     """
     with kit.store.read() as unit:
         sent = [wish for wish in unit.wishes(most=MOST) if wish["target"] == TARGET and wish["status"] == "sent"]
@@ -36,7 +36,7 @@ def verify(kit: Kit, *, repair: bool = False) -> list[Drift]:
     known = {wish["topic"] for wish in sent}
     strange = [topic for topic in kit.tracker.topics() if topic not in known]
     with kit.store.read() as unit:
-        retired = unit.retired_rows(strange)  # their ledger went with their rows, their records stay where they are
+        retired = unit.retired_rows(strange)  # their ledger was removed with their rows; their records stay
     text = "the source shows a record that the ledger does not know"
     found += [Drift(topic=topic, what="unknown", text=text) for topic in strange if topic not in retired]
     if repair and (again := [drift.wish for drift in found if drift.wish]):

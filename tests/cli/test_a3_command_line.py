@@ -60,7 +60,7 @@ def test_a3_every_option_that_takes_a_json_file_reads_it_the_same_way(project, c
     for name in ("missing.json", "folder", "bytes.json"):
         with pytest.raises(BacklogError, match=name):
             read_text(project / name)
-    with pytest.raises(BacklogError, match="is no JSON object"):
+    with pytest.raises(BacklogError, match="is not a JSON object"):
         read_object(project / "list.json")
 
 

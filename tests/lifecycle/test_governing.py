@@ -381,7 +381,7 @@ def test_people_bring_entries_where_they_want_them(table):
     run(table, "set_status", id=letter, status="open", reason="go on")
     run(table, "set_status", id=letter, status="canceled", reason="never mind")
     run(table, "set_status", id=letter, status="open", reason="do it all the same")
-    with pytest.raises(InvalidInputError, match="not set by hand"):
+    with pytest.raises(InvalidInputError, match="cannot be set by hand"):
         run(table, "set_status", id=letter, status="in_progress", reason="x")
     with pytest.raises(ConflictError, match="already"):
         run(table, "close", id=waiting, reason="x")
