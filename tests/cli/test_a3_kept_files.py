@@ -67,3 +67,19 @@ def test_a3_a_recording_of_another_shape_is_refused_with_file_and_place(folder, 
     (folder / "r.json").write_text(json.dumps({**kept.RECORDING, **more}))
     code, said = cli.answer(["pipeline", "test", "r.json"])
     assert (code, f"r.json: {place}" in " ".join(said.split())) == (2, True), said
+
+
+@pytest.mark.parametrize("spoil", ["junk", "cut", "middle"])
+def test_a3_a_database_file_that_was_spoiled_is_named_with_the_way_out(tmp_path, spoil):
+    with cli.project(tmp_path):
+        (path,) = (tmp_path / ".backlog-worker").rglob("*.db")
+        good = path.read_bytes()
+        for each in path.parent.glob("*.db-*"):
+            each.unlink()
+        middle = good[:40_000] + b"\xff" * 20_000 + good[60_000:]
+        path.write_bytes({"junk": b"junk" * 1000, "cut": good[: len(good) // 2], "middle": middle}[spoil])
+        for line in (["status"], ["entry", "list"], ["audit", "verify"], ["db", "backup", "b"], ["db", "compact"]):
+            code, said = cli.answer(line)
+            assert (code, "is spoiled" in said, "restore the file from a backup" in said) == (1, True, True), said
+        code, said = cli.answer(["doctor"])
+        assert (code, "restore the file" in " ".join(said.split())) == (7, True), said

@@ -2,18 +2,26 @@
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
+from backlog_worker.domain.errors import BacklogError, InvalidFileError
+from backlog_worker.lifecycle import audit
+from backlog_worker.store import JsonlStore
+from backlog_worker.testing import bench
 from tests.fuzz import cli, hostile
 from tests.fuzz.backlog import written
-from tests.fuzz.door import Door
+from tests.fuzz.door import Door, ours
 
+FILES = ("items.jsonl", "events.jsonl")
 GOLDEN = Path(__file__).parents[1] / "golden" / "evidence"
 RECORDING: dict[str, Any] = {
     "schema": "backlog-worker/recording@1",
@@ -101,7 +109,71 @@ def in_folder(folder: Path) -> Iterator[Path]:
         os.environ.update(kept)
 
 
+@contextmanager
+def journaled(folder: Path) -> Iterator[tuple[Path, dict[str, list[bytes]], Any]]:
+    """A backlog in two files, and the lines of both."""
+    table = bench(url=f"jsonl://{folder / 'good'}")
+    table.file(*({"title": f"one {number}"} for number in range(3)))
+    table.run(2)
+    yield folder, {name: (folder / "good" / name).read_bytes().splitlines(keepends=True) for name in FILES}, table.kit
+    table.kit.store.close()
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> tuple[str, int, str, Any]:
+    """A place in one of two files, and what became of its line."""
+    how = draw(st.sampled_from(["text", "value", "gone", "twice", "torn"]))
+    more = draw(hostile.texts() if how == "text" else hostile.values() if how == "value" else st.integers(0, 500))
+    return draw(st.sampled_from(FILES)), draw(st.integers(0, 1000)), how, more
+
+
+def _spoil(line: bytes, how: str, more: Any) -> bytes:
+    if how == "value":
+        row = json.loads(line)
+        inside = next((row[name] for name in ("put", "gone") if name in row), row)
+        name = sorted(inside)[len(repr(more)) % len(inside)]
+        inside[name] = more
+        return written(row).encode("utf-8", "surrogatepass") + b"\n"
+    texts = {
+        "text": lambda: written(more).encode("utf-8", "surrogatepass") + b"\n",
+        "gone": lambda: b"",
+        "twice": lambda: line * 2,
+    }
+    return texts[how]() if how in texts else line[:more]
+
+
+def check_journal(world: tuple[Path, dict[str, list[bytes]], Any], value: tuple[str, int, str, Any]) -> None:
+    """Two spoilt files are refused by file and line and stay as they are, or read; then the history says the rest."""
+    folder, lines, kit = world
+    spoiled, number, how, more = value
+    place = Path(tempfile.mkdtemp(dir=folder))
+    for name in FILES:
+        rows = list(lines[name])
+        if name == spoiled:
+            rows[number % len(rows)] = _spoil(rows[number % len(rows)], how, more)
+        (place / name).write_bytes(b"".join(rows))
+    before = [(place / name).read_bytes() for name in FILES]
+    store = JsonlStore(place)
+    found = ours(_written, store)
+    if isinstance(found, InvalidFileError):
+        assert [(place / name).read_bytes() for name in FILES] == before, "what cannot be read is left alone"
+        assert found.findings[0].line, found
+        assert found.findings[0].file.endswith(FILES), found
+    elif not isinstance(found, BacklogError):
+        ours(lambda: list(audit.verify(replace(kit, store=store))))
+        kept = {row for row in lines[FILES[1]] if how != "torn"} - {lines[spoiled][number % len(lines[spoiled])]}
+        assert kept <= set((place / FILES[1]).read_bytes().splitlines(keepends=True)), "no event is lost"
+    store.close()
+    shutil.rmtree(place)
+
+
+def _written(store: JsonlStore) -> None:
+    with store.begin() as unit:
+        unit.value("SELECT count(*) FROM entries")
+
+
 DOORS = [
+    Door(name="journal", inputs=spoilt(), check=check_journal, world=journaled, examples=40),
     Door(name="bundles", inputs=bundles(), check=check_bundles, world=in_folder, examples=40),
     Door(name="recordings", inputs=hostile.edited(RECORDING), check=check_recordings, world=in_folder, examples=25),
 ]

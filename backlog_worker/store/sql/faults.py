@@ -40,7 +40,7 @@ def own(engine: Engine, error: Exception, *, connecting: bool = False) -> Backlo
         kind = _of_sqlite(engine, None if code is None else code & 0xFF)
     else:
         kind = _of_postgres(engine, cause)
-    if kind is StoreError and (lost or connecting):
+    if kind is StoreError and (lost or connecting) and not _rotten(cause):
         kind = UnreachableError
     return _worded(engine, kind, error, cause)
 
@@ -92,9 +92,15 @@ def _worded(engine: Engine, kind: type[BacklogError], error: Exception, cause: B
         return FullError(f"the disk of the database {_address(engine)} is full: {reason}", hint=hint)
     if kind is BusyError:
         return _busy(engine, error, cause, reason)
-    rotten = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _ROTTEN_LITE
-    hint = "restore the file from a backup" if rotten else ""
-    return StoreError(f"the database refused{_at(error) or ' a statement'}: {reason}", hint=hint)
+    if _rotten(cause):
+        hint = "restore the file from a backup"
+        return StoreError(f"the file {engine.url.database} is spoiled{_at(error)}: {reason}", hint=hint)
+    return StoreError(f"the database refused{_at(error) or ' a statement'}: {reason}")
+
+
+def _rotten(cause: BaseException) -> bool:
+    """Return whether SQLite says that its file is none of a database, or no longer whole."""
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _ROTTEN_LITE
 
 
 def _busy(engine: Engine, error: Exception, cause: BaseException, reason: str) -> BusyError:
