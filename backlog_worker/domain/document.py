@@ -86,6 +86,8 @@ CODES: dict[str, tuple[str, str]] = {
         "A job can run although an approval before it was rejected.",
         "Check the status of the approved job in `when`.",
     ),
+    "32": ("A `when` waits for a job that `dependsOn` does not name.", "Name it there, or read another job in `when`."),
+    "33": ("A job is named like a rollback but undoes no job.", "Add `undoes: JOB`; a resumed run does that job anew."),
     "34": ("A duration is a number without a unit, which means milliseconds.", "Add a unit: `30s`, `45m`, `2h`, `7d`."),
     "35": (
         "An agent has a permission that its executor cannot enforce.",

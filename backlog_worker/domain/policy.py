@@ -14,7 +14,7 @@ from backlog_worker.domain import alert, document, expression, known
 from backlog_worker.domain.alert import Alert
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.document import Document, Model
-from backlog_worker.domain.duration import Duration, DurationOrZero
+from backlog_worker.domain.duration import Duration, DurationOrZero, spoken
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.expression import Expression, ExpressionError
 from backlog_worker.domain.governing import (
@@ -253,7 +253,7 @@ def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy
     ]
     done = _compiled(source, ("doneBefore",), checked.done_before, findings, "bool") if checked.done_before else None
     alerts, faults = _alerts(source, checked)
-    findings += [] if stored else faults
+    findings += [] if stored else [*faults, *_heartbeat(source, checked.claims)]
     findings += _categories(source, checked)
     findings += known.role(source, ("deadLetter", "role"), checked.dead_letter.role, checked.roles)
     if findings:
@@ -277,6 +277,14 @@ def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy
     if findings := list(_falling(source, policy)):
         raise InvalidFileError(findings)
     return policy
+
+
+def _heartbeat(source: Document, claims: ClaimsFile) -> Iterator[Finding]:
+    """Refuse a heartbeat that comes when the lease is over: every run that lasts longer would lose it."""
+    if claims.heartbeat >= claims.timeout:
+        key = "heartbeat" if "heartbeat" in claims.model_fields_set else "timeout"
+        text = f"heartbeat {spoken(claims.heartbeat)} is not shorter than timeout {spoken(claims.timeout)}"
+        yield source.finding(("claims", key), "03", text, hint="let three heartbeats fit in, such as 30s in 2m")
 
 
 def _sections(checked: PolicyFile) -> dict[str, Any]:
