@@ -16,7 +16,7 @@ from tests.effects.names import every
 
 TESTS = Path(__file__).parents[1]
 TABLE = json.loads((Path(__file__).parent / "table.json").read_text(encoding="utf-8"))
-OPEN_MOST = 63
+OPEN_MOST = 52
 KINDS = ("policy", "pipeline", "agent", "draft", "column", "option", "variable")
 
 
