@@ -26,12 +26,12 @@ EDITABLE = (
 )
 INPUT_BYTES_MAX = 256 * 1024
 TITLE_CHARACTERS_MAX = 512
-_BARE_NUMBER = re.compile(r"\s*[-+]?\d+(?:[.,]\d*)?\s*")
+_BARE_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d*)?")
 
 
 def _written(value: object) -> object:
     """Refuse a bare number: it could be seconds, milliseconds, or the days of a spreadsheet."""
-    if isinstance(value, int | float) or (isinstance(value, str) and _BARE_NUMBER.fullmatch(value)):
+    if isinstance(value, int | float) or (isinstance(value, str) and _BARE_NUMBER.fullmatch(value.strip())):
         message = "a bare number is no date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
         raise ValueError(message)
     return value

@@ -27,7 +27,7 @@ _ALIASES = {
     "key": "dedupe_key",
 }
 _LISTS = ("labels", "depends_on", "sign_off_before")
-_PART = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?=[,;\n]|$)|([^,;\n]+)')
+_PART = re.compile(r'[ \t\r]*+"((?:[^"]|"")*+)"[ \t\r]*+(?=[,;\n]|$)|([^,;\n]+)')
 _DELIMITERS = (",", ";", "\t", "|")
 
 
