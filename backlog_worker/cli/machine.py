@@ -100,7 +100,7 @@ def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -
         report = _watch(kit, machine, done=_done)
         seconds = time.monotonic() - began
         _deliver(kit)
-        _tell(kit, report, seconds)
+        _print_report(kit, report, seconds)
         if keep:
             talk("everything stays up; Ctrl-C stops all and keeps the state.")
             _watch(kit, machine, done=lambda _report: False)
@@ -238,7 +238,7 @@ def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report],
                 for name in machine.watch():
                     attempt("up", partial(screen.tell, f"{name} ended and was started again"))
                 looked = attempt("up", partial(_look, kit, screen if screen.terminal else None))
-                report, away = looked.value, _said(screen, away, looked.error)
+                report, away = looked.value, _report_outage(screen, away, looked.error)
                 if report is not None and done(report):
                     return report
                 if stopped.asked:
@@ -256,7 +256,7 @@ def _look(kit: Kit, screen: Screen | None) -> Report:
     return report
 
 
-def _said(screen: Screen, away: bool, error: Exception | None) -> bool:
+def _report_outage(screen: Screen, away: bool, error: Exception | None) -> bool:
     """Say once that the backlog cannot be read, and once that it can be again; returns whether it cannot."""
     if away != (error is not None):
         words = f"{error}; everything goes on when that is over" if error else "the backlog can be read again"
@@ -286,7 +286,7 @@ def _delivered(kit: Kit) -> bool:
         return not unit.wishes_due()
 
 
-def _tell(kit: Kit, report: Report, seconds: float) -> None:
+def _print_report(kit: Kit, report: Report, seconds: float) -> None:
     """Print the report of a demo; ends with status 1 where something ran twice or an invariant is broken."""
     counts, measures = report.counts, report.measures
     violations = [*watch.verify(kit), *audit.verify(kit)]

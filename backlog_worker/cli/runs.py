@@ -77,7 +77,7 @@ def start(
     if not wait:
         following(f"backlog-worker run watch {entry_id}")
         return
-    _ended(engine, entry_id, timeout)
+    _wait_for_end(engine, entry_id, timeout)
 
 
 @run.command("show")
@@ -146,7 +146,7 @@ def watch(run_id: Run, timeout: Annotated[float, typer.Option("--timeout")] = 86
             if entry.status in STANDS or waits or time.monotonic() > deadline:
                 break
             time.sleep(0.4)
-    _said(Engine(with_kit), entry.id)
+    _print_end(Engine(with_kit), entry.id)
 
 
 @run.command("cancel")
@@ -290,14 +290,14 @@ def _seconds(stage: "Stage") -> str:
     return f"{(stage.ended_at - stage.started_at).total_seconds():.1f} s"
 
 
-def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
+def _wait_for_end(engine: "Engine", entry_id: str, timeout: float) -> None:
     """Wait for the end of an entry; a question to a person ends the waiting, too."""
     deadline = time.monotonic() + timeout
     while True:
         with engine.kit.store.read() as unit:
             found, asked = unit.entry(entry_id), unit.open_reviews(entry_id)
         if found is not None and (found.status in FINAL or (asked and found.status in {"blocked", "escalated"})):
-            _said(engine, entry_id)
+            _print_end(engine, entry_id)
             return
         if time.monotonic() > deadline:
             talk(f"{entry_id} did not end within {timeout:g} s")
@@ -305,7 +305,7 @@ def _ended(engine: "Engine", entry_id: str, timeout: float) -> None:
         time.sleep(0.3)
 
 
-def _said(engine: "Engine", entry_id: str) -> None:
+def _print_end(engine: "Engine", entry_id: str) -> None:
     """Print how an entry ended, and set the exit code accordingly."""
     status = engine.status(entry_id)
     words, reason = stands(status), plain(status["reason"])

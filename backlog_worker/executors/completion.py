@@ -30,10 +30,10 @@ def spoken(answer: object, work: Work) -> Result:
     if not isinstance(answer, dict):
         return _unusable(f"it is {kind_of(answer)}, not an object")
     _spend(answer, work)
-    return _error(answer["error"]) if answer.get("error") else _chosen(_first(answer.get("choices")), work)
+    return _error(answer["error"]) if answer.get("error") else _read_choice(_first(answer.get("choices")), work)
 
 
-def _chosen(choice: Mapping[str, Any], work: Work) -> Result:
+def _read_choice(choice: Mapping[str, Any], work: Work) -> Result:
     message = choice.get("message")
     if not isinstance(message, dict):
         return _unusable("it has no message")
@@ -47,7 +47,7 @@ def _chosen(choice: Mapping[str, Any], work: Work) -> Result:
     try:
         return answers.result(json_in(text), usual="the model gave up")
     except ValueError as error:
-        return _unusable(f"{error}{_why(choice.get('finish_reason'), message)}")
+        return _unusable(f"{error}{_cut_off_reason(choice.get('finish_reason'), message)}")
 
 
 def _spend(answer: Mapping[str, Any], work: Work) -> None:
@@ -84,7 +84,7 @@ def _content(content: object) -> str:
     return content if isinstance(content, str) else answers.text(content)
 
 
-def _why(finish: object, message: Mapping[str, Any]) -> str:
+def _cut_off_reason(finish: object, message: Mapping[str, Any]) -> str:
     if finish == "length":
         return "; the model reached its token limit"
     if finish == "content_filter":

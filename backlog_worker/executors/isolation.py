@@ -79,7 +79,7 @@ def prefix(walls: Walls, folder: Path) -> list[str]:
     """Return the command prefix that isolates a child working in *folder*."""
     match in_force():
         case Isolation.NAMESPACES:
-            return [*_bubble(), *_walls(walls), "--chdir", str(folder.resolve()), "--", *_STARTER]
+            return [*_bubble(), *_mounts(walls), "--chdir", str(folder.resolve()), "--", *_STARTER]
         case Isolation.SUBREAPER:
             return [sys.executable, "-I", "-S", str(Path(reaper.__file__).resolve())]
         case Isolation.GROUP:
@@ -117,7 +117,7 @@ def _bubble() -> list[str]:
     return [program, *apart, "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc"]
 
 
-def _walls(walls: Walls) -> Iterator[str]:
+def _mounts(walls: Walls) -> Iterator[str]:
     """Return the mounts in order: later mounts cover earlier ones."""
     for path in walls.fixed:
         if path.exists():

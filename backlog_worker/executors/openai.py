@@ -46,7 +46,7 @@ class OpenAIExecutor:
 
         def _ask() -> None:
             try:
-                found.append(_asked(client, endpoint, key, _request(job, work)))
+                found.append(_post(client, endpoint, key, _request(job, work)))
             finally:
                 ended.set()
 
@@ -58,7 +58,7 @@ class OpenAIExecutor:
         if not found:
             kind = FailureKind.INFRASTRUCTURE if in_time else FailureKind.TIMEOUT
             return Faulted(kind=kind, reason="the claim was lost" if in_time else f"timed out after {work.timeout}")
-        return returned.checked(_told(found[0], work), most=job.execution.output_bytes)
+        return returned.checked(_parsed_response(found[0], work), most=job.execution.output_bytes)
 
 
 def _request(job: Job, work: Work) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _request(job: Job, work: Work) -> dict[str, Any]:
     return request
 
 
-def _asked(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str, Any]) -> Result:
+def _post(client: httpx2.Client, endpoint: str, key: str, request: Mapping[str, Any]) -> Result:
     headers = {"Accept-Encoding": "gzip", **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
         with client.stream("POST", f"{endpoint}/chat/completions", json=dict(request), headers=headers) as answer:
@@ -109,5 +109,5 @@ def _unsuccessful(answer: httpx2.Response, body: bytes = b"") -> Result:
     return by_status(answer.status_code, words_of(answer, body), answer.headers)
 
 
-def _told(result: Result, work: Work) -> Result:
+def _parsed_response(result: Result, work: Work) -> Result:
     return spoken(result.output, work) if isinstance(result, Done) else result

@@ -71,7 +71,7 @@ class Preset:
             words = masked(answers.text(told.get("result") or told.get("error") or "the agent reported a failure"))
             return Faulted(kind=FailureKind.EXECUTION, reason=cut(words, 400))
         if isinstance(result, Done) and result.output is None:
-            return _spoken(told, ended, result)
+            return _final_result(told, ended, result)
         return result
 
 
@@ -164,7 +164,7 @@ def _fenced(text: str) -> list[str]:
     return ["\n".join(block).strip() for block in blocks[1:]]
 
 
-def _spoken(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
+def _final_result(told: Mapping[str, Any], ended: Ended, done: Done) -> Result:
     """Use the agent's final text as its output: as JSON if it parses, else as text."""
     text = answers.text(told.get("result") or told.get("response")) or ended.tail
     try:

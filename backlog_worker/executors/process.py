@@ -70,7 +70,7 @@ def run(child: Child, limits: Limits) -> Ended:
     started = start(child, limits, stdin=subprocess.PIPE if child.text is not None else subprocess.DEVNULL)
     tail = Tail(started.stdout, child.report)
     if child.text is not None:
-        threading.Thread(target=_fed, args=(started, child.text), daemon=True).start()
+        threading.Thread(target=_feed_stdin, args=(started, child.text), daemon=True).start()
     killed = threading.Event()
     child.stop.on_gone(lambda: threading.Thread(target=_lost, args=(started, killed), daemon=True).start())
     timed_out = ""
@@ -257,7 +257,7 @@ class Tail:
             self._report.line(text[at : at + LINE_CHARACTERS])
 
 
-def _fed(child: "subprocess.Popen[bytes]", text: str) -> None:
+def _feed_stdin(child: "subprocess.Popen[bytes]", text: str) -> None:
     if child.stdin is not None:
         with contextlib.suppress(OSError), child.stdin:
             child.stdin.write(text.encode())

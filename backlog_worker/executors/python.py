@@ -37,7 +37,7 @@ class PythonExecutor:
 
         def _body() -> None:
             try:
-                value = _called(job, work.context(job))
+                value = _call(job, work.context(job))
                 found.append(returned.checked(value, most=job.execution.output_bytes))
             except _StoppedError:
                 pass
@@ -72,7 +72,7 @@ def _callable(target: str) -> Callable[[dict[str, Any]], object]:
     return called
 
 
-def _called(job: Job, context: dict[str, Any]) -> Result:
+def _call(job: Job, context: dict[str, Any]) -> Result:
     try:
         call = _callable(job.target)
     except _StoppedError:

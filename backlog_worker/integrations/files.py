@@ -201,7 +201,7 @@ def _yaml(file: IO[str], path: Path) -> Iterator[tuple[int, object]]:
         if not mark and (found := _ITEM.match(line)):
             mark = found[1]
         elif not mark and line.strip() and not line.lstrip().startswith(("#", "---", "%")):
-            yield from _whole(line + file.read(document.SIZE_MAX + 1), path, number)
+            yield from _whole_list(line + file.read(document.SIZE_MAX + 1), path, number)
             return
         if mark and _ITEM.match(line) and line.startswith(mark) and begun:
             yield start, _item("".join(begun), path, start)
@@ -225,7 +225,7 @@ def _item(text: str, path: Path, line: int) -> object:
     return found[0] if isinstance(found, list) and len(found) == 1 else found
 
 
-def _whole(text: str, path: Path, line: int) -> Iterator[tuple[int, object]]:
+def _whole_list(text: str, path: Path, line: int) -> Iterator[tuple[int, object]]:
     source = document.read(text, file=str(path), group="1")
     if not isinstance(source.value, list):
         raise InvalidFileError([source.finding((), "03", "not a list of records", hint="begin each record with `- `")])

@@ -73,8 +73,8 @@ class Project:
         return [*found, *(("pipeline", each) for each in paths)]
 
     def _stamps(self) -> tuple[tuple[str, int, int, int], ...]:
-        read = _beneath(self.folder / "pipelines", (".json", *ENDINGS))
-        watched = sorted({*(path for _, path in self._paths()), *read, *_beneath(self.folder / "agents", (".md",))})
+        read = _files_below(self.folder / "pipelines", (".json", *ENDINGS))
+        watched = sorted({*(path for _, path in self._paths()), *read, *_files_below(self.folder / "agents", (".md",))})
         found = []
         for path in watched:
             try:
@@ -103,7 +103,7 @@ def pipelines(folder: Path) -> list[Path]:
     return sorted(each for each in found if each.suffix in ENDINGS and not each.name.startswith("."))
 
 
-def _beneath(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+def _files_below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     """Return the files in a folder and its subfolders; unreadable and vanished ones are skipped."""
     return [Path(place) / name for place, _, names in os.walk(folder) for name in names if name.endswith(endings)]
 
@@ -161,8 +161,8 @@ class Contracts(Mapping[str, Any]):
 
     def __init__(self, folder: Path) -> None:
         beside = folder.parent / "agents"
-        agents = {f"agents/{each.name}": each for each in _beneath(beside, (".md",)) if each.parent == beside}
-        own = {each.relative_to(folder).as_posix(): each for each in _beneath(folder, (".json", *ENDINGS))}
+        agents = {f"agents/{each.name}": each for each in _files_below(beside, (".md",)) if each.parent == beside}
+        own = {each.relative_to(folder).as_posix(): each for each in _files_below(folder, (".json", *ENDINGS))}
         self._paths = {**own, **agents}
         self._read: dict[str, Any] = {}
 

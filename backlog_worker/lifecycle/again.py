@@ -49,7 +49,7 @@ def start(
         found = kit.book.pipeline(unit, pipeline)
         if found is None:
             raise enact.missing(kit, unit, pipeline)
-        by = _by_hand(found)
+        by = _manual_trigger(found)
         now = unit.now().isoformat()
         record = {
             "title": title or f"{pipeline} by {actor}",
@@ -73,7 +73,7 @@ def start(
     return entry_id, [] if journal.takes_in(kit) else dispatch.tick(kit)
 
 
-def _by_hand(pipeline: Pipeline) -> TriggerFile | None:
+def _manual_trigger(pipeline: Pipeline) -> TriggerFile | None:
     """Return the pipeline's `manual` trigger, or None if it has no triggers; raises RefusedError if it has only
     others.
     """
@@ -92,7 +92,7 @@ def resume(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
-        run, entry = _stopped(unit, run_id, reason)
+        run, entry = _stopped_run(unit, run_id, reason)
         if kit.book.pinned(unit, run["pipeline_hash"]) is None:
             message = f"the pipeline of {run_id} ({run['pipeline_hash'][:12]}) is gone; a run never changes its version"
             raise ConflictError(message, hint=f"backlog-worker run retry {run_id} uses the version in force")
@@ -107,9 +107,9 @@ def retry(kit: Kit, run_id: str, *, actor: str, reason: str) -> Entry:
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
-        run, entry = _stopped(unit, run_id, reason)
+        run, entry = _stopped_run(unit, run_id, reason)
         stages = unit.stages({entry.id: run["pipeline_hash"]})[entry.id]
-        unit.begin_again(entry.id, run["pipeline_hash"], _fallen(kit, unit, run["pipeline_hash"], stages))
+        unit.begin_again(entry.id, run["pipeline_hash"], _jobs_to_redo(kit, unit, run["pipeline_hash"], stages))
         settle.withdraw(unit, entry.id, actor, f"retried: {reason}")
         return operate.requeued(kit, unit, entry, f"retried by {actor}: {reason}", None)
 
@@ -121,7 +121,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
     """
     run_id = named.run_of(kit, run_id)
     with kit.store.begin(actor=actor) as unit:
-        _, entry, pipeline = _of(kit, unit, run_id)
+        _, entry, pipeline = _run_entry_pipeline(kit, unit, run_id)
         operation.reasoned(reason)
         if stage not in pipeline.index:
             hint = f"one of: {', '.join(pipeline.order)}"
@@ -134,7 +134,7 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
             message = f"the output breaks the contract of {stage}: {why}"
             raise InvalidInputError(message)
         given = unit.input(entry.id, entry.input_sha256) or {}
-        record = _copied(entry, given, f"fork:{run_id}:{kit.new_id('f')}", unit.now().isoformat())
+        record = _fork_columns(entry, given, f"fork:{run_id}:{kit.new_id('f')}", unit.now().isoformat())
         extra = {"forked_from": run_id, "eligible_by": entry.provenance.get("eligible_by") or actor}
         new = intake.file_within(
             kit, unit, drafts.checked(record), channel=str(entry.provenance.get("channel", "fork")), extra=extra,
@@ -143,7 +143,9 @@ def fork(kit: Kit, run_id: str, stage: str, *, actor: str, reason: str, output: 
         unit.link([(new, entry.id)], "fork_of")
         _take_over(unit, (entry.id, new), pipeline, {stage, *pipeline.descendants(stage)})
         if output is not UNCHANGED:
-            _give(unit, new, (pipeline.hash, stage), Given(output=output, by=actor, at=unit.now(), why=reason))
+            _store_edited_output(
+                unit, new, (pipeline.hash, stage), Given(output=output, by=actor, at=unit.now(), why=reason)
+            )
         return new
 
 
@@ -151,13 +153,13 @@ def compare(kit: Kit, first: str, second: str) -> list[Difference]:
     """Compare two runs job by job: status, attempts, cost, gates, and what they returned."""
     first, second = named.run_of(kit, first), named.run_of(kit, second)
     with kit.store.read() as unit:
-        _, one, pipeline = _of(kit, unit, first)
-        _, other, theirs = _of(kit, unit, second)
+        _, one, pipeline = _run_entry_pipeline(kit, unit, first)
+        _, other, theirs = _run_entry_pipeline(kit, unit, second)
         mine = unit.stages({one.id: pipeline.hash})[one.id]
         yours = unit.stages({other.id: theirs.hash})[other.id]
     found = []
     for job_id in dict.fromkeys([*pipeline.order, *theirs.order]):
-        a, b = _said(mine.get(job_id)), _said(yours.get(job_id))
+        a, b = _stage_summary(mine.get(job_id)), _stage_summary(yours.get(job_id))
         lines = _diff(mine.get(job_id), yours.get(job_id)) if a["sha256"] != b["sha256"] else ()
         if a != b:
             found.append(Difference(job_id=job_id, first=a, second=b, output=lines))
@@ -184,7 +186,7 @@ def _run(unit: Unit, run_id: str) -> dict[str, Any]:
     return run
 
 
-def _of(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline]:
+def _run_entry_pipeline(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipeline]:
     run = _run(unit, run_id)
     entry, pipeline = unit.entry(run["entry_id"]), kit.book.pinned(unit, run["pipeline_hash"])
     if entry is None or pipeline is None:
@@ -193,7 +195,7 @@ def _of(kit: Kit, unit: Unit, run_id: str) -> tuple[dict[str, Any], Entry, Pipel
     return run, entry, pipeline
 
 
-def _stopped(unit: Unit, run_id: str, reason: str) -> tuple[dict[str, Any], Entry]:
+def _stopped_run(unit: Unit, run_id: str, reason: str) -> tuple[dict[str, Any], Entry]:
     run = _run(unit, run_id)
     operation.reasoned(reason)
     entry = unit.hold([run["entry_id"]])[run["entry_id"]]
@@ -204,7 +206,7 @@ def _stopped(unit: Unit, run_id: str, reason: str) -> tuple[dict[str, Any], Entr
     return run, entry
 
 
-def _copied(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[str, Any]:
+def _fork_columns(entry: Entry, given: Mapping[str, Any], key: str, now: str) -> dict[str, Any]:
     names = ("title", "url", "source", "external_ref", "pipeline", "team", "owner", "labels", "priority", "signals")
     values = {name: getattr(entry, name) for name in names}
     author = str(entry.provenance.get("author", ""))
@@ -242,7 +244,7 @@ def _take_over(unit: Unit, ids: tuple[str, str], pipeline: Pipeline, again: set[
         unit.copy(rows)
 
 
-def _give(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
+def _store_edited_output(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
     """Store the edited output of a stage; the worker that takes the stage checks it."""
     pipeline_hash, job_id = of
     unit.copy([{"entry_id": entry_id, "pipeline_hash": pipeline_hash, "job_id": job_id, **pending(None, given)}])
@@ -251,7 +253,7 @@ def _give(unit: Unit, entry_id: str, of: tuple[str, str], given: Given) -> None:
     unit.note(entry_id, Note.DECIDED, {"jobs": said, "pipeline_hash": pipeline_hash})
 
 
-def _fallen(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage]) -> list[str]:
+def _jobs_to_redo(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage]) -> list[str]:
     """Return the jobs that did not complete, and the jobs whose checkpoints are void because of them."""
     pipeline = kit.book.pinned(unit, pipeline_hash)
     left = {job_id: stage for job_id, stage in stages.items() if stage.status in VOIDED}
@@ -259,7 +261,7 @@ def _fallen(kit: Kit, unit: Unit, pipeline_hash: str, stages: Mapping[str, Stage
     return [job_id for job_id in stages if job_id not in found or found[job_id].status not in VOIDED]
 
 
-def _said(stage: Stage | None) -> dict[str, Any]:
+def _stage_summary(stage: Stage | None) -> dict[str, Any]:
     if stage is None:
         return {"status": "not reached", "attempts": 0, "seconds": None, "usd": None, "gates": {}, "sha256": None}
     seconds = (stage.ended_at - stage.started_at).total_seconds() if stage.ended_at and stage.started_at else None

@@ -90,7 +90,7 @@ def planned(kit: Kit, unit: Unit, start: Start) -> tuple[Start, Plan]:
         if now.decided:
             start = without_work(unit, start, now.decided)
             continue
-        held = [job for job in map(start.pipeline.job, now.ready) if _held(kit, unit, start, job)]
+        held = [job for job in map(start.pipeline.job, now.ready) if _held_back(kit, unit, start, job)]
         if not held:
             return start, now
         run_id = start.run["id"]
@@ -130,10 +130,10 @@ def asked_by(kit: Kit, unit: Unit, start: Start, ended: Ended) -> None:
     job = ended.taken.job
     if isinstance(ended.result, Asked):
         on_timeout = job.approval.on_timeout if job.approval else "escalate"
-        _opened(kit, unit, start, job, ended.result, on_timeout=on_timeout)
+        _open_review(kit, unit, start, job, ended.result, on_timeout=on_timeout)
     elif ended.asked is not None:
         asked = gates.asks(ended.asked.id, ended.asked.words, job.id)
-        _opened(kit, unit, start, job, asked, on_timeout="escalate")
+        _open_review(kit, unit, start, job, asked, on_timeout="escalate")
 
 
 def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
@@ -143,7 +143,7 @@ def _light(unit: Unit, entry: Entry, pipeline: Pipeline) -> dict[str, Stage]:
     return {**stages, **_completed(unit, entry, stages, done)}
 
 
-def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
+def _held_back(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
     """Set a ready job to waiting if a person, a budget or another entry must come first; returns whether it did."""
     stage = start.stages.get(job.id)
     granted = set((stage.approval or {}).get("kinds", ())) if stage and stage.approval else set()
@@ -159,10 +159,10 @@ def _held(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
         if over.mode == Mode.STOP:
             without_work(unit, start, {job.id: Ruling(StageStatus.FAILED, over.words, FailureKind.BUDGET)})
             return True
-    return _of_others(kit, unit, start, job)
+    return _handed_over(kit, unit, start, job)
 
 
-def _of_others(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
+def _handed_over(kit: Kit, unit: Unit, start: Start, job: Job) -> bool:
     """Open the question or file the called entry if the job consists of that; returns whether the stage now waits."""
     if job.kind == "ask":
         return _waits(kit, unit, start, job, _question(unit, start, job), on_timeout="escalate")
@@ -202,11 +202,11 @@ def _question(unit: Unit, start: Start, job: Job) -> Asked:
 def _waits(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> bool:
     reason = {"kind": "review", "text": cut(asked.question, 400)}
     unit.next([_waiting(start, job, reason)])
-    _opened(kit, unit, start, job, asked, on_timeout=on_timeout)
+    _open_review(kit, unit, start, job, asked, on_timeout=on_timeout)
     return True
 
 
-def _opened(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> None:
+def _open_review(kit: Kit, unit: Unit, start: Start, job: Job, asked: Asked, *, on_timeout: str) -> None:
     if asked.kind != CALL:
         about = About(entry=start.entry, run_id=start.run["id"], policy=start.policy)
         ask(kit, unit, about, job.id, asked, on_timeout=on_timeout)

@@ -31,11 +31,11 @@ def evaluate(kit: Kit) -> dict[str, Any]:
         rules, now = kit.book.policy(unit).alerts, unit.now()
         standing = unit.open_alerts(kit.env)
         for rule in rules:
-            holds, words = _asked(rule, shown)
+            holds, words = _evaluated(rule, shown)
             row = standing.pop(rule.id, None)
-            if holds and _fires(kit, unit, rule, row, words, now):
+            if holds and _fire(kit, unit, rule, row, words, now):
                 fired.append(rule.id)
-            elif not holds and row is not None and _ends(kit, unit, row):
+            elif not holds and row is not None and _resolve(kit, unit, row):
                 ended.append(rule.id)
         for row in standing.values():  # its rule was removed
             unit.resolve_alert(row["id"])
@@ -82,7 +82,7 @@ def rehearse(kit: Kit, rule_id: str = "") -> list[dict[str, Any]]:
         raise NotFoundError(message, hint=f"one of: {', '.join(rule.id for rule in rules)}")
     found = []
     for rule in chosen:
-        holds, words = _asked(rule, shown)
+        holds, words = _evaluated(rule, shown)
         routes = {name: kit.notifier.route(name) for name in rule.notify}
         found.append({"rule": rule.id, "when": rule.source, "holds": holds, "words": words, "routes": routes})
     return found
@@ -119,7 +119,7 @@ def watched(kit: Kit) -> bool:
 
 def holding(shown: Mapping[str, Any], rules: Sequence[Alert]) -> dict[str, str]:
     """Return the text of each rule that holds on a dashboard, by rule id, whether or not it was notified."""
-    asked = {rule.id: _asked(rule, shown) for rule in rules}
+    asked = {rule.id: _evaluated(rule, shown) for rule in rules}
     return {rule_id: words for rule_id, (holds, words) in asked.items() if holds}
 
 
@@ -134,7 +134,7 @@ def _seen(kit: Kit, *, fresh: bool = False) -> dict[str, Any]:
     return dashboard(kit, measures=measured(rules), fresh=fresh)
 
 
-def _asked(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
+def _evaluated(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
     if rule.when is None:
         return True, f"the rule cannot be evaluated: {rule.source} reads a field that the dashboard does not have"
     try:
@@ -147,7 +147,7 @@ def _asked(rule: Alert, shown: Mapping[str, Any]) -> tuple[bool, str]:
     return holds, cut("; ".join([f"{rule.source} ({numbers}{threshold})", *named]), 500)
 
 
-def _fires(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, words: str, now: datetime) -> bool:
+def _fire(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, words: str, now: datetime) -> bool:
     if row is None:
         alert = {"id": kit.new_id("alert"), "env": kit.env, "rule": rule.id, "notify": list(rule.notify)}
         unit.begin_alert({**alert, "words": words})
@@ -156,19 +156,21 @@ def _fires(kit: Kit, unit: Unit, rule: Alert, row: Mapping[str, Any] | None, wor
         return False
     if not unit.fire_alert(row["id"], words):
         return False
-    _told(kit, unit, row, "alert.fired", words, rule.notify)
+    _enqueue_messages(kit, unit, row, "alert.fired", words, rule.notify)
     return True
 
 
-def _ends(kit: Kit, unit: Unit, row: Mapping[str, Any]) -> bool:
+def _resolve(kit: Kit, unit: Unit, row: Mapping[str, Any]) -> bool:
     unit.resolve_alert(row["id"])
     if row["fired_at"] is None:
         return False
-    _told(kit, unit, row, "alert.resolved", row["words"], row["notify"])
+    _enqueue_messages(kit, unit, row, "alert.resolved", row["words"], row["notify"])
     return True
 
 
-def _told(kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, names: Sequence[str]) -> None:
+def _enqueue_messages(
+    kit: Kit, unit: Unit, row: Mapping[str, Any], kind: str, words: str, names: Sequence[str]
+) -> None:
     """Add a message to the outbox for each recipient; the outbox retries delivery."""
     body = {"kind": kind, "env": kit.env, "alert": row["id"], "rule": row["rule"], "words": words}
     for name in names:

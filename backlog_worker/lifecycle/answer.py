@@ -32,7 +32,7 @@ def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
     if decided.answer == Answer.REJECT:
         values |= _refused(unit, review, decided)
     elif review.kind == ReviewKind.QUESTION:
-        values |= _valued(unit, review, decided, approval)
+        values |= _with_value(unit, review, decided, approval)
     else:
         more = _next_gate(review, approval, old)
         values |= {"status": _allowed(review, old, more).value, "reason": None}
@@ -43,7 +43,7 @@ def given(kit: Kit, unit: Unit, review: Review, decided: Decided) -> list[Bell]:
     unit.answered(entry.id, str(entry.pipeline_hash), review.job_id, values)
     if values["status"] == StageStatus.WAITING:
         return []
-    return _on(kit, unit, entry, f"{decided.answer} by {decided.actor}: {decided.reason}")
+    return _continue(kit, unit, entry, f"{decided.answer} by {decided.actor}: {decided.reason}")
 
 
 def rejected(kit: Kit, unit: Unit, review: Review, actor: str, reason: str) -> list[Bell]:
@@ -74,8 +74,8 @@ def _refused(unit: Unit, review: Review, decided: Decided) -> dict[str, Any]:
     return {"status": StageStatus.FAILED.value, "reason": reason, "ended_at": unit.now()}
 
 
-def _valued(unit: Unit, review: Review, decided: Decided, approval: dict[str, Any]) -> dict[str, Any]:
-    """Store the value of an answer as the output of its job; it is checked like any other output."""
+def _with_value(unit: Unit, review: Review, decided: Decided, approval: dict[str, Any]) -> dict[str, Any]:
+    """Return the approval data with the answer as output of its job, which is checked like any other."""
     if why := violation(review.form, decided.value):
         message = f"the answer breaks its form: {why}"
         raise InvalidInputError(message, hint=f"backlog-worker review show {review.id}")
@@ -99,20 +99,20 @@ def _allowed(review: Review, old: Stage | None, more: Asked | None) -> StageStat
     return StageStatus.COMPLETED if stored else StageStatus.PENDING
 
 
-def _on(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
+def _continue(kit: Kit, unit: Unit, entry: Entry, words: str) -> list[Bell]:
     """Continue a run in progress at once; a parked entry is queued again, or ends if no job is left to run."""
     if entry.status == Status.IN_PROGRESS and entry.run_id:
         start = stage.started(kit, unit, entry.run_id)
         return stage.onward(kit, unit, [start], takes="nothing")[1] if start else []
     if entry.status != Status.BLOCKED:
         return []
-    if bells := _over(kit, unit, entry):
+    if bells := _end_parked(kit, unit, entry):
         return bells
     intake.clear(kit, unit, [entry], words, lift=[Bar.APPROVAL_REQUIRED])
     return []
 
 
-def _over(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
+def _end_parked(kit: Kit, unit: Unit, entry: Entry) -> list[Bell]:
     """End a parked entry if no job handles the refusal, since a worker would have nothing to do."""
     pipeline = kit.book.pinned(unit, str(entry.pipeline_hash))
     runs = unit.runs(entry.id, most=1)

@@ -37,7 +37,7 @@ def ask(kit: Kit, unit: Unit, about: About, job_id: str, asked: Asked, *, on_tim
         "on_timeout": on_timeout,
         "form": dict(asked.form) if asked.form is not None else None,
     }
-    return _opened(kit, unit, about, row, asked.within)
+    return _open(kit, unit, about, row, asked.within)
 
 
 def dead_letter(kit: Kit, unit: Unit, about: About, verdict: Verdict) -> str:
@@ -54,10 +54,10 @@ def dead_letter(kit: Kit, unit: Unit, about: About, verdict: Verdict) -> str:
         "on_timeout": "escalate",
         "form": None,
     }
-    return _opened(kit, unit, about, {**row, "rung_at": unit.now()}, policy.dead_letter.answer_within)
+    return _open(kit, unit, about, {**row, "rung_at": unit.now()}, policy.dead_letter.answer_within)
 
 
-def _opened(kit: Kit, unit: Unit, about: About, row: Mapping[str, Any], within: timedelta) -> str:
+def _open(kit: Kit, unit: Unit, about: About, row: Mapping[str, Any], within: timedelta) -> str:
     entry = about.entry
     review_id = kit.new_id("rev")
     held = unit.note(

@@ -65,7 +65,7 @@ class _Series:
         emit("stage_retried", entry=self._taken.entry.id, job=self._taken.job.id, seconds=round(pause, 2))
         if pause > HOLD.total_seconds() and not self._taken.alone:
             return replace(ended, pause=timedelta(seconds=pause))
-        self._tried = _kept(self._kit, self._taken, self._tried)
+        self._tried = _store_attempt(self._kit, self._taken, self._tried)
         self._last, self.held = ended, pause
         return ended
 
@@ -97,7 +97,7 @@ def counted(report: Report, tried: Tried, go: Callable[[], Ended], **more: objec
             return replace(ended, tried=tried)
 
 
-def _kept(kit: Kit, taken: Taken, tried: Tried) -> Tried:
+def _store_attempt(kit: Kit, taken: Taken, tried: Tried) -> Tried:
     """Store a failed attempt that will be followed by another; stops if the take was lost."""
     if taken.alone:
         return tried

@@ -73,14 +73,14 @@ def returned(kit: Kit, unit: Unit, start: Start, end: Callable[..., Start]) -> S
             start = end(unit, start, {job_id: ruling})
         elif child.status == Status.COMPLETED:
             given = Given(output=_output(kit, unit, child), by=child.id, at=unit.now(), why="completed")
-            start = _handed(unit, start, job_id, given)
+            start = _store_output(unit, start, job_id, given)
         else:
             text = f"called {child.id}, which is {child.status}: {child.reason}"
             start = end(unit, start, {job_id: Ruling(StageStatus.FAILED, text, FailureKind.EXECUTION)})
     return start
 
 
-def _handed(unit: Unit, start: Start, job_id: str, given: Given) -> Start:
+def _store_output(unit: Unit, start: Start, job_id: str, given: Given) -> Start:
     """Store what a called entry returned; the worker that takes the stage checks it."""
     old = start.stages[job_id]
     values = pending(old.approval, given)

@@ -17,7 +17,7 @@ from backlog_worker.store import Unit
 def row(unit: Unit, ended: Ended) -> dict[str, Any]:
     """Return the row of a stage whose take ended; names with `__` form the fence."""
     taken, result, tried = ended.taken, ended.result, ended.tried.at(unit.now())
-    status, reason = _stood(unit, ended)
+    status, reason = _status_after(unit, ended)
     output = result.output if isinstance(result, Done) else None
     return {
         "entry_id__": taken.entry.id,
@@ -42,7 +42,7 @@ def row(unit: Unit, ended: Ended) -> dict[str, Any]:
     }
 
 
-def _stood(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None]:
+def _status_after(unit: Unit, ended: Ended) -> tuple[StageStatus, dict[str, Any] | None]:
     """Return the status of the stage after a take, and the reason."""
     taken, result = ended.taken, ended.result
     match result:

@@ -36,26 +36,26 @@ def take(kit: Kit, entry_ids: Sequence[str]) -> list[Bell]:
     Eligibility is judged again by the policy in force, in the transaction of the claim, and the verdict is stored in
     the event. An entry past its due date is escalated instead. Claim and first take are one commit.
     """
-    taken, bells = _claimed(kit, entry_ids)
+    taken, bells = _claim_or_isolate(kit, entry_ids)
     emit("claimed", count=len(taken), worker=kit.worker)
     return stage.work(kit, taken, bells)
 
 
-def _claimed(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
+def _claim_or_isolate(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
     """Claim entries together; if that raises, each alone; an entry whose run cannot begin is escalated."""
-    tried = attempt("claim", lambda: insist(lambda: _taken(kit, entry_ids)))
+    tried = attempt("claim", lambda: insist(lambda: _claim_together(kit, entry_ids)))
     if tried.error is None:
         return tried.value or ([], [])
     if tried.elsewhere:
         raise tried.error
     if len(entry_ids) > 1:
-        alone = [_claimed(kit, [each]) for each in entry_ids]
+        alone = [_claim_or_isolate(kit, [each]) for each in entry_ids]
         return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
     why = cut(f"its run cannot begin: {masked(error_words(tried.error))}", 400)
-    return [], attempt("claim", lambda: insist(lambda: _unbegun(kit, entry_ids, why))).value or []
+    return [], attempt("claim", lambda: insist(lambda: _escalate_unstartable(kit, entry_ids, why))).value or []
 
 
-def _unbegun(kit: Kit, entry_ids: Sequence[str], why: str) -> list[Bell]:
+def _escalate_unstartable(kit: Kit, entry_ids: Sequence[str], why: str) -> list[Bell]:
     with kit.store.begin(actor=kit.worker) as unit:
         policy = kit.book.policy(unit)
         ready = [entry for entry in unit.hold(entry_ids).values() if entry.status == Status.READY]
@@ -64,7 +64,7 @@ def _unbegun(kit: Kit, entry_ids: Sequence[str], why: str) -> list[Bell]:
         return settle.conclude(kit, unit, [(each, verdict) for each in endings])
 
 
-def _taken(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
+def _claim_together(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]:
     with kit.store.begin(actor=kit.worker) as unit:
         policy = kit.book.policy(unit)
         unit.lease = policy.claims.timeout.total_seconds()
@@ -72,7 +72,9 @@ def _taken(kit: Kit, entry_ids: Sequence[str]) -> tuple[list[Taken], list[Bell]]
         ready = [held[each] for each in dict.fromkeys(entry_ids) if each in held and held[each].status == Status.READY]
         late = [entry for entry in ready if overdue(entry, policy, unit.now())]
         told = _escalate(kit, unit, policy, late, PASSED)
-        starts = _begun(kit, unit, _fit(kit, unit, policy, [entry for entry in ready if entry not in late]), policy)
+        starts = _begin_runs(
+            kit, unit, _admitted(kit, unit, policy, [entry for entry in ready if entry not in late]), policy
+        )
         taken, bells = stage.onward(kit, unit, starts, takes="first")
         return taken, bells + told
 
@@ -102,7 +104,7 @@ def sweep(kit: Kit) -> list[Bell]:
     bells += duty(store, "sweep.reviews", lambda unit, most: unit.late_ids(env, after, most), _each(_late_reviews))
     bells += duty(store, "sweep.runs", lambda unit, most: unit.late_runs(most), _each(_late_runs))
     bells += duty(store, "sweep.unbarred", lambda unit, most: unit.unbarred(env, most), _each(_unbar))
-    bells += _of_stages(kit, policy)
+    bells += _sweep_stages(kit, policy)
     return bells + (attempt("sweep.rings", lambda: rung_again(kit)).value or [])
 
 
@@ -131,7 +133,7 @@ def _unbar(kit: Kit, unit: Unit, _policy: Policy, entry_ids: Sequence[str]) -> l
     return []
 
 
-def _of_stages(kit: Kit, policy: Policy) -> list[Bell]:
+def _sweep_stages(kit: Kit, policy: Policy) -> list[Bell]:
     """Handle single stages: those of lost workers, those whose pause is over, and those that no worker began."""
     store, heartbeat = kit.store, policy.claims.heartbeat.total_seconds()
     bells = duty(
@@ -185,7 +187,7 @@ def _unstarted(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     return stage.fail(kit, run_id, job_id, FailureKind.TIMEOUT, "no worker started it within `clocks.queue`")
 
 
-def _fit(
+def _admitted(
     kit: Kit, unit: Unit, policy: Policy, ready: Sequence[Entry]
 ) -> list[tuple[Entry, Pipeline, Mapping[str, bool]]]:
     """Return the ready entries that may run, with their pinned pipelines; the others are blocked with their bars."""
@@ -210,7 +212,7 @@ def _fit(
     return fit
 
 
-def _begun(
+def _begin_runs(
     kit: Kit, unit: Unit, fit: Sequence[tuple[Entry, Pipeline, Mapping[str, bool]]], policy: Policy
 ) -> list[Start]:
     """Begin a run for each entry; the run id is the fence that every later write must match."""
@@ -272,7 +274,7 @@ def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> l
             continue
         gone, claimed = lost.get(str(entry.run_id), []), claims.get(entry.id, {}).get("claimed", {})
         unit.untake(entry.id, str(entry.pipeline_hash), str(entry.run_id))
-        if not _goes_again(unit, policy, entry, gone, int(claimed.get("among", 1))):
+        if not _requeued_after_loss(unit, policy, entry, gone, int(claimed.get("among", 1))):
             poison.append((ending_of(kit, unit, entry, policy), _poison(unit, entry, gone)))
     if expired:
         emit("expired", count=len(expired), poison=len(poison))
@@ -282,7 +284,9 @@ def _expire(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> l
     return settle.conclude(kit, unit, poison)
 
 
-def _goes_again(unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping[str, Any]], among: int) -> bool:
+def _requeued_after_loss(
+    unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping[str, Any]], among: int
+) -> bool:
     """Queue an entry again after its worker was lost; returns false if that happened too often.
 
     If the worker held *among* several entries of one bell, none of them is charged, since the cause is unknown: each
@@ -290,19 +294,21 @@ def _goes_again(unit: Unit, policy: Policy, entry: Entry, lost: Sequence[Mapping
     """
     data = {"kind": FailureKind.INFRASTRUCTURE.value, "lost": lost}
     if among > 1:
-        words = f"{_of_lost(entry, lost)} was lost with {among} entries in hand; not counted, and each runs alone next"
+        words = (
+            f"{_lost_names(entry, lost)} was lost with {among} entries in hand; not counted, and each runs alone next"
+        )
         unit.move(entry.id, Change.EXPIRED, words, data)
         return True
     expiries, most = entry.expiries + 1, policy.claims.max_attempts
     if expiries < most:
-        words = f"{_of_lost(entry, lost)} was lost ({expiries} of {most})"
+        words = f"{_lost_names(entry, lost)} was lost ({expiries} of {most})"
         unit.move(entry.id, Change.EXPIRED, words, data, expiries=expiries)
     return expiries < most
 
 
 def _poison(unit: Unit, entry: Entry, lost: Sequence[Mapping[str, Any]]) -> Verdict:
     text = (
-        f"its worker was lost {entry.expiries + 1} times, the last time {_of_lost(entry, lost)};"
+        f"its worker was lost {entry.expiries + 1} times, the last time {_lost_names(entry, lost)};"
         " the entry may crash its workers, or the machines are failing"
     )
     if lost:
@@ -317,7 +323,7 @@ def _poison(unit: Unit, entry: Entry, lost: Sequence[Mapping[str, Any]]) -> Verd
     )
 
 
-def _of_lost(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:
+def _lost_names(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:
     """Return the names of the lost workers and the stages they held."""
     said = [f"{each['worker']} with `{each['job']}` (take {each['take']})" for each in lost]
     return f"worker {', '.join(said) or entry.worker}"

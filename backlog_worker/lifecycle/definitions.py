@@ -53,7 +53,7 @@ def reload(
     book.done = {file: digest for file, digest in book.done.items() if file in here}
     how = _How(author=author, first=first, alone=alone, record=record)
     before = (None if alone else ()) if first else book.seen
-    gone = _vanished(store, book, before) if definitions.complete() else []
+    gone = _removed_pipelines(store, book, before) if definitions.complete() else []
     steps = [(each.file.file, partial(_applied, store, book, each, how)) for each in book.files]
     steps += [(name, partial(_retired, store, book, name, how)) for name in gone]
     applied: list[str] = []
@@ -84,7 +84,7 @@ class _How:
     record: Record
 
 
-def _vanished(store: Store, book: Book, before: Collection[str] | None) -> list[str]:
+def _removed_pipelines(store: Store, book: Book, before: Collection[str] | None) -> list[str]:
     """Return the pipelines in force whose files existed *before* (None: any) and are gone.
 
     While any file is invalid the names of the removed ones are unknown, and none is returned.
@@ -129,7 +129,7 @@ def _enacted(unit: Unit, book: Book, each: Read, how: _How) -> str:
         return ""
     known = unit.definition(book.env, each.file.kind, each.found.hash) is not None
     taken = unit.retired_by(book.env, each.file.kind, each.name) if live is None else ""
-    if (taken and taken != FLEET) or (known and not _back(book, each, live, taken, how)):
+    if (taken and taken != FLEET) or (known and not _comes_back(book, each, live, taken, how)):
         emit("definition_stale", file=each.file.file, name=each.name, live=live)
         return ""
     reason = "the file is back" if taken else "the file changed" if live else "the file is new"
@@ -137,7 +137,7 @@ def _enacted(unit: Unit, book: Book, each: Read, how: _How) -> str:
     return each.words
 
 
-def _back(book: Book, each: Read, live: str | None, taken: str, how: _How) -> bool:
+def _comes_back(book: Book, each: Read, live: str | None, taken: str, how: _How) -> bool:
     """Return whether a version that was in force before comes back because its file was restored."""
     if how.first:
         return bool(taken) and how.alone

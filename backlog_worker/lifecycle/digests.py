@@ -22,7 +22,7 @@ def platform(kit: Kit, *, days: float = DAYS, dry_run: bool = False) -> dict[str
         now = unit.now()
         services = digests.pressure(unit.pressure(kit.env, days), now)
     digest = DigestFile(kind="platform", env=kit.env, period=digests.week_of(now), generated_at=now, services=services)
-    return _written(kit, digest, dry_run=dry_run)
+    return _store_and_write(kit, digest, dry_run=dry_run)
 
 
 def snapshot(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def risk(kit: Kit, *, dry_run: bool = False) -> dict[str, Any]:
         now = unit.now()
         services: list[ServiceFile] = digests.risen(unit.snapshots(kit.env, RISK, now - timedelta(days=1)))
     digest = DigestFile(kind="risk", env=kit.env, period=f"{now:%Y-%m-%d}", generated_at=now, services=services)
-    return _written(kit, digest, dry_run=dry_run)
+    return _store_and_write(kit, digest, dry_run=dry_run)
 
 
 def cleanup(kit: Kit, *, days: int = 0, dry_run: bool = False) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _kept(kit: Kit, unit: Unit, digest: DigestFile) -> None:
     unit.keep_digest(kit.env, row)
 
 
-def _written(kit: Kit, digest: DigestFile, *, dry_run: bool) -> dict[str, Any]:
+def _store_and_write(kit: Kit, digest: DigestFile, *, dry_run: bool) -> dict[str, Any]:
     """Store a digest in the database, then write it as a file; if the file is lost, the row remains."""
     value = digest.model_dump(mode="json", by_alias=True)
     if not dry_run:

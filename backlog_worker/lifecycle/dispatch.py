@@ -45,20 +45,20 @@ def tick(kit: Kit) -> list[Bell]:
         unit.wake(kit.env)
         load = load_of(kit, unit, policy)
         regroup(kit.env, unit, policy, load.groups)
-        seen = _walked(kit, unit, policy, load)
+        seen = _walk_valid(kit, unit, policy, load)
         decision = Decision(policy=policy.stamp, at=unit.now(), receipts=seen.receipts)
-        chosen = _mark(unit, decision, load)
-        _rest(unit, decision)
+        chosen = _mark_ready(unit, decision, load)
+        _put_to_sleep(unit, decision)
         _lanes(kit.env, unit, seen)
         _make_way(kit, unit, decision, load)
-        _keep(kit, unit, decision, len(chosen), last)
+        _store_decision(kit, unit, decision, len(chosen), last)
         light = {name for name, pipeline in kit.book.pipelines(unit).items() if pipeline.light}
     if chosen:
         emit("dispatched", count=len(chosen), policy=policy.stamp)
     return bells(chosen, light, policy)
 
 
-def _walked(kit: Kit, unit: Unit, policy: Policy, load: Load) -> Walked:
+def _walk_valid(kit: Kit, unit: Unit, policy: Policy, load: Load) -> Walked:
     """Walk the queue; chosen entries that violate a changed contract are blocked, and others are chosen instead."""
     for left in reversed(range(ROUNDS)):
         seen = walk(kit, unit, policy, load, receipts=policy.dispatch.top * RECEIPTS)
@@ -110,7 +110,7 @@ def _make_way(kit: Kit, unit: Unit, decision: Decision, load: Load) -> None:
                 operate.canceled(kit, unit, held, words)
 
 
-def _mark(unit: Unit, decision: Decision, load: Load) -> list[Entry]:
+def _mark_ready(unit: Unit, decision: Decision, load: Load) -> list[Entry]:
     """Mark chosen entries ready if they are unchanged since they were scored; the others wait for the next tick."""
     chosen = {receipt.scored.entry.id: receipt for receipt in decision.chosen}
     marked = []
@@ -142,7 +142,7 @@ def _dispatched(unit: Unit, receipt: Receipt, decision: Decision, load: Load) ->
     )
 
 
-def _rest(unit: Unit, decision: Decision) -> None:
+def _put_to_sleep(unit: Unit, decision: Decision) -> None:
     """Put entries to sleep that wait for themselves alone, until that wait may be over; they are not read before."""
     asleep: dict[str, datetime] = {}
     for receipt in decision.receipts:
@@ -167,7 +167,7 @@ def _lanes(env: str, unit: Unit, seen: Walked) -> None:
             break
 
 
-def _keep(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[str, Any] | None) -> None:
+def _store_decision(kit: Kit, unit: Unit, decision: Decision, chosen: int, last: Mapping[str, Any] | None) -> None:
     """Store the decision if it differs from the last one.
 
     Every dispatched entry gets a receipt, and so do the best of the waiting ones, up to a limit that keeps a tick

@@ -64,7 +64,7 @@ def verify(value: Mapping[str, Any], seal: Mapping[str, Any] | None = None) -> l
 def told_rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str, Any]]]:
     """Return the rows that a history describes, with its records as the bodies of write-backs."""
     found, records = projection.rows(events, entry_id), projection.records(events)
-    lean = {digest(each): each for each in (_lean(record) for record in records.values())}
+    lean = {digest(each): each for each in (_placeholder_record(record) for record in records.values())}
     bodies = {**lean, **{sha: record for sha, record in records.items() if digest(record) == sha}}
     wishes = [{**row, "body": bodies[row["sha256"]]} if row.get("sha256") in bodies else row for row in found["outbox"]]
     return {**found, "outbox": wishes}
@@ -90,7 +90,7 @@ def redact(kit: Kit, entry_id: str, *, actor: str, reason: str, names: Sequence[
             unit.note(entry.id, Note.REDACTED, {"fields": sorted(names), "because": reason})
             lean = entry_of(fold(after))
             unit.redact_rows(entry.id, {name: getattr(lean, name) for name in FOLDED})
-            _wishes(unit, entry.id, after)
+            _queue_redacted_record(unit, entry.id, after)
             unit.flush()
         why = {"actor": actor, "reason": reason, "fields": sorted(names)}
         unit.redact(entry.id, changed, why)
@@ -140,16 +140,16 @@ def _may_be_redacted(entry: Entry, left: Mapping[str, Any] | None) -> None:
         raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
 
 
-def _wishes(unit: Unit, entry_id: str, events: Sequence[Event]) -> None:
+def _queue_redacted_record(unit: Unit, entry_id: str, events: Sequence[Event]) -> None:
     """Queue the redacted record to replace the one at the source."""
     records = projection.records(events)
     for wish in unit.wishes(entry_id):
         if wish["sha256"] in records:
-            body = _lean(records[wish["sha256"]])
+            body = _placeholder_record(records[wish["sha256"]])
             unit.rewrite_wish(wish["id"], body, digest(body))
 
 
-def _lean(record: Mapping[str, Any]) -> dict[str, Any]:
+def _placeholder_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a redacted record in its usual shape: placeholders for texts, and no stages, people or artifacts."""
     found: dict[str, Any] = worded(record)
     lists: dict[str, list[Any]] = {name: [] for name in ("stages", "people") if isinstance(record.get(name), Mapping)}

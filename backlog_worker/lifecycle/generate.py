@@ -109,7 +109,9 @@ def _generated(kit: Kit, kind: str, period: str, *, actor: str, dry_run: bool) -
     done = Generated(week=digest.period, dry_run=dry_run, why=list(wanted.passed))
     done.skipped = len(wanted.passed)
     for record in wanted.drafts:
-        _one(kit, record, done, actor=actor, room=policy.defaults.max_items_per_run > done.created + done.updated)
+        _upsert_one(
+            kit, record, done, actor=actor, room=policy.defaults.max_items_per_run > done.created + done.updated
+        )
     done.summary = f"{done.capped} are left for the next run" if done.capped else f"all of {digest.period} is filed"
     return done
 
@@ -120,7 +122,7 @@ _MAKER = {
 }
 
 
-def _one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str, room: bool) -> None:
+def _upsert_one(kit: Kit, record: dict[str, Any], done: Generated, *, actor: str, room: bool) -> None:
     """File or update one entry if the run has *room*; an entry without changes needs none."""
     key = record["dedupe_key"]
     try:

@@ -101,10 +101,10 @@ def file(
             yield Filed(place=place, title=title, url=url, number=number, error=str(error))
             continue
         if len(batch) >= BATCH:
-            yield from _taken_in(call, batch)
+            yield from _file_batch_or_halves(call, batch)
             batch = []
     if batch:
-        yield from _taken_in(call, batch)
+        yield from _file_batch_or_halves(call, batch)
     yield from _in_order(call, dependent)
 
 
@@ -121,7 +121,7 @@ def _in_order(call: _Intake, dependent: Sequence[tuple[str, Draft]]) -> Iterator
     sound = [each for each in dependent if each[1].dedupe_key in places]
     sound.sort(key=lambda each: places[each[1].dedupe_key])
     for start in range(0, len(sound), BATCH):
-        yield from _taken_in(call, sound[start : start + BATCH])
+        yield from _file_batch_or_halves(call, sound[start : start + BATCH])
 
 
 def _refused(place: str, draft: Draft, why: str) -> Filed:
@@ -242,7 +242,7 @@ def within(kit: Kit, actor: str, act: Callable[[Unit], T], *, dry_run: bool = Fa
         return act(unit)
 
 
-def _taken_in(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
+def _file_batch_or_halves(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
     """File one batch; if the database refuses it, split it in halves until the refused draft stands alone."""
     try:
         return within(call.kit, call.actor, lambda unit: _batch(call, unit, batch), dry_run=call.dry_run)
@@ -250,7 +250,7 @@ def _taken_in(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
         if len(batch) == 1:
             return [_refused(*batch[0], str(error))]
         half = len(batch) // 2
-        return [*_taken_in(call, batch[:half]), *_taken_in(call, batch[half:])]
+        return [*_file_batch_or_halves(call, batch[:half]), *_file_batch_or_halves(call, batch[half:])]
 
 
 def _batch(call: _Intake, unit: Unit, batch: Sequence[tuple[str, Draft]]) -> list[Filed]:
@@ -348,12 +348,12 @@ def _write(unit: Unit, made: Sequence[_Made]) -> set[str]:
     written = unit.file(rows, {each.entry.id: each.input for each in made})
     unit.append([event for each in made if each.entry.id in written for event in events[each.entry.id]])
     linked = [(each.entry.id, other) for each in made if each.entry.id in written for other in each.depends_on]
-    _known(unit, linked)
+    _check_dependencies(unit, linked)
     unit.depend(linked)
     return written
 
 
-def _known(unit: Unit, linked: Sequence[tuple[str, str]]) -> None:
+def _check_dependencies(unit: Unit, linked: Sequence[tuple[str, str]]) -> None:
     """Check that the entries depended on exist or existed, so that no entry waits for ever."""
     wanted = sorted({other for _, other in linked})
     there = {*unit.rows(wanted), *unit.retired_rows(wanted)} if wanted else set()

@@ -46,10 +46,10 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
         for of in [kit if env == kit.env else kit.elsewhere(env) for env in dict.fromkeys([kit.env, *envs])]:
             after = ""
             while page := _page(journal, of.env, after):
-                _brought(of, page, merged)
+                _merge_page(of, page, merged)
                 after = page[-1].row["id"]
             if not merged.waiting:
-                _acts(of, journal)
+                _merge_operations(of, journal)
         if merged.waiting:
             return merged
         stamp = f"{merged.at[:19].replace(':', '')}-{kit.new_id('m')[-6:]}"  # two merges may fall into one second
@@ -119,7 +119,7 @@ def _page(journal: JsonlStore, env: str, after: str) -> list[_Journaled]:
         ]
 
 
-def _acts(kit: Kit, journal: JsonlStore) -> None:
+def _merge_operations(kit: Kit, journal: JsonlStore) -> None:
     """Merge recorded operations, dated now: sealed periods must not grow."""
     with journal.read() as unit:
         rows = unit.acts(kit.env, most=1_000_000)
@@ -127,7 +127,7 @@ def _acts(kit: Kit, journal: JsonlStore) -> None:
         unit.adopt_acts([{**row, "detail": {**row["detail"], "taken_in_at": row["at"].isoformat()}} for row in rows])
 
 
-def _brought(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
+def _merge_page(kit: Kit, page: Sequence[_Journaled], merged: Merged) -> None:
     """Merge one page in one transaction; entries dated in the future by our clock wait, or times would run
     backwards.
     """

@@ -117,7 +117,7 @@ def edit(kit: Kit, entry_id: str, changes: Mapping[str, Any], *, actor: str, rea
     An entry in progress can be edited only if its pipeline has `cancelInProgress`: its run stops and starts again.
     """
     with kit.store.begin(actor=actor) as unit:
-        entry = _stopped_for(kit, unit, _held(unit, entry_id, reason), f"edited by {actor}: {reason}")
+        entry = _stop_run(kit, unit, _held(unit, entry_id, reason), f"edited by {actor}: {reason}")
         if entry.status in {Status.READY, Status.IN_PROGRESS} | FINAL:
             message = f"{entry.id} is {entry.status} and cannot be edited"
             raise ConflictError(message, hint=f'backlog-worker entry hold {entry.id} --reason "..." first')
@@ -159,7 +159,7 @@ def requeued(
     return unit.move(entry.id, Change.REQUEUED, words, **values, **place)
 
 
-def _stopped_for(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
+def _stop_run(kit: Kit, unit: Unit, entry: Entry, words: str) -> Entry:
     """Stop the run of an entry if its pipeline allows that; the child is killed, checkpoints stay."""
     pipeline = kit.book.pinned(unit, str(entry.pipeline_hash)) if entry.status == Status.IN_PROGRESS else None
     if pipeline is None or not pipeline.concurrency.cancel_in_progress:

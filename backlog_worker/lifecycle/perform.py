@@ -57,7 +57,7 @@ def perform(kit: Kit, taken: Taken) -> Ended:
         given = prepared(kit, taken, taken.job.agent)
         report = kit.report(kit, taken, given.secrets)
         try:
-            ended = _given(kit, taken, given, report) or _found(kit, taken, given, report)
+            ended = _check_given(kit, taken, given, report) or _check_cached(kit, taken, given, report)
             ended = ended or _attempts(kit, taken, given, report)
         finally:
             report.close()
@@ -80,7 +80,7 @@ def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, ti
         entry=public(taken.entry),
         input=taken.input,
         previous={each.job_id: each.output for each in before if each.sha256},
-        failed={each.job_id: _left(each) for each in before if each.status == StageStatus.FAILED},
+        failed={each.job_id: _failure_context(each) for each in before if each.status == StageStatus.FAILED},
         timeout=timeout,
         attempt=tried.used + 1,
         last_failure=failure(tried.last),
@@ -94,7 +94,7 @@ def _work(taken: Taken, given: Prepared, report: Report, agent: Agent | None, ti
     )
 
 
-def _left(stage: Stage) -> dict[str, Any]:
+def _failure_context(stage: Stage) -> dict[str, Any]:
     """Return what later jobs can read of a failed one."""
     last = frontier.failure(stage)
     told = {name: value for name, value in frontier.seen(stage).items() if name != "attempts"}
@@ -122,7 +122,7 @@ def watched(kit: Kit, taken: Taken, *, among: int = 1) -> Taken:
     return replace(taken, stop=stop)
 
 
-def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
+def _check_given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
     """Check the output that a person or a called pipeline gave; a rejection is final, since it would fail the same way
     again.
     """
@@ -130,7 +130,7 @@ def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     if said is None:
         return None
     work = _work(taken, given, report, taken.job.agent, taken.job.timeout, taken.tried)
-    ended = _checked(kit, taken, Done(output=said["output"]), work, given.secrets)
+    ended = _check_result(kit, taken, Done(output=said["output"]), work, given.secrets)
     if not isinstance(ended.result, Faulted):
         return ended
     by = str((taken.approval or {}).get("by", "somebody"))
@@ -140,7 +140,7 @@ def _given(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | N
     )
 
 
-def _found(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
+def _check_cached(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended | None:
     """Use a stored result of the same work; its gates are asked again, and if one fails, the job runs."""
     if taken.job.cache is None:
         return None
@@ -161,18 +161,18 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
     def _once(tried: Tried, left: timedelta) -> Ended:
         work = _work(taken, given, report, job.agent, left, tried)
-        done = _performed(kit, job.kind, job, work, given.secrets)
-        return _guarded(taken, taken.tried, lambda: _checked(kit, taken, done, work, given.secrets))
+        done = _execute(kit, job.kind, job, work, given.secrets)
+        return _guarded(taken, taken.tried, lambda: _check_result(kit, taken, done, work, given.secrets))
 
     ended = attempted(kit, taken, report, _once)
     if isinstance(ended.result, Done) and job.cache is not None and ended.asked is None:
         attempt("cache", partial(cache.keep, kit, taken, given, ended))  # the result counts even if it cannot be cached
     if job.fallback is not None and ended.pause is None and not taken.stop.gone:
-        return _instead(kit, taken, ended, report)
+        return _fall_back(kit, taken, ended, report)
     return ended
 
 
-def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
+def _execute(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
     """Let an executor perform a job; if it raises, return a fault with all secrets masked."""
     try:
         return returned.checked(kit.executors[name].perform(job, work), most=job.execution.output_bytes)
@@ -184,7 +184,7 @@ def _performed(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ..
         return Faulted(kind=FailureKind.INFRASTRUCTURE if outside else FailureKind.EXECUTION, reason=reason)
 
 
-def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
+def _fall_back(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     """Apply `fallback` after the last attempt: another agent, a fixed value, or a person."""
     fallback, why = taken.job.fallback, ended.result
     if fallback is None or not isinstance(why, Faulted):
@@ -200,26 +200,26 @@ def _instead(kit: Kit, taken: Taken, ended: Ended, report: Report) -> Ended:
     if taken.job.fallback_agent is None:
         mine = prepared(kit, taken, taken.job.agent)
         work = _work(taken, mine, report, taken.job.agent, taken.job.timeout, ended.tried)
-        return replace(_checked(kit, taken, Done(output=fallback.value), work, mine.secrets), tried=ended.tried)
+        return replace(_check_result(kit, taken, Done(output=fallback.value), work, mine.secrets), tried=ended.tried)
     agent = taken.job.fallback_agent
     given = prepared(kit, taken, agent)
     timeout = min([taken.job.timeout, *([agent.timeout] if agent.timeout else [])])
     work = _work(taken, given, report, agent, timeout, ended.tried)
 
     def _once() -> Ended:
-        return _checked(kit, taken, _performed(kit, "agent", taken.job, work, given.secrets), work, given.secrets)
+        return _check_result(kit, taken, _execute(kit, "agent", taken.job, work, given.secrets), work, given.secrets)
 
     return counted(report, ended.tried, _once, fallback=agent.name)
 
 
-def _checked(kit: Kit, taken: Taken, result: Result, work: Work, secrets: tuple[str, ...]) -> Ended:
+def _check_result(kit: Kit, taken: Taken, result: Result, work: Work, secrets: tuple[str, ...]) -> Ended:
     """Check what a job returned, with every secret masked; its artifacts are stored before the row refers to them."""
-    result = _hidden(result, secrets)
+    result = _masked_result(result, secrets)
     if isinstance(result, Faulted | Refused) and result.kind in PAUSES:
         result = replace(result, kind=FailureKind.EXECUTION)  # a quota is a Throttled result, which carries its end
     if not isinstance(result, Done):
         return _ended(taken, result)
-    return judged_output(kit, taken, result, work, lambda: _kept(kit, result.artifacts))
+    return judged_output(kit, taken, result, work, lambda: _store_artifacts(kit, result.artifacts))
 
 
 def judged_output(
@@ -251,7 +251,7 @@ def judged_output(
     return replace(ended, result=Refused(kind=FailureKind.GATE, reason=text, rule=said.id, data=done.output))
 
 
-def _kept(kit: Kit, given: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]:
+def _store_artifacts(kit: Kit, given: Mapping[str, bytes]) -> tuple[Mapping[str, Any], ...]:
     """Store artifacts, each under its digest."""
     stored = [(name, content, kit.artifacts.keep(content)) for name, content in given.items()]
     return tuple(
@@ -274,7 +274,7 @@ def _gates(kit: Kit, taken: Taken, done: Done, work: Work) -> list[Checked]:
     ]
 
 
-def _hidden(result: Result, secrets: tuple[str, ...]) -> Result:
+def _masked_result(result: Result, secrets: tuple[str, ...]) -> Result:
     """Mask the secrets of a job in its result."""
     if not secrets:
         return result

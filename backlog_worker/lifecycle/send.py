@@ -29,7 +29,7 @@ def send(kit: Kit) -> int:
             wishes = unit.take_wishes(LEASE, BATCH)
         if not wishes:
             return delivered
-        ended = [(wish, *_told(kit, wish)) for wish in wishes]
+        ended = [(wish, *_deliver(kit, wish)) for wish in wishes]
         with kit.store.begin(actor="send") as unit:
             unit.hold([wish["entry_id"] for wish, _, _ in ended if wish["entry_id"]])  # entries are locked first
             for wish, remote, error in ended:
@@ -41,7 +41,7 @@ def send(kit: Kit) -> int:
         delivered += sum(not error for _, _, error in ended)
 
 
-def _told(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
+def _deliver(kit: Kit, wish: Mapping[str, Any]) -> tuple[str, str]:
     """Deliver one message; an error fails this message only."""
     tried = attempt("send", lambda: _write(kit, wish), entry=wish["entry_id"])
     return tried.value or ("", cut(f"{type(tried.error).__name__}: {tried.error}", 400))

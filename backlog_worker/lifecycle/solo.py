@@ -49,11 +49,11 @@ def perform_one(
         missing = [each for each in pipeline.job(job_id).after if stages.get(each) is None]
         message = f"{job_id} waits for {', '.join(missing) or 'a job before it'}, which has no result in {folder}"
         raise ConflictError(message)
-    ended = perform(kit, _taken(pipeline, policy, entry, job_id, given, known))
-    return _kept(folder, job_id, ended)
+    ended = perform(kit, _take_of(pipeline, policy, entry, job_id, given, known))
+    return _write_result(folder, job_id, ended)
 
 
-def _taken(
+def _take_of(
     pipeline: Pipeline, policy: Policy, entry: Entry, job_id: str, given: Mapping[str, Any], known: Mapping[str, Stage]
 ) -> Taken:
     run = {"id": RUN_ID, "attempt": 1, "pipeline_hash": pipeline.hash}
@@ -90,7 +90,7 @@ def _entry(pipeline: Pipeline, given: Mapping[str, Any]) -> Entry:
     return Entry(**drafts.fields(draft, env="ci", entry_id="bl_solo", actor="ci", channel="ci"))
 
 
-def _kept(folder: Path, job_id: str, ended: Ended) -> tuple[str, str]:
+def _write_result(folder: Path, job_id: str, ended: Ended) -> tuple[str, str]:
     gates = {each.id: each.result.value for each in ended.gates}
     attempts = ended.tried.attempts
     if isinstance(ended.result, Done):

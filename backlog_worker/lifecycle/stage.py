@@ -36,7 +36,7 @@ def advance(kit: Kit, run_id: str, job_id: str) -> list[Bell]:
     Only stages that a plan rang for are begun, and canceled ones are no longer pending: so nothing is planned here, and
     only this stage of a large graph is read.
     """
-    begun = attempt("stage", lambda: insist(lambda: _begun(kit, run_id, job_id)), run=run_id, job=job_id)
+    begun = attempt("stage", lambda: insist(lambda: _take_stage(kit, run_id, job_id)), run=run_id, job=job_id)
     if begun.error is None:
         return work(kit, begun.value or [], [])
     if begun.elsewhere:
@@ -59,7 +59,7 @@ def work(kit: Kit, taken: Sequence[Taken], bells: list[Bell]) -> list[Bell]:
             if bells:
                 kit.ring(list(dict.fromkeys(bells)))
             ended = [done(kit, each) for each in [watched(kit, each, among=len(taken)) for each in taken]]
-            taken, bells = _recorded(kit, ended)
+            taken, bells = _write_results(kit, ended)
             held = {each.key for each in taken}
     except (SystemExit, KeyboardInterrupt):  # a cold stop of the worker: children are already dead
         attempt("give_back", lambda: insist(lambda: give_back(kit, sorted({run_id for run_id, _, _ in held}))))
@@ -222,7 +222,7 @@ def _basis(start: Start, job: Job) -> Mapping[str, str] | None:
     return stage.based_on if stage is not None and _rung(stage) else basis(start.stages, job)
 
 
-def _begun(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
+def _take_stage(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
     with kit.store.begin(actor=kit.worker) as unit:
         start = started(kit, unit, run_id, job_id)
         stage = start.stages.get(job_id) if start else None
@@ -234,24 +234,26 @@ def _begun(kit: Kit, run_id: str, job_id: str) -> list[Taken]:
         return take(kit, unit, [(start, start.pipeline.job(job_id))])
 
 
-def _recorded(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
+def _write_results(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
     """Write results until they are written or their claims are lost.
 
     A result that cannot be written is tried alone, then replaced by a failure with details, then by one without. If
     that fails too, the run is broken off, so that no error leaves a run waiting for its lease to expire.
     """
-    tried = attempt("stage", lambda: insist(partial(_record, kit, ended), given_up=partial(_gone, ended)))
+    tried = attempt(
+        "stage", lambda: insist(partial(_checkpoint_all, kit, ended), given_up=partial(_claims_lost, ended))
+    )
     if tried.error is None and tried.value is not None:
         return tried.value
     if tried.elsewhere and tried.error is not None:
         raise tried.error
     if len(ended) > 1:
-        alone = [_recorded(kit, [each]) for each in ended]
+        alone = [_write_results(kit, [each]) for each in ended]
         return [each for taken, _ in alone for each in taken], [bell for _, bells in alone for bell in bells]
     (one,) = ended
     why = cut(error_words(tried.error), 300) if tried.error else ""
     for instead in _failures(one, f"its result cannot be stored: {why}"):
-        again = attempt("stage", lambda: insist(partial(_record, kit, [instead])))  # noqa: B023 - done before the next
+        again = attempt("stage", lambda: insist(partial(_checkpoint_all, kit, [instead])))  # noqa: B023 - done before the next
         if again.value is not None:
             return again.value
     return [], insist(partial(break_off, kit, one.taken.run["id"], why))
@@ -281,7 +283,7 @@ def break_off(kit: Kit, run_id: str, why: str) -> list[Bell]:
         return settle.conclude(kit, unit, [(broken, verdict)])
 
 
-def _gone(ended: Sequence[Ended]) -> bool:
+def _claims_lost(ended: Sequence[Ended]) -> bool:
     """Return whether every claim is lost by now; until then a result is written again and again."""
     return all(each.taken.stop.gone for each in ended)
 
@@ -323,7 +325,7 @@ def _taken(unit: Unit, start: Start, job: Job, numbers: tuple[int, Tried], conte
     )
 
 
-def _record(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
+def _checkpoint_all(kit: Kit, ended: Sequence[Ended]) -> tuple[list[Taken], list[Bell]]:
     """Store the checkpoints of all stages still held, then plan the next step, in one transaction."""
     with kit.store.begin(actor=kit.worker) as unit:
         unit.lease = max(each.taken.policy.claims.timeout.total_seconds() for each in ended)

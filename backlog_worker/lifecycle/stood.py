@@ -45,18 +45,18 @@ def found(
         changed = [job_id for job_id, each in new.items() if each != old[job_id]]
         voided += [new[job_id] for job_id in changed if old[job_id].status in VOIDED]
         fallen += [new[job_id] for job_id in changed if old[job_id].status not in VOIDED]
-        if any(_asked(old[job_id]) for job_id in changed):
+        if any(_is_question(old[job_id]) for job_id in changed):
             settle.withdraw(unit, entry.id, CLOCK, "what it was about is done again")
-            new = {job_id: _unasked(each) for job_id, each in new.items()}
+            new = {job_id: _reopened(each) for job_id, each in new.items()}
         stages[run["id"]] = new
     unit.fall(fallen, voided)
     return stages, void
 
 
-def _unasked(stage: Stage) -> Stage:
-    return replace(stage, status=StageStatus.PENDING, reason=None) if _asked(stage) else stage
+def _reopened(stage: Stage) -> Stage:
+    return replace(stage, status=StageStatus.PENDING, reason=None) if _is_question(stage) else stage
 
 
-def _asked(stage: Stage) -> bool:
+def _is_question(stage: Stage) -> bool:
     kind = (stage.reason or {}).get("kind")
     return stage.status == StageStatus.WAITING and kind not in {CALL, *PAUSES}

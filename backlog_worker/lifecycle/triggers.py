@@ -83,7 +83,7 @@ def receive(kit: Kit, name: str, body: bytes, headers: Mapping[str, str]) -> Rec
     if not records:
         return Received()
     _refuse_replay(kit, name, delivery)
-    return _sorted(_filed(kit, records, "webhook"))
+    return _split_results(_filed(kit, records, "webhook"))
 
 
 def _refuse_replay(kit: Kit, name: str, delivery: Delivery) -> None:
@@ -101,7 +101,7 @@ def _refuse_replay(kit: Kit, name: str, delivery: Delivery) -> None:
         raise ConflictError(message, hint="send a delivery again under its own id")
 
 
-def _sorted(found: Sequence[Filed]) -> Received:
+def _split_results(found: Sequence[Filed]) -> Received:
     """Separate filed from refused drafts; raises InvalidInputError if all were refused."""
     filed = tuple(each for each in found if not each.error)
     refused = tuple(each for each in found if each.error)

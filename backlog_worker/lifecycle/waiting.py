@@ -126,7 +126,7 @@ def counted(kit: Kit, unit: Unit) -> Census:
             break
     fields, spends = _fields(kit, unit, policy)
     alike = unit.alike(kit.env, fields, count.walked, spends=spends)
-    for found in _told_apart(kit, unit, count, alike):
+    for found in _uniform_groups(kit, unit, count, alike):
         wait = count.first(found.entry, found.oldest)
         code = wait.code if wait else Wait.BACKING_OFF  # it sleeps until its next check
         words = wait.text if wait else f"is checked again at {found.entry.wake_at:%H:%M:%SZ}"
@@ -151,7 +151,7 @@ def _fields(kit: Kit, unit: Unit, policy: Policy) -> tuple[list[str], bool]:
     return sorted(read & set(FOLDED)), spends
 
 
-def _told_apart(kit: Kit, unit: Unit, count: _Count, alike: Sequence[Alike]) -> Sequence[Alike]:
+def _uniform_groups(kit: Kit, unit: Unit, count: _Count, alike: Sequence[Alike]) -> Sequence[Alike]:
     """Return groups with one reason each; single entries if a term fails at some ages only."""
     for each in alike:
         ends = (count.first(each.entry, each.oldest), count.first(each.entry, each.youngest))

@@ -106,7 +106,7 @@ class Queue:
             if lane.fits(group.key, policy, groups):
                 self._heap.append((_head(policy, group.key, group.oldest, self._now), next(self._numbers), cursor))
             else:
-                self._overgrown(group.key)
+                self._single_entry_groups(group.key)
         heapq.heapify(self._heap)
 
     def close(self, wait: Shared) -> None:
@@ -122,7 +122,7 @@ class Queue:
             if not cursor.sorted:
                 yield cursor.page.popleft()
                 continue
-            if self._shut(cursor.group):
+            if self._all_closed(cursor.group):
                 continue
             if not cursor.page:
                 self._fill(cursor)
@@ -138,7 +138,7 @@ class Queue:
             else:
                 yield each
 
-    def _shut(self, group: str) -> bool:
+    def _all_closed(self, group: str) -> bool:
         """Return whether a whole group waits for closed limits; a key is known for its own lane only."""
         known = lane.read(group).get(lane.LIMIT)
         return known in self._keys or any(lane.shares(group, wait) for wait in self._budgets)
@@ -161,7 +161,7 @@ class Queue:
             cursor.after = (found[-1].created_at, found[-1].id)
         cursor.page.extend(scored(self._policy, entry, self._now) for entry in found)
 
-    def _overgrown(self, group: str) -> None:
+    def _single_entry_groups(self, group: str) -> None:
         """Read the oldest entries of a group of an earlier policy, each as a group of its own."""
         for entry in self._unit.oldest(self._env, group, OVERGROWN):
             each = scored(self._policy, entry, self._now)
@@ -183,11 +183,11 @@ class _Teller:
             self.deciding.load = replace(self.deciding.load, caps={**self.deciding.load.caps, **more})
         receipt = self.deciding.say(each)
         for wait in receipt.waits:
-            if wait.shared and not self._read_on(each.entry, wait.shared):
+            if wait.shared and not self._reads_on(each.entry, wait.shared):
                 self._queue.close(wait.shared)
         return receipt
 
-    def _read_on(self, entry: Entry, wait: Shared) -> bool:
+    def _reads_on(self, entry: Entry, wait: Shared) -> bool:
         """Return whether to read on in a group that cancels its newest entries; limited per tick."""
         if not wait.key or self.deciding.load.groups[entry.pipeline].on_conflict != "cancelNewest":
             return False

@@ -25,7 +25,7 @@ def done():
 
 def test_b1_the_exit_text_says_that_there_was_nothing_to_do_and_the_status_is_0(done, capsys):
     table, entry_id = done
-    runs._ended(Engine(table.kit), entry_id, 1.0)
+    runs._wait_for_end(Engine(table.kit), entry_id, 1.0)
     said = capsys.readouterr().out
     assert "nothing to do: every job was skipped (a: `when` is false: 1 == 2)" in " ".join(said.split())
     assert "completed" not in said

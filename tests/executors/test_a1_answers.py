@@ -55,21 +55,21 @@ FAILED = {
 @pytest.mark.parametrize("name", READ)
 def test_a1_an_answer_with_a_json_in_it_is_read(name):
     at = work()
-    assert checked(openai._told(Done(output=READ[name]), at)) == Done(output={"a": 1})
+    assert checked(openai._parsed_response(Done(output=READ[name]), at)) == Done(output={"a": 1})
     assert at.report.cost()["usd"] is None, "what was not told is not known"
 
 
 @pytest.mark.parametrize("name", FAILED)
 def test_a1_an_answer_without_one_is_a_named_failure(name):
     answer, words = FAILED[name]
-    result = checked(openai._told(Done(output=answer), work()))
+    result = checked(openai._parsed_response(Done(output=answer), work()))
     assert isinstance(result, Faulted)
     assert words in result.reason
 
 
 @pytest.mark.parametrize(("error", "kind"), [({"code": 429}, Throttled), ({"type": "rate_limit_error", "message": "rate limit"}, Throttled), ({"code": 401}, Refused)])  # fmt: skip
 def test_a1_an_error_within_a_success_means_what_its_code_means(error, kind):
-    assert isinstance(openai._told(Done(output={"error": error}), work()), kind)
+    assert isinstance(openai._parsed_response(Done(output={"error": error}), work()), kind)
 
 
 JSON = st.recursive(
@@ -97,7 +97,7 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 def test_a1_fuzz_any_answer_is_an_output_or_a_named_failure(answer):
     for each in (answer, {"choices": [{"message": answer}], "usage": answer}, {"error": answer}):
-        result = checked(openai._told(Done(output=each), work()))
+        result = checked(openai._parsed_response(Done(output=each), work()))
         if isinstance(result, Done):
             json.dumps(result.output, allow_nan=False).encode()
         else:

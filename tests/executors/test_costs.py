@@ -44,7 +44,7 @@ def _preset(value, given):
 
 def _provider(value, given):
     answer = {"model": "m", "usage": {"prompt_tokens": value, "completion_tokens": 1}}
-    openai._told(Done(output={**answer, "choices": [{"message": {"content": json.dumps({"a": 1})}}]}), given)
+    openai._parsed_response(Done(output={**answer, "choices": [{"message": {"content": json.dumps({"a": 1})}}]}), given)
 
 
 def _recorded(value, given):
@@ -54,6 +54,8 @@ def _recorded(value, given):
 @pytest.mark.parametrize("usage", [None, [], "none", 7])
 def test_a2_an_answer_without_a_usage_has_no_price(usage):
     given = work()
-    openai._told(Done(output={"model": "gpt-4o", "usage": usage, "choices": [{"message": {"content": "{}"}}]}), given)
+    openai._parsed_response(
+        Done(output={"model": "gpt-4o", "usage": usage, "choices": [{"message": {"content": "{}"}}]}), given
+    )
     (found,) = given.report.usages
     assert not found.counted

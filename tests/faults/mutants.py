@@ -62,7 +62,7 @@ def _no_eligibility_recheck(stack: ExitStack) -> None:
         pairs = [(entry, kit.book.pipeline(unit, entry.pipeline)) for entry in ready]
         return [(entry, pipeline, {"ELIG-LABEL": True}) for entry, pipeline in pairs if pipeline]
 
-    stack.enter_context(patch.object(claim, "_fit", _trusting))
+    stack.enter_context(patch.object(claim, "_admitted", _trusting))
 
 
 def _ring_once(stack: ExitStack) -> None:

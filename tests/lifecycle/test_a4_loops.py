@@ -288,8 +288,8 @@ def held(table: Bench, number: int) -> list[str]:
             unit.lease = 120
             policy = table.kit.book.policy(unit)
             entries = list(unit.hold(bell.ids).values())
-            fit = claim._fit(table.kit, unit, policy, entries)
-            stage.onward(table.kit, unit, claim._begun(table.kit, unit, fit, policy), takes="first")
+            fit = claim._admitted(table.kit, unit, policy, entries)
+            stage.onward(table.kit, unit, claim._begin_runs(table.kit, unit, fit, policy), takes="first")
     return ids
 
 

@@ -50,7 +50,9 @@ class Fleet:
                 unit.lease = 600.0
                 held = unit.hold(bell.ids)
                 ready = [entry for entry in held.values() if entry.status == "ready"]
-                starts = claim._begun(self.table.kit, unit, claim._fit(self.table.kit, unit, policy, ready), policy)
+                starts = claim._begin_runs(
+                    self.table.kit, unit, claim._admitted(self.table.kit, unit, policy, ready), policy
+                )
                 taken, _ = claim.stage.onward(self.table.kit, unit, starts, takes="first")
                 unit.run("UPDATE stages SET leased_until = {later} WHERE status = 'running'", lease=600.0)
             self.busy += [(self.table.clock.now + self.seconds, each) for each in taken]
@@ -60,7 +62,7 @@ class Fleet:
         for at, each in list(self.busy):
             if self.table.clock.now >= at:
                 self.busy.remove((at, each))
-                taken, bells = claim.stage._record(
+                taken, bells = claim.stage._checkpoint_all(
                     self.table.kit, [claim.stage.Ended(taken=each, result=Done(output={}), tried=each.tried)]
                 )
                 assert not taken

@@ -290,7 +290,7 @@ def test_a_dead_worker_gives_its_entry_back_and_a_poison_entry_stops(table):
             found = unit.hold([filed.entry_id])[filed.entry_id]
             assert found.status == "ready", bell
             policy = table.kit.book.policy(unit)
-            claim._begun(table.kit, unit, claim._fit(table.kit, unit, policy, [found]), policy)
+            claim._begin_runs(table.kit, unit, claim._admitted(table.kit, unit, policy, [found]), policy)
         table.sweep()
         table.clock.forward(30)
         table.sweep()

@@ -130,7 +130,7 @@ def test_a_merge_that_is_cut_off_is_done_again_without_doubling(server, table, t
     table.file(*({"dedupe_key": f"k{n}"} for n in range(7)))
     server.start()
     monkeypatch.setattr(journal, "PAGE", 3)
-    brought = journal._brought
+    brought = journal._merge_page
 
     def _dies(kit, page, merged):
         brought(kit, page, merged)
@@ -138,7 +138,7 @@ def test_a_merge_that_is_cut_off_is_done_again_without_doubling(server, table, t
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal, "_brought", _dies)
+        patch.setattr(journal, "_merge_page", _dies)
         with pytest.raises(KeyboardInterrupt):
             journal.merge(table.kit)
     assert len(keys(table)) == 7
