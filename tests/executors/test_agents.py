@@ -115,7 +115,7 @@ def test_what_a_child_prints_is_told_line_by_line_with_its_progress(command):
 def test_a_child_that_says_nothing_for_too_long_is_ended(command):
     made = job(body="    run: 'echo a; sleep 60'\n    silence: 1s")
     result = command.perform(made, work(made))
-    assert (result.kind, "said nothing" in result.reason) == (FailureKind.TIMEOUT, True)
+    assert (result.kind, "no output for" in result.reason) == (FailureKind.TIMEOUT, True)
 
 
 def test_a_child_is_bound_to_its_memory_and_its_output(command):

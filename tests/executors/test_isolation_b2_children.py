@@ -194,7 +194,7 @@ def test_an_agent_that_denies_the_network_has_none(kind, namespaces, command, tm
         made = pipeline.load(text, contract={"agents/w.md": agent}.__getitem__).jobs[0]
         given = work(agent=made.agent)
         result = command.perform(made, given)
-        assert isinstance(result, Done) or "asks for network: deny" in result.reason, result
+        assert isinstance(result, Done) or "requires network: deny" in result.reason, result
         said[words] = given.report.lines[-1] if isinstance(result, Done) else "refused"
     loopback = "3"  # two lines of headings and `lo`
     assert said["permissions: { network: deny }"] == (loopback if namespaces else "refused")
