@@ -68,7 +68,7 @@ def _isolation(given: Settings) -> Finding:
 
 
 def _notified() -> Iterator[Finding]:
-    """Look at every address where people are told, without telling anybody."""
+    """Check every address of notifications without sending any."""
     for name in sorted(each for each in os.environ if each.startswith(notify.PREFIX)):
         wrong = notify.fault(os.environ[name])
         repair = f"set {name} to log:, https://..., or an address of apprise such as mailto://" if wrong else ""

@@ -13,7 +13,7 @@ FAULT = "this is a fault of backlog-worker"
 
 
 def unexpected(error: Exception) -> BacklogError:
-    """Return what to say of an error that nobody foresaw, with the place of its details."""
+    """Return the message for an unexpected error, with the place of its details."""
     details = masked("".join(traceback.format_exception(error)))
     message = f"{type(error).__name__}: {FAULT}, and the command may not be finished"
     kept = _kept(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}\n{details}\n")

@@ -1,6 +1,6 @@
-"""Rows and facts as lines that fit a terminal: ids, codes and numbers are never cut, titles and words are shortened.
+"""Rows and facts as lines that fit a terminal: ids, codes and numbers are never cut; titles and words are shortened.
 
-With a width of None, which is what a pipe has, nothing is shortened.
+With a width of None, as for a pipe, nothing is shortened.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 GAP = 2
-LEAST = 12  # a column of words that has less room than this goes to a line of its own
-# Columns that hold words: they alone may be shortened.
+LEAST = 12  # with less room than this, a column of words moves to its own line
+# Columns of words, the only ones that may be shortened.
 WORDS = frozenset({"title", "why", "question", "description", "does", "found", "words"})
-NOTHING = frozenset({"", "-"})  # a column that says no more is left out
+NOTHING = frozenset({"", "-"})  # a column with nothing but this is left out
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Lay out rows as a table under its columns, or, where it is too wide, each row on lines of its own."""
+    """Return rows as a table, or, if that is too wide, each row on lines of its own."""
     if not rows:
         return []
     used = [place for place in range(len(columns)) if any(row[place] not in NOTHING for row in rows)]
@@ -29,7 +29,7 @@ def lines(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | No
 
 
 def facts(pairs: Sequence[tuple[str, str]], width: int | None) -> list[str]:
-    """Lay out labels with their texts; a long text goes on under its beginning."""
+    """Return labels with their texts; a long text continues below its beginning."""
     known = [(label, text) for label, text in pairs if text]
     room = max((cell_len(label) for label, _ in known), default=0) + GAP
     found = []
@@ -41,7 +41,7 @@ def facts(pairs: Sequence[tuple[str, str]], width: int | None) -> list[str]:
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
-    """Break a text into lines at its spaces; a word that is longer than a line is broken, not cut."""
+    """Return a text broken at spaces; a word longer than a line is broken, not cut."""
     if width is None or cell_len(text) <= width:
         return [text]
     found, line = [], ""
@@ -56,12 +56,12 @@ def wrapped(text: str, width: int | None) -> list[str]:
 
 
 def shortened(text: str, width: int) -> str:
-    """Return a text that fits, with an ellipsis where it was longer."""
+    """Return a text that fits the width, with an ellipsis if it was longer."""
     return text if cell_len(text) <= width else set_cell_size(text, max(0, width - 1)).rstrip() + ELLIPSIS
 
 
 def _widths(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[int] | None:
-    """Return how wide each column is; None where its ids and numbers alone do not fit."""
+    """Return the width of each column; None if its ids and numbers alone do not fit."""
     natural = [max(cell_len(row[place]) for row in (columns, *rows)) for place in range(len(columns))]
     words = [place for place, name in enumerate(columns) if name in WORDS]
     if width is None or sum(natural) + GAP * (len(columns) - 1) <= width:
@@ -81,7 +81,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _stacked(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Lay out each row on lines of its own: its first value, and under it the others with their names."""
+    """Return each row on lines of its own: its first value, and below it the others with their names."""
     found = []
     for row in rows:
         found += wrapped(row[0], width)

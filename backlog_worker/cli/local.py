@@ -142,7 +142,7 @@ def doctor() -> None:
 
 
 def _away(held: "Waiting") -> list[str]:
-    """Return what is known while PostgreSQL is away: the rest of the backlog is unknown until it is back."""
+    """Return what is known while PostgreSQL is unavailable; the rest of the backlog is unknown meanwhile."""
     words = "nothing is dispatched, claimed, answered or settled until it is back"
     return [f"PostgreSQL is away; the journal holds {held.count} entries of new work, and {words}", _waits(held)]
 
@@ -165,7 +165,7 @@ def _status(found: "Report") -> None:
 
 
 def _past(old: "Remembered") -> None:
-    """Say how a retired entry ended, and what the ticks said that chose it."""
+    """Print how a retired entry ended, and the receipts of the ticks that chose it."""
     say(f"{old.entry.id}  {old.entry.status}  {plain(old.entry.reason)}", old.words)
     names = ("at", "policy", "position", "score")
     table("", ("tick", "policy", "position", "score"), [tuple(each[name] for name in names) for each in old.receipts])
@@ -186,7 +186,7 @@ def _explained(found: "Explained") -> None:
         for code, text in found.reasons:
             say(f"  {code:<16} {plain(text)}")
     elif found.past and entry.status in {"queued", "retrying"} and not found.scored:
-        say("It waited, and no tick up to then that is still on record said why.")
+        say("It waited; no recorded tick up to then gives the reason.")
     elif found.past:
         say(f"It was {'chosen' if found.scored else entry.status}: {plain(entry.reason)}")
     elif entry.status in {"queued", "retrying"}:
@@ -196,7 +196,7 @@ def _explained(found: "Explained") -> None:
     refused = [rule for rule, said in (found.eligibility or {}).items() if not said]
     eligible = f"no, by {', '.join(refused)}" if refused else "yes"
     if found.eligibility is None:
-        eligible = "not known, for the policy of then is not on record"
+        eligible = "not known: the policy of that time was not recorded"
     counts = f"faults {entry.faults}, outages {entry.outages}, workers lost {entry.expiries}"
     say(f"Eligible: {eligible}   runs {entry.attempt} ({counts})")
     if found.remedies:

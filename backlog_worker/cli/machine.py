@@ -32,7 +32,7 @@ from backlog_worker.store import Store, migrate
 
 FILES = Path(__file__).parent / "files"
 AGENTS = ("architect", "backend", "documentation", "fixer", "frontend", "reviewer", "tester")
-# What `init --template` writes beside the usual files.
+# The additional files of `init --template`.
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "spec": (),
     "feature-development": ("pipelines/feature-development.yml",),
@@ -42,12 +42,12 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
 }
 WRITTEN = ("policy.yml", "pipelines/spec.yml", "tools/collect.py", "tools/publish.py")
 AWAY_SECONDS = 2.0
-DATABASE_SECONDS = 60.0  # how long a start waits for a database that is not there yet
+DATABASE_SECONDS = 60.0  # how long a start waits for an unavailable database
 MOVING = ("queued", "ready", "in_progress", "retrying")
 
 
 def write_files(folder: Path, *, template: str = "spec", force: bool = False) -> tuple[list[Path], list[Path]]:
-    """Write the commented files of a project and the schemas that editors read; returns (written, kept)."""
+    """Write the commented files of a project and the schemas for editors; returns (written, kept)."""
     import json
 
     written, kept = [], []
@@ -56,7 +56,7 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
         path = folder / name
         there = next((each for each in project.spelled(path) if each.exists()), None)
         if there is not None and not (force and there == path):
-            kept.append(there)  # also with the other ending: two files of one name are none
+            kept.append(there)  # also with the other suffix: of two files of one name neither is used
             continue
         with modes.as_people():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def write_files(folder: Path, *, template: str = "spec", force: bool = False) ->
 
 
 def up(*, workers: int, flower: bool, web: bool = False) -> None:
-    """Start everything here and watch it until Ctrl-C."""
+    """Start all services here and watch them until Ctrl-C."""
     given = settings.load()
     if not project.policies(given.folder):
         message = f"there is no policy in {given.folder}"
@@ -86,7 +86,7 @@ def up(*, workers: int, flower: bool, web: bool = False) -> None:
 
 
 def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -> None:
-    """Run the story of the seed to its end: sample issues in, specifications out, people asked, a report."""
+    """Run the demo to its end: import sample issues, write specifications, ask people, print a report."""
     loaded = settings.load()
     given = loaded.model_copy(update={"dir": loaded.here})  # a demo inside of a project is one of its own
     if fresh:
@@ -108,7 +108,7 @@ def demo(*, entries: int, workers: int, flower: bool, keep: bool, fresh: bool) -
 
 @dataclass(slots=True)
 class _Stopped:
-    """Whether somebody asked us to stop."""
+    """Whether a signal asked us to stop."""
 
     asked: bool = False
 
@@ -117,7 +117,7 @@ class _Stopped:
 def _running(
     given: Settings, *, workers: int, flower: bool, web: bool = False
 ) -> "Iterator[tuple[Kit, supervisor.Supervisor]]":
-    """Start the services of this machine, and stop them whatever happens."""
+    """Start the services of this machine, and stop them in any case."""
     isolation.shut()
     telemetry.configure(level="ERROR")
     given.own.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def _kit(given: Settings, store: Store) -> Kit:
 
 
 def _reached(step: Callable[[], Kit]) -> Kit:
-    """Wait for a database that starts after us, and say so; raises its error after DATABASE_SECONDS."""
+    """Wait for a database that starts after us and report that; raises its error after DATABASE_SECONDS."""
     until, said = time.monotonic() + DATABASE_SECONDS, False
 
     def _once() -> Kit:
@@ -177,7 +177,7 @@ def _where(name: str, workers: int) -> str:
 
 
 def _broker(given: Settings) -> None:
-    """Make sure that a broker of the user's own answers before anything is ready; raises UnreachableError."""
+    """Check that an external broker answers before any service starts; raises UnreachableError."""
     if not given.broker_url:
         return
     answer = broker.ask(given.broker)
@@ -188,7 +188,7 @@ def _broker(given: Settings) -> None:
 
 
 def _beats(kit: Kit) -> Callable[[], bool]:
-    """Say whether beat has taken a slot of the schedule since now."""
+    """Return a function that tells whether beat has taken a slot of the schedule since now."""
     with kit.store.read() as unit:
         began = unit.now()
 
@@ -211,7 +211,7 @@ def _seen(kit: Kit) -> Callable[[str], bool]:
 
 
 def _import(kit: Kit, number: int) -> None:
-    """File the sample issues; those of an interrupted demo are known, and the demo goes on with them."""
+    """File the sample issues; those of an interrupted demo are recognised, and the demo continues with them."""
     made = duplicates.pointed(samples.issues(number))
     records = ((f"sample:{at}", drafted(issue)) for at, issue in enumerate(made, start=1))
     results = list(intake.file(kit, records, actor="demo", channel="import"))
@@ -225,9 +225,9 @@ def _import(kit: Kit, number: int) -> None:
 
 
 def _watch(kit: Kit, machine: supervisor.Supervisor, *, done: Callable[[Report], bool]) -> Report:
-    """Show the backlog until it is done, or somebody stops us; Ctrl-C ends with status 130 and keeps the state.
+    """Show the backlog until it is done or a signal arrives; Ctrl-C ends with status 130 and keeps the state.
 
-    Nothing that runs out and comes back ends this: the database, a disk, a service.
+    Temporary failures do not end this: of the database, a disk, a service.
     """
     stopped = _Stopped()
     before = {number: signal.signal(number, lambda *_: _ask(stopped)) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -257,9 +257,9 @@ def _look(kit: Kit, screen: Screen | None) -> Report:
 
 
 def _report_outage(screen: Screen, away: bool, error: Exception | None) -> bool:
-    """Say once that the backlog cannot be read, and once that it can be again; returns whether it cannot."""
+    """Report once that the backlog cannot be read, and once that it can be again; returns whether it cannot."""
     if away != (error is not None):
-        words = f"{error}; everything goes on when that is over" if error else "the backlog can be read again"
+        words = f"{error}; work continues when it is available again" if error else "the backlog can be read again"
         attempt("up", partial(screen.tell, words))
     return error is not None
 
@@ -287,7 +287,7 @@ def _delivered(kit: Kit) -> bool:
 
 
 def _print_report(kit: Kit, report: Report, seconds: float) -> None:
-    """Print the report of a demo; ends with status 1 where something ran twice or an invariant is broken."""
+    """Print the report of a demo; ends with status 1 if a job ran twice or an invariant is broken."""
     counts, measures = report.counts, report.measures
     violations = [*watch.verify(kit), *audit.verify(kit)]
     with kit.store.read() as unit:
@@ -324,7 +324,7 @@ def _comments(given: Mapping[str, Any] | None) -> list[Any]:
 
 
 def _forget(given: Settings) -> None:
-    """Remove the state of an embedded project; a database or broker of the user's own is never touched."""
+    """Remove the state of an embedded project; an external database or broker is never touched."""
     if given.database_url:
         message = "--fresh forgets an embedded database only; BACKLOG_DATABASE_URL is set"
         raise RefusedError(message)
@@ -335,7 +335,7 @@ def _forget(given: Settings) -> None:
             others = [env for env in unit.environments() if env != given.env]
         store.close()
         if others:
-            message = f"--fresh forgets the whole database of {given.folder}, and {', '.join(others)} is in it too"
+            message = f"--fresh forgets the whole database of {given.folder}, which also holds {', '.join(others)}"
             raise RefusedError(message, hint="run the demo in a folder of its own, with --dir")
     for name in ("state", "specs"):
         shutil.rmtree(given.folder / name, ignore_errors=True)

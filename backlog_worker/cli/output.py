@@ -1,4 +1,4 @@
-"""What people read: tables, JSON, errors with the way out, and exit codes."""
+"""Output for people and programs: tables, JSON, errors with their remedy, and exit codes."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ EXIT_CODES: Mapping[type[errors.BacklogError], int] = {
 }
 FINDINGS = 7
 INTERRUPTED = 130
-PIPE = 200  # how wide a drawing is in a pipe; rows and texts have no limit there
+PIPE = 200  # width of a drawing in a pipe, where rows and texts have no limit
 
 
 @dataclass(slots=True)
@@ -46,12 +46,12 @@ OPTIONS = Options()
 
 
 def exit_code(error: errors.BacklogError) -> int:
-    """Return the exit code of an error; 1 for what has none of its own."""
+    """Return the exit code of an error; 1 if it has none of its own."""
     return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title; they fit the terminal, with ids whole, and a pipe gets every character."""
+    """Print rows under a title; they fit the terminal with ids whole, and a pipe gets every character."""
     cells = [[plain(cell) for cell in row] for row in rows]
     if not cells:
         talk("nothing to show")
@@ -60,13 +60,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 
 def facts(*pairs: tuple[str, object]) -> None:
-    """Print labels with their values, one a line; what has no value is left out."""
+    """Print labels with their values, one per line; labels without a value are left out."""
     said = [(label, legible(value) if isinstance(value, str) else plain(value)) for label, value in pairs]
     say(*layout.facts([(label, text) for label, text in said if text not in {"", "-"}], width()))
 
 
 def block(title: str, text: str, *, most: int = 0) -> None:
-    """Print a text under its title, indented; of more than *most* lines it says how many are left out."""
+    """Print a text under its title, indented; after *most* lines the number of remaining ones is printed."""
     room = width()
     inner = room - 2 if room else None
     found = [part for line in legible(text).split("\n") for part in layout.wrapped(line, inner)]
@@ -77,13 +77,13 @@ def block(title: str, text: str, *, most: int = 0) -> None:
 
 
 def width() -> int | None:
-    """Return how many characters a line has on the terminal; None for a pipe, to which nothing is shortened."""
+    """Return the width of the terminal; None for a pipe, where nothing is shortened."""
     on = console()
     return on.width if on.is_terminal else None
 
 
 def ids(*known: str | None) -> Mapping[str | None, str]:
-    """Return ids as they are shown: short on a terminal, as long as these need to be told apart, whole in a pipe."""
+    """Return ids as shown: on a terminal as short as they can be told apart, in a pipe whole."""
     real = [each for each in known if each]
     named: dict[str | None, str] = {None: "", "": ""}
     named.update(ident.short_ids(real) if width() else zip(real, real, strict=True))
@@ -101,12 +101,12 @@ def console(*, error: bool = False) -> "Console":
 
 
 def say(*lines: str) -> None:
-    """Print lines of data; on a terminal a long one is broken at its spaces."""
+    """Print lines of data; on a terminal long ones are broken at spaces."""
     _print(_broken(lines, error=False), error=False)
 
 
 def verbatim(text: str) -> None:
-    """Print a text whose lines are not to be broken: a file, a drawing, a command."""
+    """Print a text without breaking its lines: a file, a drawing, a command."""
     _print([text], error=False)
 
 
@@ -136,7 +136,7 @@ def _broken(lines: Iterable[str], *, error: bool) -> Iterator[str]:
 
 
 def _print(lines: Iterable[str], *, error: bool) -> None:
-    """Print lines; all text passes here, so that nothing that strangers wrote reaches a terminal as control."""
+    """Print lines; all text passes here, so that untrusted text cannot send control sequences to a terminal."""
     stream = sys.stderr if error else sys.stdout
     for line in lines:
         stream.write(f"{legible(line)}\n")
@@ -144,13 +144,13 @@ def _print(lines: Iterable[str], *, error: bool) -> None:
 
 
 def following(text: str) -> None:
-    """Say what may come next; it can be copied, so it is never broken into lines."""
+    """Print the suggested next command; it can be copied, so it is never broken into lines."""
     if not OPTIONS.quiet:
         _print([f"Next: {text}"], error=True)
 
 
 def as_json(schema: str, data: object, known: Sequence[str] = ()) -> None:
-    """Print data under its schema's name and version: whole, some fields of it, or a line for each."""
+    """Print data under its schema's name and version: whole, selected fields of it, or one line per item."""
     picked = _picked(schema.rpartition("/")[2], data, known)
     if OPTIONS.lines:
         for each in picked if isinstance(picked, list | tuple) else [picked]:
@@ -177,7 +177,7 @@ def document(value: object) -> None:
 
 
 def _picked(subject: str, data: object, known: Sequence[str]) -> object:
-    """Return the fields that were asked for; raises UsageError that names the others."""
+    """Return the selected fields; raises UsageError that names the unknown ones."""
     if not OPTIONS.fields:
         return data
     if isinstance(data, list | tuple):
@@ -188,7 +188,7 @@ def _picked(subject: str, data: object, known: Sequence[str]) -> object:
 
 
 def _of(subject: str, data: object, known: Sequence[str]) -> dict[str, object]:
-    """Return fields of one thing: of its own, or of what it is about, such as the entry of `entry show`."""
+    """Return fields of one object, or of the object it is about, such as the entry of `entry show`."""
     about = _mapping(_mapping(data).get(subject))
     fields = {**about, **_mapping(data)}
     missing = [name for name in OPTIONS.fields if name not in fields]
@@ -207,7 +207,7 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 def shown(schema: str, data: object, human: Callable[[], None], *, known: Sequence[str] = ()) -> None:
-    """Print JSON where that was asked for, else what people read; *known* names the fields of what may be empty."""
+    """Print JSON if requested, else the text for people; *known* names the fields of possibly empty data."""
     if OPTIONS.as_json:
         as_json(schema, data, known)
     else:
@@ -222,7 +222,7 @@ def money(usd: float | None, unknown: int = 0) -> str:
 
 
 def violations(found: Sequence[object], fine: str) -> None:
-    """Print what must never be, or *fine*; ends with status 7 where there is any."""
+    """Print violations, or *fine* without any; ends with status 7 if there are any."""
 
     def _human() -> None:
         if not found:
@@ -237,7 +237,7 @@ def violations(found: Sequence[object], fine: str) -> None:
 
 
 def plain(value: object) -> str:
-    """Return a value as a cell of a table; control characters of untrusted text are shown, not sent to the terminal."""
+    """Return a value as a table cell; control characters of untrusted text are made visible."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -250,7 +250,7 @@ def plain(value: object) -> str:
 
 
 def legible(value: object) -> str:
-    """Return a text without secrets, and without what a terminal would obey: control and format characters."""
+    """Return a text without secrets and without control and format characters."""
     return visible(masked(str(value)))
 
 
@@ -260,7 +260,7 @@ def complain(text: str) -> None:
 
 
 def fail(error: errors.BacklogError) -> NoReturn:
-    """Print an error with its way out, and end with its exit code."""
+    """Print an error with its remedy, and end with its exit code."""
     prefix = "" if isinstance(error, errors.InvalidFileError) else "error: "
     if OPTIONS.as_json:
         OPTIONS.fields = ()

@@ -1,4 +1,4 @@
-"""pipeline: the files that say what is done, tried out, drawn, priced, tested and handed to CI systems."""
+"""pipeline: validate, try, draw, estimate, test and export pipelines."""
 
 import os
 from pathlib import Path
@@ -125,7 +125,7 @@ def run_recordings(
     from backlog_worker.integrations.project import Project
     from backlog_worker.lifecycle.rehearse import checked, rehearse
 
-    telemetry.configure(level="ERROR")  # what happens in a rehearsal is told by its result
+    telemetry.configure(level="ERROR")  # the result of a rehearsal says what happened
     project = Project(settings.load().folder)
     wanted = recordings or sorted((project.folder / "recordings").glob("*.json"))
     if not wanted:
@@ -183,7 +183,7 @@ def export(
         say(made.text.rstrip("\n"))
     elif check:
         if not path.exists() or read_text(path) != made.text:
-            talk(f"{path} is not what the pipeline gives; run the same command without --check")
+            talk(f"{path} differs from the pipeline; run the same command without --check")
             raise SystemExit(FINDINGS)
         say(f"{path} is up to date")
     else:
@@ -196,7 +196,7 @@ def export(
 
 
 def _replaceable(path: Path, made: "Exported") -> None:
-    """Make sure that a file is not there, or was made from the same pipeline; raises RefusedError."""
+    """Check that a file does not exist or was exported from the same pipeline; raises RefusedError."""
     from backlog_worker.integrations import ci
 
     if not os.path.lexists(path):
@@ -348,7 +348,7 @@ def _estimated(found: "Pipeline", value: "Estimate") -> None:
         f"cost                 {money(value.usd, len(value.unknown))} USD",
     )
     if value.unknown:
-        talk(f"never ran, so nothing is known of: {', '.join(value.unknown)}")
+        talk(f"no data yet, because these never ran: {', '.join(value.unknown)}")
     if value.unpriced:
         talk(f"called models without a known price: {', '.join(value.unpriced)}; `prices` of the policy may name one")
     following(f"backlog-worker run start {found.name}")

@@ -33,7 +33,7 @@ COLORS = {
     "canceled": "bright_black",
 }
 WIDTH = 60
-NEWS_SECONDS = 5.0  # an older count says when it was made
+NEWS_SECONDS = 5.0  # an older count is shown with its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def status_panel(report: Report, *, title: str = "") -> RenderableType:
 
 
 def _bar(report: Report) -> Text:
-    """Draw one line, a colour per status, as long as its share of all entries, and say under it how many are done."""
+    """Return a bar with a colour per status, sized by its share, and below it the number of completed entries."""
     total = max(1, sum(report.counts.by_status.values()))
     bar = Text(overflow="fold")
     for status, color in COLORS.items():
@@ -150,7 +150,7 @@ def _measures(report: Report) -> Table:
 
 
 def _waiting(report: Report) -> Table:
-    """Say why entries wait, over the whole queue; of a long one as of when it was counted."""
+    """Return why entries wait, over the whole queue; for a long one as of the last count."""
     made = Table(box=None, show_header=False, pad_edge=False)
     for reason, number in report.waiting.items():
         made.add_row(reason, str(number))

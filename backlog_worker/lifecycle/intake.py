@@ -270,7 +270,7 @@ def _batch(call: _Intake, unit: Unit, batch: Sequence[tuple[str, Draft]]) -> lis
     written = {each.entry.id for each in wanted} if call.dry_run else _write(unit, wanted)
     if call.dry_run:
         call.seen.update({each.entry.dedupe_key: each.entry.id for each in wanted})
-    elif len(written) < len(wanted):  # somebody else filed some of them meanwhile
+    elif len(written) < len(wanted):  # another process filed some of them meanwhile
         known |= unit.with_key(call.kit.env, [each.entry.dedupe_key for each in made])
     winners = {**mates, **known}
     return refused + [

@@ -37,7 +37,7 @@ def merge(kit: Kit, reports: Path | None = None) -> Merged | None:
         return None
     with store.exclusively():
         if not store.journaled():
-            return None  # somebody else was first
+            return None  # another process was first
         journal = store.journal()
         with store.read() as unit:
             merged = Merged(at=unit.now().isoformat())

@@ -108,7 +108,7 @@ class Caps:
 
 
 def estimates(unit: Unit, env: str, policy: Policy, pipelines: Mapping[str, Pipeline]) -> dict[str, float]:
-    """Return what is reserved for a run of each pipeline: its mean so far, or its own budget where nobody knows it."""
+    """Return what is reserved for a run of each pipeline: its mean so far, or its own budget if the mean is unknown."""
     if not policy.budgets:
         return {}
     found = {}

@@ -67,7 +67,7 @@ def _named(what: str, name: str, wrong: Sequence[str]) -> Iterator[Violation]:
 def _token(row: Mapping[str, Any], made: Acts, revoked: Acts) -> list[str]:
     created = _last(made, row["id"])
     if created is None:
-        return ["nobody made it"]
+        return ["no operation created it"]
     gone = _last(revoked, row["id"])
     wanted = {
         "created_by": created["actor"],

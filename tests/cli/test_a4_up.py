@@ -115,7 +115,7 @@ def test_a4_a_backlog_that_cannot_be_read_ends_no_up(error, monkeypatch, capsys)
     quiet = SimpleNamespace(watch=list)
     machine._watch(table.kit, quiet, done=lambda _report: True)
     said = capsys.readouterr().err
-    assert said.count("goes on when that is over") == 1, "said once"
+    assert said.count("continues when it is available again") == 1, "said once"
 
 
 @pytest.mark.parametrize("error", ERRORS[:3], ids=lambda each: type(each).__name__)
@@ -252,7 +252,7 @@ def test_a4_a_restart_of_postgresql_ends_no_up_and_none_of_its_workers(tmp_path,
         completes(kit, eventually, "an entry before")
         postmaster = int((folder / "postmaster.pid").read_text().split()[0])
         os.kill(postmaster, signal.SIGQUIT)  # at once, as a crash of it
-        eventually(lambda: "goes on when that is over" in up.said, within=60, what="its word")
+        eventually(lambda: "continues when it is available again" in up.said, within=60, what="its word")
         eventually(lambda: not Path(f"/proc/{postmaster}").exists(), what="the end of the server")
         server.ensure_postgres_running()
         kit.store.engine.dispose()

@@ -125,5 +125,5 @@ def test_d_a_fresh_demo_does_not_forget_the_backlog_of_another_environment(proje
     added("prod", "one")
     _, error = said("--env", "staging", "demo", "--fresh", "--entries", "1")
     assert isinstance(error, RefusedError)
-    assert "prod is in it too" in str(error)
+    assert "which also holds prod" in str(error)
     assert "one" in said("--env", "prod", "entry", "list")[0]
