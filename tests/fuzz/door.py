@@ -3,10 +3,11 @@
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
@@ -65,9 +66,9 @@ def survey(door: Door, folder: Path, minutes: float) -> dict[str, str]:
     while time.monotonic() < ends:
         rounds += 1
         (folder / str(rounds)).mkdir(parents=True)
-        with door.world(folder / str(rounds)) as world:
+        with door.world(folder / str(rounds)) as world, suppress(SkipTest):
             _survey(door, world, found, ends)
-    print(f"{door.name}: {rounds} rounds, {len(found)} findings")
+    print(f"{door.name}: {rounds} rounds, {len(found)} findings", flush=True)
     return found
 
 
@@ -82,7 +83,7 @@ def _survey(door: Door, world: Any, found: dict[str, str], ends: float) -> None:
     @given(door.inputs)
     def _each(value: Any) -> None:
         if time.monotonic() > ends:
-            return
+            raise SkipTest  # which ends the round at once
         try:
             door.check(world, value)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
