@@ -46,7 +46,7 @@ from backlog_worker.lifecycle.definitions import reload
 from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.lifecycle.report import StageReport
 from backlog_worker.settings import Settings
-from backlog_worker.store import AutoStore, Store, migrate
+from backlog_worker.store import AutoStore, Store, disk, migrate
 from backlog_worker.telemetry import emit
 
 NOTHING: Mapping[str, str] = {}
@@ -95,8 +95,11 @@ def store_of(settings: Settings) -> Store:
         )
     if settings.database.startswith("sqlite:///"):
         file = Path(settings.database.removeprefix("sqlite:///"))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        modes.touch(file)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            modes.touch(file)
+        except OSError as error:
+            raise disk.own(error, file) from None
     return stores.opened(settings.database, env=settings.env)
 
 

@@ -83,3 +83,13 @@ def test_a3_a_database_file_that_was_spoiled_is_named_with_the_way_out(tmp_path,
             assert (code, "is spoiled" in said, "restore the file from a backup" in said) == (1, True, True), said
         code, said = cli.answer(["doctor"])
         assert (code, "restore the file" in " ".join(said.split())) == (7, True), said
+
+
+@pytest.mark.parametrize("place", ["/proc/x.db", "/dev/null/x.db", "/proc/a/x.db"])
+def test_a3_a_database_file_that_cannot_be_made_is_named(tmp_path, monkeypatch, place):
+    from backlog_worker import settings, wiring
+    from backlog_worker.domain.errors import UnreachableError
+
+    monkeypatch.setenv("BACKLOG_DATABASE_URL", f"sqlite:///{place}")
+    with pytest.raises(UnreachableError, match="cannot be used"):
+        wiring.store_of(settings.load())
