@@ -94,11 +94,11 @@ def _prepared(tmp_path_factory):
 
 def _live(made):
     def paid(job, work):
-        work.report.usages.append(Usage(model="m", input_tokens=10, output_tokens=5, usd=0.5))
-        return Done(output={"text": "first"}, artifacts={"draft.md": b"# Draft\n"})
+        work.report.spend(Usage(model="m", input_tokens=10, output_tokens=5, usd=0.5))
+        return Done(output={"text": "first"})
 
     refused = Refused(kind=FailureKind.VALIDATION, reason="no risk is named", rule="SPEC-001")
-    made.file({"dedupe_key": "done", "title": "Login loop"})
+    (done,) = made.file({"dedupe_key": "done", "title": "Login loop"})
     made.executor.results["draft"] = [paid]
     made.run(4)
     made.executor.results["draft"] = [refused] * 3
@@ -109,7 +109,7 @@ def _live(made):
     made.run(4)
     send.send(made.kit)
     with made.kit.store.begin() as unit:
-        run = next(each["id"] for each in unit.runs() if each["ended_by"] == "completed")
+        run = unit.runs(done.entry_id)[0]["id"]
         for job in ("draft", "publish"):
             unit.add_log({"run_id": run, "job_id": job, "take": 1, "n": 0, "text": f"hello of {job}"}, keep=10)
     made.file(*({"dedupe_key": f"wait-{n}", "title": f"Waits {n}"} for n in range(3)))

@@ -63,6 +63,22 @@ def test_claims_quota_max_caps_how_long_a_provider_may_put_a_job_off(given, hour
     assert made.executor.performed == [(filed.entry_id, "draft")] * 2
 
 
+@pytest.mark.parametrize(("timeout", "seconds"), [("2m", 120), ("10m", 600)])
+def test_claims_timeout_is_how_long_a_claim_holds(timeout, seconds):
+    made = table(replaced=("timeout: 2m", f"timeout: {timeout}"))
+    seen = []
+
+    def look(job, work):
+        seen.append(rows(made)[0].leased_until.timestamp() - made.clock.now)
+        return Done(output={})
+
+    made.executor.results["draft"] = [look]
+    made.file({})
+    made.tick()
+    made.ring()
+    assert seen == [pytest.approx(seconds, abs=5)]
+
+
 @pytest.mark.parametrize(("given", "hours"), [("", 24), (", answerWithin: 2h", 2)])
 def test_dead_letter_answer_within_is_when_its_review_is_due(given, hours):
     made = table(replaced=("owner: team-platform", f"owner: team-platform{given}"))
