@@ -1,6 +1,6 @@
 """The Python API: start, follow, cancel and resume pipelines, and subscribe to their events.
 
-The fleet does the work; an Engine is a door to it, and any number may be open.
+The fleet does the work; an Engine only gives access to it.
 """
 
 import time
@@ -73,8 +73,7 @@ class Engine:
     ) -> str:
         """Answer a review, by its id or that of its entry, and return the status of the entry.
 
-        Raises NotAllowedError if the actor lacks the required role, and RefusedError if jobs of a completed entry never
-        ran, unless *unfinished* acknowledges that.
+        Raises NotAllowedError if the actor lacks the role, and RefusedError without *unfinished* if jobs never ran.
         """
         decided = Decided(answer=Answer(answer), actor=self.actor, reason=reason, value=value, unfinished=unfinished)
         entry, bells = review.decide(self.kit, review_id, decided)
@@ -91,8 +90,7 @@ class Engine:
     def follow(self, entry_id: str, *, every: float = 0.5, timeout: float = 3600.0) -> Iterator[RunEvent]:
         """Yield the events of an entry until it ends or waits for a person, and call every handler.
 
-        Events are read from the store, so a late reader misses nothing. Raises UnreachableError after *timeout*
-        seconds.
+        A late reader misses nothing, as events are stored. Raises UnreachableError after *timeout* seconds.
         """
         cursor, deadline = Cursor(), time.monotonic() + timeout
         while True:

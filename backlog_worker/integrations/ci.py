@@ -27,8 +27,7 @@ class Exported:
 
 
 def command(pipeline: Pipeline, job: Job) -> str:
-    """Return the command of a job: it reads earlier results, evaluates `when`, retries, checks gates, and writes its
-    own.
+    """Return the command of a job: it reads earlier results, evaluates `when`, retries, checks gates, writes its own.
 
     The language restricts names to letters, digits, `_` and `-`.
     """
