@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from billiard import common
 from celery import current_task, signals
 from celery.worker.request import Request
 
@@ -48,7 +49,12 @@ _stopping = threading.Event()
 @lru_cache(maxsize=1)
 def kit() -> Kit:
     """Return the kit of this process, built by its first task, after the fork."""
-    return replace(kit_of(SETTINGS, fleet=True), ring=_ring)
+    return replace(kit_of(SETTINGS, fleet=True), ring=_ring, stopping=_stops)
+
+
+def _stops(_error: BaseException) -> bool:
+    """Say whether this process was told to stop: the worker by its shutdown, a child of its pool by a signal."""
+    return _stopping.is_set() or bool(getattr(common, "terminate_handler_fired", bool)())
 
 
 class Received(Request):

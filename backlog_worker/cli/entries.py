@@ -9,6 +9,7 @@ from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
 from backlog_worker.cli.output import ids, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import UsageError
+from backlog_worker.domain.masking import cut
 
 if TYPE_CHECKING:
     from backlog_worker.domain.entry import Entry
@@ -68,7 +69,7 @@ def history(entry_id: EntryId) -> None:
             say(f"{found.id} was {old.words}")
         named = ids(*(e.run_id for e in events))
         rows = [(e.seq, e.at, e.change, e.actor, named[e.run_id], event_words(e.data)) for e in events]
-        table(f"{found.id}  {found.title[:80]}", ("seq", "at", "change", "actor", "run", "why"), rows)
+        table(f"{found.id}  {cut(found.title, 80)}", ("seq", "at", "change", "actor", "run", "why"), rows)
 
     shown("backlog-worker/history", events, _human)
 
@@ -205,7 +206,7 @@ def apply_to(chosen: "list[Entry]", verb: str, act: "Callable[[Entry], Entry]", 
     talk(f"{verb}: {len(chosen)} entries" + (" (dry run)" if dry_run else ""))
     named = ids(*(each.id for each in chosen[:5]))
     for each in chosen[:5]:
-        talk(f"  {named[each.id]}  {standing(each)}  {each.title[:60]}")
+        talk(f"  {named[each.id]}  {standing(each)}  {cut(each.title, 60)}")
     if dry_run or not chosen:
         return
     if len(chosen) > 1 and not yes and not typer.confirm(f"{verb} {len(chosen)} entries?", err=True):

@@ -10,6 +10,7 @@ import typer
 from backlog_worker.cli.access import DryRun, kit
 from backlog_worker.cli.entries import entry
 from backlog_worker.cli.output import following, say, shown, table, talk
+from backlog_worker.domain.masking import cut
 
 if TYPE_CHECKING:
     from backlog_worker.lifecycle import Kit
@@ -103,7 +104,7 @@ class _Told:
     def show(self) -> None:
         """Print it for people, the first refusals in words."""
         if self.samples:
-            rows = [(s.place, s.title[:60], s.status or "known before", s.score, s.reason) for s in self.samples]
+            rows = [(s.place, cut(s.title, 60), s.status or "known before", s.score, s.reason) for s in self.samples]
             table("", ("from", "title", "status", "score", "why"), rows)
         for each in self.refused[:FINDINGS_SHOWN]:
             talk(f"{_named(each)}: refused: {each.error}")
@@ -121,5 +122,5 @@ def _named(each: "Filed") -> str:
     """Return the name of a record: its location, its number in the file, and its id at the source."""
     record = getattr(each.place, "record", 0)
     number = f"#{each.number}" if each.number.isdigit() else each.number
-    called = " ".join(part for part in (number, each.url, f'"{each.title[:60]}"' if each.title else "") if part)
+    called = " ".join(part for part in (number, each.url, f'"{cut(each.title, 60)}"' if each.title else "") if part)
     return f"{each.place}" + (f" record {record}" if record else "") + (f" ({called})" if called else "")

@@ -9,6 +9,7 @@ from backlog_worker.cli.access import DryRun, Limit, Reason, Where, Yes, kit
 from backlog_worker.cli.output import ids, plain, say, shown, table, talk
 from backlog_worker.domain.entry import standing
 from backlog_worker.domain.errors import NotFoundError, UsageError
+from backlog_worker.domain.masking import cut
 
 if TYPE_CHECKING:
     from backlog_worker.domain.review import Review
@@ -190,7 +191,7 @@ def _answer(word: str, entry: str, where: str, limit: int, reason: str, *, dry_r
     talk(f"{word}: {len(chosen)} dead letters" + (" (dry run)" if dry_run else ""))
     short = ids(*(each.entry_id for each in chosen[:5]))
     for each in chosen[:5]:
-        talk(f"  {short[each.entry_id]}  {each.failure} {each.rule}  {plain(each.question)[:80]}")
+        talk(f"  {short[each.entry_id]}  {each.failure} {each.rule}  {cut(plain(each.question), 80)}")
     if dry_run or not chosen:
         return
     if len(chosen) > 1 and not yes and not typer.confirm(f"{word} {len(chosen)} dead letters?", err=True):

@@ -9,6 +9,7 @@ from backlog_worker.cli.output import money, plain
 from backlog_worker.domain.drawing import SIGNS
 from backlog_worker.domain.entry import Entry, standing
 from backlog_worker.domain.frontier import Stage
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.pipeline import Job, Pipeline
 from backlog_worker.domain.review import Review
 
@@ -63,5 +64,5 @@ def _line(job: Job, stage: Stage | None, status: str) -> str:
         if (stage.cost or {}).get("cached_from"):
             parts.append("from the cache")
         if status in {"failed", "waiting", "skipped"}:
-            parts.append(str((stage.reason or {}).get("text", ""))[:100])
+            parts.append(cut(str((stage.reason or {}).get("text", "")), 100))
     return plain("  ".join(parts))

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from backlog_worker.domain.errors import Finding, InvalidFileError
 from backlog_worker.domain.governing import PART
 from backlog_worker.domain.markdown import escaped
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.moment import in_utc
 from backlog_worker.domain.policy import Policy
 
@@ -130,7 +131,7 @@ def _draft(
     title = findings[0].title if len(findings) == 1 else f"{len(findings)} findings"
     lines = [f"- {each.title}" + (f": {each.why}" if each.why else "") for each in findings]
     return {
-        "title": f"[{service.service}] {name}: {title}"[:200],
+        "title": cut(f"[{service.service}] {name}: {title}", 200),
         "dedupe_key": f"{policy.dedupe.key_prefix}:{digest.env}:{digest.period}:{service.service}:{name}",
         "source": f"digest:{digest.kind}",
         "external_ref": digest.period,

@@ -18,6 +18,7 @@ from ruamel.yaml.reader import ReaderError
 
 from backlog_worker.domain import duration
 from backlog_worker.domain.errors import Finding, InvalidFileError
+from backlog_worker.domain.masking import cut
 
 SIZE_MAX = 256 * 1024
 DEPTH_MAX = 32
@@ -137,7 +138,7 @@ class Document:
             file=self.file,
             line=line,
             column=column + shift,
-            source=source[:200],
+            source=cut(source, 200),
             hint=hint or CODES[number][1],
             level=level,
         )
@@ -178,7 +179,7 @@ class Document:
             else:
                 where = ".".join(str(part) for part in path) or "the file"
                 meant = _meant(each["type"], each["input"], self._written(path, rows))
-                text, hint = meant or (each["msg"][:300], "")
+                text, hint = meant or (cut(each["msg"], 300), "")
                 yield self.finding(path, "03", f"{where}: {text}", hint=hint)
 
     def _written(self, path: Path, rows: Sequence[str]) -> str:
@@ -219,7 +220,7 @@ def _meant(kind: str, value: object, written: str) -> tuple[str, str] | None:
     if kind == "bool_type" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
         return f"{value} is a text in YAML 1.2", "write true or false"
     if kind in {"int_type", "float_type"} and isinstance(value, str):
-        return f"a number is wanted, and {value[:40]!r} is a text", "write a plain number, without quotes"
+        return f"a number is wanted, and {cut(value, 40)!r} is a text", "write a plain number, without quotes"
     return None
 
 
@@ -248,7 +249,7 @@ def read(text: str, *, file: str, group: str) -> Document:
         problem = " ".join(part for part in (error.problem, error.context) if part)
         raise InvalidFileError([Document(text, file, group, None, spot).finding((), "01", problem)]) from None
     except (ReaderError, YAMLError, ValueError, RecursionError) as error:
-        raise InvalidFileError([empty.finding((), "01", str(error).splitlines()[0][:200])]) from None
+        raise InvalidFileError([empty.finding((), "01", cut(str(error).splitlines()[0], 200))]) from None
     places: Places = {}
     value = _value(node, (), places, empty)
     return Document(text, file, group, value, places)
@@ -350,7 +351,7 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
     if tag == "float":
         number = float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
         if not math.isfinite(number):
-            message = f"{text[:40]} is no finite number"
+            message = f"{cut(text, 40)} is no finite number"
             raise ValueError(message)
         return number
     if tag == "bool":
@@ -374,7 +375,7 @@ def _whole(text: str) -> int | str:
     except ValueError:
         return text
     if not -INT_MAX <= number < INT_MAX:
-        message = f"{text[:40]} is more than a database holds"
+        message = f"{cut(text, 40)} is more than a database holds"
         raise ValueError(message)
     return number
 

@@ -13,6 +13,7 @@ from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.events import digest
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.moment import in_utc
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.domain.policy import Policy
@@ -132,7 +133,7 @@ def checked(record: Mapping[str, Any]) -> Draft:
         parts = []
         for each in error.errors(include_url=False, include_context=False):
             where = ".".join(str(part) for part in each["loc"]) or "the record"
-            given = "" if each["type"] == "missing" else f" (got {str(each['input'])[:60]!r})"
+            given = "" if each["type"] == "missing" else f" (got {cut(str(each['input']), 60)!r})"
             near = _near(each["loc"]) if each["type"] == "extra_forbidden" else ""
             parts.append(f"{where}: {each['msg'].removeprefix('Value error, ')}{given}{near}")
         raise InvalidInputError("; ".join(parts)) from None
@@ -226,7 +227,7 @@ def unknown_sign_off(constraints: Mapping[str, Any], pipeline: Pipeline) -> str:
         if name not in pipeline.index:
             near = suggestion(name, list(pipeline.index))
             text = f'constraints.sign_off_before names "{name}", which is no job of pipeline {pipeline.name}'
-            return f"{text}; {near or 'its jobs: ' + ', '.join(pipeline.index)}"[:400]
+            return cut(f"{text}; {near or 'its jobs: ' + ', '.join(pipeline.index)}", 400)
     return ""
 
 

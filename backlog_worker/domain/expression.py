@@ -15,6 +15,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_math, ext_strings
 
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.wire import fault_in_text
 
 SOURCE_MAX = 4096
@@ -190,4 +191,4 @@ def _said(result: Any, wanted: str) -> str:  # noqa: ANN401 - the library's own 
 
 
 def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or ["evaluation failed"])[0][:300]
+    return cut((str(error).strip().splitlines() or ["evaluation failed"])[0], 300)

@@ -22,6 +22,7 @@ from backlog_worker.domain import ends
 from backlog_worker.domain.condition import Condition
 from backlog_worker.domain.expression import ExpressionError, plain
 from backlog_worker.domain.handling import Failures, bridged, failures, handlers, handles
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import (
     OUTSIDE,
     Asked,
@@ -255,7 +256,7 @@ class _Pass:
         return self.status(failed) == StageStatus.FAILED and bridged(self.pipeline, job, failed, self.status)
 
     def _decide(self, job: Job, status: StageStatus, why: str, kind: str) -> str:
-        self.decided[job.id] = Ruling(status, why[:400], str(kind))
+        self.decided[job.id] = Ruling(status, cut(why, 400), str(kind))
         return "done" if status == StageStatus.FAILED else "skipped"
 
     def _stage_status(self, job_id: str) -> StageStatus:
@@ -313,7 +314,7 @@ def _lifted(stage: Stage | None, *, fault: bool) -> StageStatus:
 
 def _said(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan, first: str) -> str:
     """Say where a run failed, which handlers completed, why, and what became of the other jobs."""
-    why = str((stages[first].reason or {}).get("text", "failed"))[:250]
+    why = cut(str((stages[first].reason or {}).get("text", "failed")), 250)
     done = handlers(pipeline, now.failed, lambda each: stages[each].status if each in stages else StageStatus.PENDING)
     where = f"failed at {first}"
     said = f"{where}; {ends.listed(done)} completed ({why})" if done else f"{where}: {why}"

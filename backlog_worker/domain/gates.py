@@ -10,6 +10,7 @@ from backlog_worker.domain import expression, template
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.language import GateFile
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Asked
 from backlog_worker.domain.policy import ENTRY_NAMES
 
@@ -89,7 +90,7 @@ def worded(gate: Gate, checked: Checked, values: Mapping[str, Any]) -> Checked:
     for hole in _message_holes(gate.message):
         parts += [gate.message[at : hole.start], _filled(hole.text, values)]
         at = hole.end
-    return replace(checked, message="".join([*parts, gate.message[at:]])[:MESSAGE])
+    return replace(checked, message=cut("".join([*parts, gate.message[at:]]), MESSAGE))
 
 
 def message_faults(message: str) -> Iterator[str]:

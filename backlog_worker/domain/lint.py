@@ -14,6 +14,7 @@ from backlog_worker.domain.gates import GATE_NAMES, message_faults
 from backlog_worker.domain.include import Placed
 from backlog_worker.domain.known import role as known_role
 from backlog_worker.domain.language import RESERVED, GateFile, PipelineFile, SetupFile, TriggerFile
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.policy import ENTRY_NAMES
 from backlog_worker.domain.slots import Slots, zone
 
@@ -257,7 +258,7 @@ def _of_patterns(source: Document, path: Path, patterns: Sequence[str]) -> Itera
         try:
             globs.read(pattern)
         except ValueError as error:
-            yield source.finding((*path, place), "16", f'the pattern "{pattern[:80]}": {error}')
+            yield source.finding((*path, place), "16", f'the pattern "{cut(pattern, 80)}": {error}')
     if patterns and all(each.startswith("!") for each in patterns):
         hint = "begin with one that takes in, such as '**'"
         yield source.finding(path, "16", "patterns that only take out choose nothing", hint=hint)

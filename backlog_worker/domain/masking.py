@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from backlog_worker.domain.forms import SHORTEST, Finder, finder, finder_in_bytes
 
 MASK = "***"
+CUT = " \N{HORIZONTAL ELLIPSIS}"
 KEPT_MAX = 1000  # values of one process; secrets that are renewed push out the oldest ones
 _SHORTEST_SHAPE = 8  # nothing shorter holds a password or a token by its shape
 _LONG = 16  # characters; no part of a path that people choose is so long and holds digits
@@ -89,8 +90,12 @@ def masked(text: str, secrets: Sequence[str] = ()) -> str:
 
 
 def cut(text: str, most: int, secrets: Sequence[str] = ()) -> str:
-    """Return the first *most* characters of *text*, masked before the cut so that no part of a secret is left."""
-    return masked(text, secrets)[:most]
+    """Return *text*, masked, in no more than *most* characters; one that is longer ends with ` …`.
+
+    It is masked before the cut, so that no part of a secret is left.
+    """
+    found = masked(text, secrets)
+    return found if len(found) <= most else f"{found[: max(0, most - len(CUT))].rstrip()}{CUT}"[:most]
 
 
 def without_password(address: str) -> tuple[str, bool]:

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.masking import cut
 
 YEARS = (1900, 2999)
 
@@ -23,7 +24,7 @@ def parsed(text: str) -> datetime:
     try:
         value = datetime.fromisoformat(text)
     except ValueError:
-        message = f"{text[:60]!r} is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
+        message = f"{cut(text, 60)!r} is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
         raise InvalidInputError(message) from None
     try:
         in_utc(value)

@@ -35,6 +35,7 @@ from backlog_worker.domain.language import (
     TriggerFile,
     WriteBackFile,
 )
+from backlog_worker.domain.masking import cut
 
 GROUP = "2"
 NOTHING: dict[str, Any] = {}
@@ -203,7 +204,7 @@ def violation(contract: Mapping[str, Any] | None, value: object) -> str:
     if error is None:
         return ""
     where = "/".join(str(part) for part in error.absolute_path) or "the value"
-    return f"{where}: {error.message[:300]}"
+    return f"{where}: {cut(error.message, 300)}"
 
 
 class _Reader:
@@ -359,7 +360,7 @@ def _schema(
     try:
         return _checked(wanted, reader)
     except (ValueError, SchemaError) as error:
-        findings.append(source.finding(path, "09", (str(error).splitlines() or ["it is not understood"])[0][:200]))
+        findings.append(source.finding(path, "09", cut((str(error).splitlines() or ["it is not understood"])[0], 200)))
         return None
 
 

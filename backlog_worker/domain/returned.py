@@ -51,7 +51,7 @@ def _asked(result: Asked) -> Asked:
     try:
         Draft202012Validator.check_schema(form or {})
     except SchemaError as error:
-        message = f"the form of its question is no JSON Schema: {error.message[:200]}"
+        message = f"the form of its question is no JSON Schema: {cut(error.message, 200)}"
         raise InvalidInputError(message) from None
     return replace(
         result,
@@ -81,7 +81,7 @@ def _failed(result: Faulted | Refused, most: int) -> Faulted | Refused:
     try:
         data = None if result.data is None else as_json(result.data, most=most)
     except InvalidInputError as error:
-        data, reason = None, f"{reason[:250]} (what it returned cannot be kept: {error})"[:WORDS_MAX]
+        data, reason = None, cut(f"{cut(reason, 250)} (what it returned cannot be kept: {error})", WORDS_MAX)
     if isinstance(result, Refused):
         return replace(result, kind=kind, reason=reason, rule=rule, data=data, role=_words(result.role, "role"))
     return replace(result, kind=kind, reason=reason, rule=rule, data=data)

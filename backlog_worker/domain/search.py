@@ -9,6 +9,7 @@ from backlog_worker.domain import duration
 from backlog_worker.domain.document import suggestion
 from backlog_worker.domain.entry import Entry, Status
 from backlog_worker.domain.errors import UsageError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.wire import fault_in_text
@@ -68,7 +69,7 @@ class Filter:
 def parsed(text: str) -> Filter:
     """Parse *text*; raises UsageError with the position and a suggestion for a key or a value that is not known."""
     if fault := fault_in_text(text):
-        message = f"the filter {ascii(text)[:100]} is {fault}"
+        message = f"the filter {cut(ascii(text), 100)} is {fault}"
         raise UsageError(message)
     try:
         words = shlex.split(text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.masking import cut
 
 DEPTH_MAX = 64
 DIGITS_MAX = 308  # what a double holds, and no tool reads more
@@ -21,7 +22,7 @@ def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
         message = f"{what} is nested deeper than {DEPTH_MAX} levels"
         raise InvalidInputError(message) from None
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
-        message = f"{what} is not JSON: {str(error)[:200]}"
+        message = f"{what} is not JSON: {cut(str(error), 200)}"
         raise InvalidInputError(message) from None
     check(value, what)
     return value

@@ -12,6 +12,7 @@ from typing import Any
 
 from backlog_worker.domain.artifact import ARTIFACT_BYTES_MAX, ARTIFACTS_MAX, artifact_name
 from backlog_worker.domain.errors import InvalidInputError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Result
 from backlog_worker.domain.output import BYTES_MAX
 from backlog_worker.domain.pipeline import Job
@@ -149,7 +150,7 @@ def with_artifacts(result: Result, job: Job, work: Work, workspace: Workspace) -
     named = [each for each in missing if not set(each) & set("*?[")]
     if named:
         text = f"it left no file {', '.join(named)} in its workspace, which `artifacts` names"
-        return Faulted(kind=FailureKind.VALIDATION, reason=text[:400])
+        return Faulted(kind=FailureKind.VALIDATION, reason=cut(text, 400))
     return result
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from backlog_worker.domain.masking import cut
 from backlog_worker.integrations import DefinitionFile
 
 NAME = ".backlog-worker"
@@ -176,7 +177,7 @@ class Contracts(Mapping[str, Any]):
             except UnicodeDecodeError as error:
                 raise OSError(errno.EINVAL, fault(error), str(path)) from None
             except (ValueError, RecursionError) as error:
-                raise OSError(errno.EINVAL, f"it is not JSON: {str(error)[:150]}", str(path)) from None
+                raise OSError(errno.EINVAL, f"it is not JSON: {cut(str(error), 150)}", str(path)) from None
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

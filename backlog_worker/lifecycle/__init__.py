@@ -14,6 +14,11 @@ from backlog_worker.lifecycle.heart import Heart
 from backlog_worker.store import Store
 
 
+def _not_an_exit(error: BaseException) -> bool:
+    """Say of what was raised outside of a worker whether it stops this process: no signal raises SystemExit there."""
+    return not isinstance(error, SystemExit)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kit:
     """The live objects of one environment, with its store, its book of definitions and its folders.
@@ -44,3 +49,6 @@ class Kit:
     cadences: Callable[[], Sequence[Cadence]] = field(default=tuple, repr=False)  # the governed jobs of the clock
     fleet: bool = False  # a worker or `up`: the files of its folder come into force
     broker: Callable[[], Answer] = field(default=unknown, repr=False)  # asks the broker whether it answers
+    stopping: Callable[[BaseException], bool] = field(
+        default=_not_an_exit, repr=False
+    )  # is it what stops this process?

@@ -9,6 +9,7 @@ from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import FINAL, NOTHING_TO_DO, Entry, Note, Status, standing
 from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.frontier import Ruling, StageStatus, Unbegun
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import CALL, FailureKind
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.lifecycle import Kit, intake
@@ -36,7 +37,7 @@ def made(kit: Kit, unit: Unit, start: Start, job: Job) -> dict[str, Any]:
     given = start.input if start.input is not None else unit.inputs([caller]).get(caller.id, {})
     values = scope(caller, given, job, start.stages, start.run)
     draft = Draft(
-        title=f"{caller.title[:100]}: {job.name[:100]}",
+        title=f"{cut(caller.title, 100)}: {cut(job.name, 100)}",
         dedupe_key=f"call:{caller.id}:{job.id}:{number}",
         source=caller.source,
         url=caller.url,

@@ -1,6 +1,7 @@
 """Claim ready entries for this worker; sweep: expire the leases of lost workers, ring again for unclaimed work."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ from backlog_worker.domain import draft as drafts
 from backlog_worker.domain.admission import overdue
 from backlog_worker.domain.bell import Bell, stage_bell
 from backlog_worker.domain.entry import FOLDED, Change, Entry, Note, Status
+from backlog_worker.domain.errors import StoreError
 from backlog_worker.domain.legible import error_words
 from backlog_worker.domain.masking import cut, masked
 from backlog_worker.domain.outcome import FailureKind, Verdict
@@ -330,11 +332,21 @@ def _lost_names(entry: Entry, lost: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
-    """Return the last run of an entry as its record needs it, if there was one."""
-    run = unit.run_of(entry.run_id) if entry.run_id else next(iter(unit.runs(entry.id, most=1)), None)
+    """Return the last run of an entry as its record needs it, if there was one.
+
+    A row that cannot be read is left out and named: a run ends whatever became of its rows.
+    """
+    ending = Ending(entry=entry, run=None, pipeline=None, stages={}, policy=policy)
+    try:
+        run = unit.run_of(entry.run_id) if entry.run_id else next(iter(unit.runs(entry.id, most=1)), None)
+    except StoreError:
+        return replace(ending, unread=(f"the run {entry.run_id or 'before'}",))
     pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
-    stages = unit.stages({entry.id: pipeline.hash})[entry.id] if pipeline else {}
-    return Ending(entry=entry, run=run, pipeline=pipeline, stages=stages, policy=policy)
+    if pipeline is None:
+        return replace(ending, run=run)
+    stages, unread = unit.legible_stages(entry.id, pipeline.hash)
+    named = tuple(f"the stage `{job_id}`" for job_id in unread)
+    return replace(ending, run=run, pipeline=pipeline, stages=stages, unread=named)
 
 
 def _deadlines(kit: Kit, unit: Unit, policy: Policy, entry_ids: Sequence[str]) -> list[Bell]:

@@ -11,6 +11,7 @@ from backlog_worker.domain import handle as handles
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.errors import NotFoundError, UsageError
 from backlog_worker.domain.ident import id_part
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.search import Filter, matches
 from backlog_worker.lifecycle import Kit
 from backlog_worker.store import Unit
@@ -48,7 +49,7 @@ def only(text: str, chosen: Mapping[str, str], what: str, hint: str) -> str:
     """Return the only candidate; raises UsageError that lists them if there are several."""
     if len(chosen) == 1:
         return next(iter(chosen))
-    named = [f"  {each}  {words[:60]}" for each, words in list(chosen.items())[:NAMED_MOST]]
+    named = [f"  {each}  {cut(words, 60)}" for each, words in list(chosen.items())[:NAMED_MOST]]
     more = ["  and more"] if len(chosen) > NAMED_MOST else []
     number = f"more than {NAMED_MOST}" if more else len(chosen)
     raise UsageError("\n".join([f"{text!r} matches {number} {what}:", *named, *more]), hint=hint)

@@ -173,11 +173,15 @@ def _attempts(kit: Kit, taken: Taken, given: Prepared, report: Report) -> Ended:
 
 
 def _execute(kit: Kit, name: str, job: Job, work: Work, secrets: tuple[str, ...]) -> Result:
-    """Let an executor perform a job; if it raises, return a fault with all secrets masked."""
+    """Let an executor perform a job; if it raises, return a fault with all secrets masked.
+
+    Whatever it raises is its own, also what ends a program, unless this process was told to stop.
+    """
     try:
         return returned.checked(kit.executors[name].perform(job, work), most=job.execution.output_bytes)
-    # SystemExit and KeyboardInterrupt come from outside of the job in this thread: the worker stops.
-    except (Exception, CancelledError, GeneratorExit) as error:  # noqa: BLE001 - only here are the secrets known
+    except BaseException as error:  # the edge of every executor: only here are the secrets known
+        if not isinstance(error, Exception | CancelledError | GeneratorExit) and kit.stopping(error):
+            raise
         reason = cut(error_words(error), 400, secrets)
         emit("loop_failed", loop="executor", error=reason, run=work.run_id, job=job.id)
         outside = isinstance(error, OSError | UnreachableError | BusyError)

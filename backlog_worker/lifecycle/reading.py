@@ -9,6 +9,7 @@ from backlog_worker.domain import pipeline as pipelines
 from backlog_worker.domain import policy as policies
 from backlog_worker.domain.document import Document
 from backlog_worker.domain.errors import InvalidFileError
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.pipeline import Pipeline
 from backlog_worker.domain.policy import Policy
 from backlog_worker.integrations import DefinitionFile
@@ -90,7 +91,7 @@ def checked(
     tried = attempt("definition", _parsed, file=file)
     if tried.value is not None:
         return tried.value
-    return wrong(kind, file, "19", f"{type(tried.error).__name__}: {tried.error}"[:300])
+    return wrong(kind, file, "19", cut(f"{type(tried.error).__name__}: {tried.error}", 300))
 
 
 def wrong(kind: str, file: str, number: str, text: str) -> InvalidFileError:

@@ -29,13 +29,14 @@ TARGET = "folder"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """A run that ends: its entry and rows as of this transaction."""
+    """A run that ends: its entry and rows as of this transaction; `unread` names rows that cannot be read."""
 
     entry: Entry
     run: Mapping[str, Any] | None
     pipeline: Pipeline | None
     stages: Mapping[str, Stage]
     policy: Policy
+    unread: tuple[str, ...] = ()
 
 
 def settle(kit: Kit, unit: Unit, endings: Sequence[tuple[Ending, Outcome]]) -> list[Bell]:
@@ -54,7 +55,7 @@ def conclude(kit: Kit, unit: Unit, verdicts: Sequence[tuple[Ending, Verdict]]) -
     bells: list[Bell] = []
     ended: list[str] = []
     for ending, judged in verdicts:
-        verdict = _dated(ending.entry, judged, unit.now())
+        verdict = _dated(ending.entry, _with_unread(ending, judged), unit.now())
         _move(unit, ending, verdict)
         review_id = _review(kit, unit, ending, verdict)
         if verdict.change in RECORDED:
@@ -110,6 +111,14 @@ def withdraw(unit: Unit, entry_id: str, actor: str, reason: str) -> None:
     for review_id in unit.close(entry_id, actor, reason):
         data = {"review_id": review_id, "answer": "withdrawn", "reason": reason, "job_id": ""}
         unit.note(entry_id, Note.ANSWERED, data)
+
+
+def _with_unread(ending: Ending, verdict: Verdict) -> Verdict:
+    """Say in the reason of an end which rows could not be read, for its record lacks them."""
+    if not ending.unread:
+        return verdict
+    left = cut(", ".join(ending.unread), 200)
+    return replace(verdict, reason=f"{cut(verdict.reason, 440)}; its record lacks what cannot be read: {left}")
 
 
 def _dated(entry: Entry, verdict: Verdict, now: datetime) -> Verdict:

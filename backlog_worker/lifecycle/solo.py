@@ -16,6 +16,7 @@ from backlog_worker.domain.entry import FOLDED, Entry
 from backlog_worker.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.frontier import Stage, StageStatus, plan
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Done
 from backlog_worker.domain.pipeline import Pipeline, violation
 from backlog_worker.domain.policy import Policy
@@ -80,7 +81,7 @@ def _values(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entry(pipeline: Pipeline, given: Mapping[str, Any]) -> Entry:
     record = {
-        "title": str(given.get("title") or pipeline.name)[:200],
+        "title": cut(str(given.get("title") or pipeline.name), 200),
         "dedupe_key": "solo",
         "pipeline": pipeline.name,
         "created_at": datetime.fromtimestamp(0, UTC),

@@ -18,6 +18,7 @@ from backlog_worker.domain.admission import Load, Waiting, admit, windows
 from backlog_worker.domain.budget import Scope
 from backlog_worker.domain.decision import Deciding
 from backlog_worker.domain.entry import FOLDED, Entry, Status
+from backlog_worker.domain.masking import cut
 from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.priority import Place, Scored, scored
 from backlog_worker.domain.reasons import Bar, Wait
@@ -67,7 +68,7 @@ class _Count:
     def said(self, code: str, number: int, sample: str) -> None:
         """Count a reason."""
         self.reasons[code] += number
-        self.samples.setdefault(code, sample[:200])
+        self.samples.setdefault(code, cut(sample, 200))
 
     def walk(self, each: Scored) -> None:
         """Decide about the next entry as the tick would."""

@@ -18,7 +18,7 @@ BY_ID = {
     # entries and what belongs to one
     "append": HELD, "history": HELD, "histories": HELD, "facts": HELD, "heads": HELD, "sleep": HELD, "regroup": HELD,
     "keep_inputs": HELD, "input": HELD, "inputs": HELD, "input_versions": HELD, "linked": HELD, "link": HELD,
-    "stages": HELD, "standing": HELD, "one_stage": HELD, "outputs": HELD, "unwait": HELD, "try_again": HELD,
+    "stages": HELD, "standing": HELD, "one_stage": HELD, "legible_stages": HELD, "outputs": HELD, "unwait": HELD, "try_again": HELD,
     "answered": HELD, "begin_again": HELD, "copy": HELD, "forget": HELD, "close": HELD, "approved": HELD,
     "open_reviews": HELD, "show_again": HELD, "receipts_of": HELD,
     "artifacts_of": HELD, "bound_rows": HELD, "inputs_of": HELD, "restore_rows": HELD, "depend": HELD, "redact": HELD,

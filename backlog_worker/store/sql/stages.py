@@ -49,6 +49,14 @@ class Stages(Queue):
                 found[row["entry_id"]][row["job_id"]] = stage(row)
         return found
 
+    def legible_stages(self, entry_id: str, pipeline_hash: str) -> tuple[dict[str, Stage], list[str]]:
+        """Return the stages of one entry that can be read, and the jobs of those that cannot."""
+        where = "FROM stages WHERE entry_id = :entry AND pipeline_hash = :hash"
+        rows = self.legible("stages", f"SELECT {_LISTED} {where}", entry=entry_id, hash=pipeline_hash)
+        found = {row["job_id"]: stage(row) for row in rows}
+        jobs = self.run(f"SELECT job_id {where} ORDER BY job_id", entry=entry_id, hash=pipeline_hash)
+        return found, [job_id for (job_id,) in jobs if job_id not in found]
+
     def standing(self, entry_id: str, pipeline_hash: str) -> dict[str, Stage]:
         """Return where the stages of one entry stand, for the plan of a large graph.
 
