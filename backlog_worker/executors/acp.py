@@ -48,6 +48,7 @@ COMMANDS = {
     "opencode": ("opencode", "acp"),
 }
 SAID_MAX = 16_000_000  # characters of an answer
+LINE_BYTES_MAX = 16 * 1024 * 1024  # of one message
 ENDED_SECONDS = 1.0  # time for a child with a broken pipe to exit
 # The permission that each kind of tool call needs; unknown kinds are treated as commands.
 NEEDS = {"read": "read", "search": "read", "think": "read", "edit": "write", "delete": "write", "move": "write"} | {
@@ -108,6 +109,7 @@ class _Session:
     size: int = 0
     prompted: bool = False
     spent: bool = False
+    lines: "_Lines | None" = None
     ending: "asyncio.Event" = field(default_factory=asyncio.Event)
 
     async def run(self, command: Sequence[str]) -> Result:
@@ -122,7 +124,7 @@ class _Session:
             env=environment(self.work, self.workspace),
             start_new_session=True,
             umask=modes.of_people(),
-            limit=16 * 1024 * 1024,
+            limit=LINE_BYTES_MAX,
         )
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(self._talk(child))
 
@@ -146,13 +148,14 @@ class _Session:
             AttributeError,
             RuntimeError,
         ) as error:
-            return _failed(error, await _status(child))
+            return self._overlong() or _failed(error, await _status(child))
         finally:
             self._spend(None)
             await _ended(child)
 
     async def _talk(self, child: "asyncio.subprocess.Process") -> Result:
-        connection = connect_to_agent(cast("Client", self), child.stdin, child.stdout)
+        self.lines = _Lines(cast("asyncio.StreamReader", child.stdout))
+        connection = connect_to_agent(cast("Client", self), child.stdin, self.lines)
         async with contextlib.aclosing(_Closing(connection)):
             await connection.initialize(
                 protocol_version=PROTOCOL_VERSION,
@@ -231,6 +234,12 @@ class _Session:
         root = self.folder.resolve()
         return bool(places) and all((root / each).resolve().is_relative_to(root) for each in places)
 
+    def _overlong(self) -> Result | None:
+        if self.lines is None or not self.lines.overlong:
+            return None
+        text = f"the agent sent a message of more than {LINE_BYTES_MAX} bytes, and was stopped"
+        return Faulted(kind=FailureKind.VALIDATION, reason=text)
+
     def _stopped(self) -> Result:
         if self.asked is not None:
             return self.asked
@@ -271,6 +280,24 @@ class _Session:
             counts |= {"input_tokens": counts["input_tokens"] + cached + stored}
             counts |= {"cached_tokens": cached, "stored_tokens": stored}
         self.work.report.spend(claimed({"model": "" if model == "default" else model, **counts, "usd": self.cost}))
+
+
+class _Lines(asyncio.StreamReader):
+    """What an agent sends, line by line; one beyond the bound ends it, since the library would collect any length."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__()
+        self._reader = reader
+        self.overlong = False
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:  # noqa: ANN401 - as the library has it
+        """Return the next line; raises IncompleteReadError at the end."""
+        try:
+            return await self._reader.readuntil(separator)
+        except asyncio.LimitOverrunError:
+            self.overlong = True
+            nothing = b""
+            raise asyncio.IncompleteReadError(nothing, None) from None
 
 
 class _Closing:
