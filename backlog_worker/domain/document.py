@@ -90,10 +90,8 @@ CODES: dict[str, tuple[str, str]] = {
     "32": ("A `when` waits for a job that `dependsOn` does not name.", "Name it there, or read another job in `when`."),
     "33": ("A job is named like a rollback but undoes no job.", "Add `undoes: JOB`; a resumed run does that job anew."),
     "34": ("A duration is a number without a unit, which means milliseconds.", "Add a unit: `30s`, `45m`, `2h`, `7d`."),
-    "35": (
-        "An agent has a permission that its executor cannot enforce.",
-        "Set `executor: acp`, or remove the permission.",
-    ),
+    "35": ("A permission that the agent's executor cannot enforce.", "Set `executor: acp`, or remove the permission."),
+    "37": ("`isolation: strict` on a job that runs inside its worker.", "Remove the key, or use a `run` job."),
     "36": (
         "A key has an effect in exported CI files only.",
         "Remove the key. Any worker can run the job here; to separate workers, use another environment.",

@@ -130,6 +130,24 @@ class Made(Protocol):
     fallback: Agent | None
 
 
+INSIDE = frozenset({"python", "template", "openai"})  # executors without a process of their own for a job
+
+
+def apart(made: Made) -> Iterator[Finding]:
+    """Find a job that must be kept apart by what cannot keep it so; `isolation: strict` would have no effect."""
+    job = made.placed.file
+    if job.execution.isolation != "strict":
+        return
+    path = ("execution", "isolation")
+    if kind := next((name for name in ("python", "template", "pipeline", "interactive") if getattr(job, name)), ""):
+        yield made.placed.finding(path, "37", f'nothing keeps a `{kind}` job apart from its worker, as "{job.id}" asks')
+    for agent in (each for each in (made.agent, made.fallback) if each):
+        executor = "openai" if job.execution.method == "api" and agent.executor == "auto" else agent.executor
+        if executor in INSIDE:
+            text = f'the executor {executor} of agent "{agent.name}" runs inside its worker, "{job.id}" wants strict'
+            yield made.placed.finding(path, "37", text)
+
+
 def lengths(source: Document, checked: PipelineFile, jobs: Sequence[Made]) -> Iterator[Finding]:
     """Warn of bare numbers as lengths of time: in a pipeline, in the files that it includes, and in its agents."""
     yield from source.lengths(checked)

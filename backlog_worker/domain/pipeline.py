@@ -156,7 +156,7 @@ def load(
     order, masks, unnamed = _linted(placed, people, findings)
     accepts = _schema(source, ("accepts",), checked.accepts, reader, findings)
     made = [_Made(each, reader, findings) for each in placed]
-    holes = [each for job in made for each in filling.unfilled(job, accepts)]
+    holes = [each for job in made for each in (*filling.unfilled(job, accepts), *lint.apart(job))]
     if findings := [*findings, *(each for each in holes if each.level == "error")]:
         found = sorted(set(findings), key=lambda each: (each.file != file, each.file, each.line, each.column))
         raise InvalidFileError(found)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.budget import Usage
+from backlog_worker.domain.lint import INSIDE
 from backlog_worker.domain.outcome import Done, FailureKind, Faulted, Refused, Result
 from backlog_worker.domain.pipeline import Job
 from backlog_worker.executors import Executor, Work, presets
@@ -34,6 +35,9 @@ class AgentExecutor:
             return Refused(
                 kind=FailureKind.POLICY, reason=f"{text}; set executor: acp, or take it out", role="operator"
             )
+        if name in INSIDE and job.execution.isolation == "strict":
+            text = f'executor {name} of agent "{agent.name}" runs inside its worker; `isolation: strict` refuses it'
+            return Refused(kind=FailureKind.POLICY, reason=text, role="operator")
         driven = replace(job, target=agent.target) if name in {"python", "template"} else job
         if agent.output_bytes is not None:
             most = min(agent.output_bytes, job.execution.output_bytes)

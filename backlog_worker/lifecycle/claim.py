@@ -342,9 +342,7 @@ def ending_of(kit: Kit, unit: Unit, entry: Entry, policy: Policy) -> Ending:
     except StoreError:
         return replace(ending, unread=(f"the run {entry.run_id or 'before'}",))
     pipeline = kit.book.pinned(unit, run["pipeline_hash"]) if run else None
-    if pipeline is None:
-        return replace(ending, run=run)
-    stages, unread = unit.legible_stages(entry.id, pipeline.hash)
+    stages, unread = unit.legible_stages(entry.id, pipeline.hash) if pipeline else ({}, [])
     named = tuple(f"the stage `{job_id}`" for job_id in unread)
     return replace(ending, run=run, pipeline=pipeline, stages=stages, unread=named)
 
