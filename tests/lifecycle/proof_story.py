@@ -86,9 +86,7 @@ def told(**more) -> Story:
     fork = again.fork(kit, run_id, "b", actor="ana", reason="once more", output={"n": 2})
     _run(table, 3)
     _answered(table, fork, answers)
-    (fourth, third) = file(
-        {"title": "a secret", "pipeline": "child"}, {"depends_on": [main]}
-    )  # what depends comes last
+    (third, fourth) = file({"depends_on": [main]}, {"title": "a secret", "pipeline": "child"})
     table.executor.results = {"a": [Refused(kind=FailureKind.VALIDATION, reason="no")]}
     _run(table, 3)
     review.decide(kit, third.entry_id, Decided(answer=Answer.DISCARD, actor="li", reason="no"))
