@@ -78,6 +78,9 @@ class Settings(BaseSettings):
     log_json: bool | None = Field(
         default=None, description="JSON lines; unset: JSON where standard error is no terminal."
     )
+    ci_install: str = Field(
+        default="", max_length=1000, description="The line that installs backlog-worker in exported CI files."
+    )
     actor: str = Field(default="", description="Who you are, in the history; unset: your login name.")
     openai_url: str = Field(default="", description="An OpenAI-compatible endpoint for agents that name none.")
     secrets_dir: Path = Field(default=Path("/run/secrets"), description="A folder with a file for each secret.")

@@ -238,11 +238,11 @@ def web(
     """Serve the HTTP API until Ctrl-C; every call but health and metrics needs a token."""
     from importlib.util import find_spec
 
-    from backlog_worker import wiring
+    from backlog_worker import installed, wiring
 
     if find_spec("uvicorn") is None or find_spec("fastapi") is None:
         message = "the HTTP API needs fastapi and uvicorn"
-        raise MissingExtraError(message, hint="python -m pip install backlog-worker")
+        raise MissingExtraError(message, hint=installed.command())
     from backlog_worker.executors import isolation
 
     isolation.shut()

@@ -168,6 +168,9 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file even if this command did not write it.")
     ] = False,
+    install: Annotated[
+        str, typer.Option("--install", help="The command that installs backlog-worker there; BACKLOG_CI_INSTALL.")
+    ] = "",
 ) -> None:
     """Export a pipeline to a CI system and list what that system cannot express; foreign files are kept."""
     from backlog_worker.domain.document import suggestion
@@ -177,7 +180,7 @@ def export(
     if to not in systems:
         message = f"there is no CI system {to!r}"
         raise UsageError(message, hint=suggestion(to, list(systems)) or f"one of: {', '.join(systems)}")
-    made = systems[to](_wanted(name))
+    made = systems[to](_wanted(name), _install(install))
     path = out or Path(made.path)
     if str(path) == "-":
         say(made.text.rstrip("\n"))
@@ -193,6 +196,21 @@ def export(
         say(f"wrote {path}")
     if made.missing:
         talk(f"{to} cannot express:", *(f"  {each}" for each in made.missing))
+
+
+def _install(given: str) -> str:
+    """Return the command that installs this in CI; raises RefusedError where nobody said which one works there."""
+    from backlog_worker import installed, settings
+
+    line = given.strip() or settings.load().ci_install.strip()
+    if not line:
+        message = "nobody said how CI installs backlog-worker, and its name is in no public index"
+        here = f"here it was installed by: {installed.command()}"
+        raise RefusedError(message, hint=f"--install COMMAND, or set BACKLOG_CI_INSTALL; {here}")
+    if not line.isprintable():
+        message = "the command that installs backlog-worker must be one line of printable characters"
+        raise UsageError(message, hint="put several commands behind each other with &&")
+    return line
 
 
 def _replaceable(path: Path, made: "Exported") -> None:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from backlog_worker import modes
+from backlog_worker import installed, modes
 from backlog_worker.domain.errors import BacklogError, MissingExtraError
 from backlog_worker.executors.process import tether
 from backlog_worker.lifecycle.loops import attempt
@@ -214,7 +214,7 @@ def _binary() -> str:
         for path in sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")):
             return str(path)
     message = "no broker: BACKLOG_BROKER_URL is not set, and there is no valkey-server here"
-    raise MissingExtraError(message, hint='python -m pip install "backlog-worker[local]"')
+    raise MissingExtraError(message, hint=installed.command("local"))
 
 
 def _answers(place: Path) -> bool:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from backlog_worker import installed
 from backlog_worker.domain.agent import Agent
 from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.lint import INSIDE
@@ -62,7 +63,7 @@ class AgentExecutor:
         if not name:
             return f'agent "{agent.name}": no agent was found on this machine; install one, or set `executor`'
         if name == "acp":
-            return f'agent "{agent.name}" needs executor acp; python -m pip install "backlog-worker[acp]"'
+            return f'agent "{agent.name}" needs executor acp; {installed.command("acp")}'
         return f'agent "{agent.name}" needs executor {name}; this worker has: {", ".join(sorted(self._executors))}'
 
 

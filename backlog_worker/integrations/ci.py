@@ -14,7 +14,7 @@ from backlog_worker.domain.handling import handles
 from backlog_worker.domain.pipeline import Job, Pipeline
 
 FOLDER = ".backlog-outputs"
-INSTALL = "python -m pip install backlog-worker"
+INSTALL = "python -m pip install backlog-worker"  # for whoever has published it; the command line asks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from backlog_worker.integrations.ci import Exported
 SYSTEM = "github-actions"
 
 
-def exported(pipeline: Pipeline) -> Exported:
+def exported(pipeline: Pipeline, install: str = ci.INSTALL) -> Exported:
     """Return the pipeline as `.github/workflows/NAME.yml`."""
     workflow = {
         "name": _text(pipeline.name),
@@ -22,7 +22,7 @@ def exported(pipeline: Pipeline) -> Exported:
             "group": f"{pipeline.name}-${{{{ github.ref }}}}",
             "cancel-in-progress": pipeline.concurrency.cancel_in_progress,
         },
-        "jobs": {job.id: _job(pipeline, job) for job in pipeline.jobs},
+        "jobs": {job.id: _job(pipeline, job, install) for job in pipeline.jobs},
     }
     return Exported(
         path=f".github/workflows/{pipeline.name}.yml",
@@ -52,7 +52,7 @@ def _event(trigger: TriggerFile, pipeline: Pipeline) -> str:
     return str(trigger.filters.get("event_type") or pipeline.name)
 
 
-def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
+def _job(pipeline: Pipeline, job: Job, install: str) -> dict[str, Any]:
     value: dict[str, Any] = {"name": _text(job.name), "runs-on": job.runs_on or "ubuntu-latest"}
     if job.after:
         value["needs"] = list(job.after)
@@ -66,14 +66,14 @@ def _job(pipeline: Pipeline, job: Job) -> dict[str, Any]:
         value["environment"] = f"approve-{job.id}"
     if names := ci.secrets(job):
         value["env"] = {name: f"${{{{ secrets.{name} }}}}" for name in names}
-    return {**value, "steps": _steps(pipeline, job)}
+    return {**value, "steps": _steps(pipeline, job, install)}
 
 
-def _steps(pipeline: Pipeline, job: Job) -> list[dict[str, Any]]:
+def _steps(pipeline: Pipeline, job: Job, install: str) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = [
         {"uses": "actions/checkout@v4"},
         {"uses": "actions/setup-python@v5", "with": {"python-version": "3.12"}},
-        {"name": "Install backlog-worker", "run": ci.INSTALL},
+        {"name": "Install backlog-worker", "run": install},
     ]
     if job.after:
         given = {"pattern": "backlog-*", "path": ci.FOLDER, "merge-multiple": True}

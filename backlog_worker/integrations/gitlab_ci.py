@@ -13,13 +13,13 @@ from backlog_worker.integrations.ci import Exported
 SYSTEM = "gitlab-ci"
 
 
-def exported(pipeline: Pipeline) -> Exported:
+def exported(pipeline: Pipeline, install: str = ci.INSTALL) -> Exported:
     """Return the pipeline as `.gitlab-ci.yml`."""
     stages = list(dict.fromkeys(_stage(job) for job in pipeline.jobs))
     value: dict[str, Any] = {
         "stages": stages,
         "workflow": _workflow(pipeline),
-        "default": {"image": "python:3.12", "before_script": [ci.INSTALL]},
+        "default": {"image": "python:3.12", "before_script": [install]},
         **{_name(job): _job(pipeline, job) for job in pipeline.jobs},
     }
     text = ci.dumped(value, ci.header(pipeline, SYSTEM))

@@ -13,9 +13,9 @@ from backlog_worker.integrations.ci import Exported
 SYSTEM = "jenkins"
 
 
-def exported(pipeline: Pipeline) -> Exported:
+def exported(pipeline: Pipeline, install: str = ci.INSTALL) -> Exported:
     """Return the pipeline as a `Jenkinsfile`."""
-    inner = [f"  {row}" for row in _stages(pipeline)] if _filters(pipeline) else _stages(pipeline)
+    inner = [f"  {row}" for row in _stages(pipeline, install)] if _filters(pipeline) else _stages(pipeline, install)
     rows = [
         *(f"// {line}" for line in ci.header(pipeline, SYSTEM)),
         "pipeline {",
@@ -35,8 +35,8 @@ def exported(pipeline: Pipeline) -> Exported:
     return Exported(path="Jenkinsfile", text="\n".join(rows), missing=tuple(_missing(pipeline)))
 
 
-def _stages(pipeline: Pipeline) -> list[str]:
-    rows = ["    stage('Install backlog-worker') {", f"      steps {{ sh {_quoted(ci.INSTALL)} }}", "    }"]
+def _stages(pipeline: Pipeline, install: str) -> list[str]:
+    rows = ["    stage('Install backlog-worker') {", f"      steps {{ sh {_quoted(install)} }}", "    }"]
     for number, column in enumerate(layers(pipeline), start=1):
         rows += _column(pipeline, number, column)
     return rows

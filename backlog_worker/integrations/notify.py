@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 from standardwebhooks import Webhook
 
+from backlog_worker import installed
 from backlog_worker.domain.events import digest
 from backlog_worker.domain.legible import BREAK, visible
 from backlog_worker.domain.masking import masked, masked_value
@@ -107,7 +108,7 @@ def fault(address: str) -> str:
 def _sender(address: str) -> tuple[Any, str]:
     """Return the sender of apprise for an address, or why there is none."""
     if find_spec("apprise") is None:
-        return None, 'chat and mail need apprise: python -m pip install "backlog-worker[notify]"'
+        return None, f"chat and mail need apprise: {installed.command('notify')}"
     sender = import_module("apprise").Apprise()
     if not sender.add(address):
         return None, f"apprise does not support the address {masked(address).partition('?')[0]}"

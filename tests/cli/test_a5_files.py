@@ -155,19 +155,21 @@ def test_a5_an_export_replaces_no_file_that_it_did_not_write(run, folder, tmp_pa
     workflow.parent.mkdir(parents=True)
     workflow.write_text("name: mine\n")
     good, last = (str(folder / "pipelines" / f"{name}-good.yml") for name in ("a", "z"))
-    assert "was not written by this command" in run("pipeline", "export", good, "--to", "github-actions", code=6)
+    assert "was not written by this command" in run(
+        "pipeline", "export", good, "--to", "github-actions", "--install", "true", code=6
+    )
     assert workflow.read_text() == "name: mine\n"
-    run("pipeline", "export", good, "--to", "github-actions", "--force")
-    run("pipeline", "export", good, "--to", "github-actions")
-    run("pipeline", "export", good, "--to", "github-actions", "--check")
+    run("pipeline", "export", good, "--to", "github-actions", "--install", "true", "--force")
+    run("pipeline", "export", good, "--to", "github-actions", "--install", "true")
+    run("pipeline", "export", good, "--to", "github-actions", "--install", "true", "--check")
     for system, name in (("jenkins", "Jenkinsfile"), ("gitlab-ci", ".gitlab-ci.yml")):
-        run("pipeline", "export", good, "--to", system)
+        run("pipeline", "export", good, "--to", system, "--install", "true")
         before = (tmp_path / name).read_text()
-        said = run("pipeline", "export", last, "--to", system, code=6)
+        said = run("pipeline", "export", last, "--to", system, "--install", "true", code=6)
         assert f"{name} was made from the pipeline good" in said
         assert (tmp_path / name).read_text() == before
-        run("pipeline", "export", last, "--to", system, "--out", f"other-{system}")
-        run("pipeline", "export", last, "--to", system, "--force")
+        run("pipeline", "export", last, "--to", system, "--install", "true", "--out", f"other-{system}")
+        run("pipeline", "export", last, "--to", system, "--install", "true", "--force")
         assert (tmp_path / name).read_text() != before
     (tmp_path / "p").mkdir()
-    assert "p" in run("pipeline", "export", good, "--to", "jenkins", "--out", "p", code=2)
+    assert "p" in run("pipeline", "export", good, "--to", "jenkins", "--install", "true", "--out", "p", code=2)

@@ -70,7 +70,7 @@ role list | schedule list | schedule export | schedule registry | schedule check
 worker healthy WORD | db status | db verify | audit verify | audit export DONE --out bundle.json
 audit export LATE | audit show bundle.json | audit show bundle.json --format markdown | audit show bundle.json --format html
 audit operations | audit at DONE 2030-01-01 | audit diff DONE 2020-01-01 2030-01-01 | audit rebuild
-pipeline export spec --to github-actions --out ci | db migrate | db merge | db compact | db retain --dry-run
+pipeline export spec --to github-actions --out ci --install WORD | db migrate | db merge | db compact | db retain --dry-run
 entry add WORD --label WORD --owner WORD --team WORD --source WORD | entry import bad.json | entry import bad.json --dry-run
 entry comment DONE WORD | entry hold ASKED | entry release ASKED | entry edit ASKED --title WORD
 entry requeue DONE | entry cancel --where MARK --dry-run | entry requeue --where MARK --dry-run

@@ -19,7 +19,7 @@ COMMANDS = (
     ("audit", "seal"),
     ("audit", "seal", "--out", "seal.json"),
     ("db", "backup", "copy.db"),
-    ("pipeline", "export", "spec", "--to", "gitlab-ci", "--out", "ci.yml"),
+    ("pipeline", "export", "spec", "--to", "gitlab-ci", "--install", "true", "--out", "ci.yml"),
     ("schedule", "export", "--out", "crontab"),
 )
 

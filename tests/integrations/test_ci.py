@@ -169,7 +169,19 @@ def test_drift_is_found(tmp_path):
     path.write_text("name: p\njobs:\n  - { id: a, run: x }\n")
 
     def export(*more):
-        command = [sys.executable, "-m", "backlog_worker", "pipeline", "export", str(path), "--to", "jenkins", *more]
+        command = [
+            sys.executable,
+            "-m",
+            "backlog_worker",
+            "pipeline",
+            "export",
+            str(path),
+            "--to",
+            "jenkins",
+            "--install",
+            "true",
+            *more,
+        ]
         env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[2])}
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 
+from backlog_worker import installed
 from backlog_worker.domain.errors import InvalidInputError, MissingExtraError
 from backlog_worker.store.sql import deadline, faults
 from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
@@ -84,7 +85,7 @@ def _postgres(url: str) -> Engine:
         )
     except ModuleNotFoundError:
         message = "PostgreSQL needs the driver psycopg"
-        raise MissingExtraError(message, hint='python -m pip install "backlog-worker[postgres]"') from None
+        raise MissingExtraError(message, hint=installed.command("postgres")) from None
     deadline.limited(engine)
     sa.event.listen(engine, "connect", _settled)
     sa.event.listen(engine, "begin", _begun_pooled)
