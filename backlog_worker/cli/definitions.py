@@ -208,20 +208,14 @@ def schema_of(kind: str) -> dict[str, object]:
 
 def explain_code(code: str) -> None:
     """Explain a code and its remedy."""
-    from backlog_worker.domain.document import CODES, suggestion
-    from backlog_worker.domain.governing import ALERTS
-    from backlog_worker.domain.reasons import REMEDIES
+    from backlog_worker.cli import codes
+    from backlog_worker.domain.document import suggestion
 
-    rules = {str(each["id"]): (str(each["means"]), str(each["remedy"])) for each in ALERTS}
-    found = (
-        rules.get(code.lower())
-        or REMEDIES.get(code.upper())
-        or (CODES.get(code[-2:]) if code.upper().startswith("BW") else None)
-    )
+    found = codes.explained(code)
     if found is None:
         message = f"{code} is not a code"
-        near = suggestion(code.upper(), list(REMEDIES)) or suggestion(code.lower(), list(rules))
-        raise NotFoundError(message, hint=near or f"known: {', '.join((*REMEDIES, *rules))}")
+        near = suggestion(code.upper(), codes.names()) or suggestion(code.lower(), codes.names())
+        raise NotFoundError(message, hint=near or f"known: {', '.join(codes.names())}")
     shown("backlog-worker/code", {"code": code, "means": found[0], "remedy": found[1]}, lambda: say(found[0], found[1]))
 
 
