@@ -10,6 +10,7 @@ from backlog_worker.domain.expression import ExpressionError
 from backlog_worker.domain.governing import ALERTS
 from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.reasons import REMEDIES
+from backlog_worker.domain.template import TemplateError
 
 Meaning = tuple[str, str]
 # The digit after BW says which kind of file is wrong.
@@ -43,6 +44,7 @@ _ERRORS: Mapping[type[errors.BacklogError], str] = {
     errors.UsageError: "Compare with `--help` of the command.",
     errors.InvalidInputError: "Correct the value that the message names.",
     errors.InvalidFileError: "Correct the place that each finding names; `explain-code BW...` explains its code.",
+    TemplateError: "Correct the `{{ }}` or `${{ }}` that the message names.",
     ExpressionError: "Correct the expression; the message names the place in it.",
     errors.NotFoundError: "List what there is, for instance with `backlog-worker entry list`.",
     errors.ConflictError: "Look at it again, then repeat the command if it is still wanted.",
