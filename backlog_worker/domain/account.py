@@ -1,7 +1,7 @@
-"""The account of one entry: its bundle of evidence as people read it, and what of that is proved.
+"""The account of one entry: its evidence bundle in readable form, with a statement of what is proved.
 
-Who, what, when, why, by which rules, and who answered. What others wrote is data here, and stays data in every form
-that `render` gives it.
+It covers who, what, when, why, by which rules, and who answered. Text written by others is treated as data, and every
+format of `render` keeps it as data.
 """
 
 import json
@@ -19,7 +19,7 @@ Row = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One part of an account: what it is called, sentences, a table, and texts that are shown as they are."""
+    """One section of an account: a title, sentences, a table, and verbatim texts."""
 
     title: str
     lead: Sequence[str] = ()
@@ -29,12 +29,12 @@ class Section:
 
     @property
     def empty(self) -> bool:
-        """Return whether there is nothing to say."""
+        """Return whether the section has no content."""
         return not (self.lead or self.rows or self.blocks)
 
 
 def account(value: Mapping[str, Any], checked: Checked) -> list[Section]:
-    """Return a bundle in the order in which people ask: what and who, what is proved, why, how, by whom, what came."""
+    """Return the sections of a bundle: the entry, what is proved, why it ran, how, by whom, and the results."""
     sections = [
         _head(value),
         Section(title="What is proved", lead=proved(value, checked)),
@@ -55,9 +55,9 @@ def account(value: Mapping[str, Any], checked: Checked) -> list[Section]:
 
 
 def proved(value: Mapping[str, Any], checked: Checked) -> list[str]:
-    """Say what a check of a bundle proved and what not; the word whole stands only where everything is bound."""
+    """Return sentences on what the check of a bundle proved; "whole" is used only if everything is bound."""
     if checked.faults:
-        return [f"This is no proof: {len(checked.faults)} faults.", *checked.faults]
+        return [f"This bundle proves nothing: {len(checked.faults)} faults.", *checked.faults]
     counts = f"{checked.events} events, {checked.rows} rows bound by them"
     if checked.whole:
         found = [f"The history is whole: {counts}."]

@@ -1,4 +1,4 @@
-"""Why not now: the waits of one candidate; none means that it goes."""
+"""Admission: the reasons why one candidate has to wait; a candidate without one is dispatched."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from backlog_worker.domain.window import Window, announced, opens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """Who else waits for the same: all of a concurrency key, or all of a pipeline, maybe only those of one team."""
+    """The entries that wait for the same thing: all of a concurrency key, or of a pipeline (and possibly a team)."""
 
     key: str = ""
     pipeline: str = ""
@@ -28,7 +28,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """One wait of one candidate: its code, the words, until when where that is known, and who waits for the same."""
+    """One wait of one candidate: its code, its text, when it ends if known, and which entries share it."""
 
     code: Wait
     text: str
@@ -38,14 +38,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The concurrency group of one pipeline: its key, how many may hold it, what happens to one more."""
+    """The concurrency group of one pipeline: its key, its limit, and what happens beyond the limit."""
 
     key: Expression
     limit: int
     on_conflict: str
 
     def of(self, entry: Entry) -> str:
-        """Return the key of one entry."""
+        """Return the concurrency key of one entry."""
         try:
             return str(self.key.scalar(rule_values({name: getattr(entry, name) for name in FOLDED})))
         except ExpressionError:
@@ -53,7 +53,7 @@ class Group:
 
     @property
     def stamp(self) -> str:
-        """Return a short digest of the key's expression: entries of another one are keyed anew."""
+        """Return a short digest of the key's expression; if it changes, the keys of entries are computed again."""
         return digest(self.key.source)[:8]
 
 
@@ -67,9 +67,9 @@ def group_of(pipeline: Pipeline | None) -> Group | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What the fleet holds: entries ready or in progress, the slots they fill, and the room there is.
+    """The load of the fleet: entries ready or in progress, the slots they use, and the free capacity.
 
-    An entry of a light pipeline shares its bell with `batch` others and fills only that share of a slot.
+    An entry of a light pipeline shares its bell with up to `batch` entries and uses only that share of a slot.
     """
 
     held: int
@@ -82,10 +82,10 @@ class Load:
     estimates: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     holders: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    live: frozenset[str] | None = None  # the pipelines in force; None: every one
+    live: frozenset[str] | None = None  # the pipelines in force; None means all
 
     def plus(self, entry: Entry, policy: Policy) -> "Load":
-        """Count one more."""
+        """Return the load with *entry* added."""
         filled = self.slots_held + share(entry.pipeline, self.light, policy)
         price, key = self.estimates.get(entry.pipeline, 0.0), self.key(entry)
         caps = dict(self.caps)
@@ -96,18 +96,18 @@ class Load:
         return replace(self, held=self.held + 1, slots_held=filled, chosen=self.chosen + 1, caps=caps, holders=holders)
 
     def key(self, entry: Entry) -> str:
-        """Return the concurrency group of an entry, or nothing; a key that cannot be evaluated is one of its own."""
+        """Return the concurrency key of an entry, or ""; a key that cannot be evaluated belongs to this entry alone."""
         group = self.groups.get(entry.pipeline)
         return f"{entry.pipeline}:{group.of(entry)}" if group else ""
 
 
 def share(pipeline: str, light: frozenset[str], policy: Policy) -> float:
-    """Return how much of a slot one entry of *pipeline* fills."""
+    """Return the share of a slot that one entry of *pipeline* uses."""
     return 1.0 / policy.dispatch.batch if pipeline in light else 1.0
 
 
 def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Waiting, ...]:
-    """Find what keeps one candidate back: faults first, then time, then room."""
+    """Return the waits of one candidate: errors first, then time, then capacity."""
     entry = scored.entry
     waits: list[Waiting] = []
     if scored.score is None:
@@ -121,7 +121,7 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
     if (wait := _closed(entry, now)) is not None:
         waits.append(wait)
     if entry.status == Status.RETRYING and entry.retry_at and entry.retry_at > now:
-        text = f"failed, is tried again at {entry.retry_at:%H:%M:%SZ}: {entry.reason}"
+        text = f"it failed and is retried at {entry.retry_at:%H:%M:%SZ}: {entry.reason}"
         waits.append(Waiting(code=Wait.BACKING_OFF, text=text, until=entry.retry_at))
     if wait := _broke(entry, load, policy) or _shared(entry, load):
         waits.append(wait)
@@ -129,13 +129,13 @@ def admit(scored: Scored, load: Load, policy: Policy, now: datetime) -> tuple[Wa
 
 
 def overdue(entry: Entry, policy: Policy, now: datetime) -> bool:
-    """Return whether the due date of an entry has passed and the policy forbids to begin it then."""
+    """Return whether the due date of an entry has passed and the policy forbids starting it after that."""
     late = entry.due_date is not None and entry.due_date <= now
     return late and policy.dead_letter.on_deadline == "escalate"
 
 
 def not_before(entry: Entry) -> datetime | None:
-    """Return the moment before which the entry itself forbids to run."""
+    """Return the moment before which the entry must not run."""
     text = entry.constraints.get("not_before")
     return datetime.fromisoformat(text) if text else None
 
@@ -166,7 +166,7 @@ def _broke(entry: Entry, load: Load, policy: Policy) -> Waiting | None:
             continue
         text = f"{rule.id}: {cap.spent:.2f} spent and {cap.reserved:.2f} reserved of {cap.usd:.2f} USD"
         if cap.unknown:
-            text += f", and nobody knows what calls of {', '.join(cap.unknown)} cost: name it under `prices`"
+            text += f", and the price of {', '.join(cap.unknown)} is unknown: set it under `prices` of the policy"
         else:
             text += f", a run of {entry.pipeline} is expected to cost {price:.2f}"
         team = entry.team if rule.scope == Scope.TEAM else None
@@ -186,7 +186,7 @@ def _shared(entry: Entry, load: Load) -> Waiting | None:
 
 def _room(entry: Entry, load: Load, policy: Policy) -> tuple[Waiting, ...]:
     if load.chosen >= policy.dispatch.top:
-        return (Waiting(code=Wait.BELOW_CUTOFF, text=f"{load.chosen} better entries go in this tick"),)
+        return (Waiting(code=Wait.BELOW_CUTOFF, text=f"{load.chosen} better entries are dispatched in this tick"),)
     if not load.slots:
         return (Waiting(code=Wait.NO_WORKER, text="no worker is alive"),)
     if load.held >= policy.admission.max_in_progress:

@@ -1,4 +1,4 @@
-"""An agent: a Markdown file whose front matter says how it is driven, and whose text is what it is told."""
+"""Agents: Markdown files whose front matter configures the agent and whose text is its instructions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,20 +15,20 @@ from backlog_worker.domain.events import digest
 
 GROUP = "5"
 Word = Literal["allow", "ask", "deny"]
-# The permissions that each executor holds an agent to; openai, template and replay let nobody do any of it.
+# The permissions that each executor can enforce; openai, template and replay permit none of these actions at all.
 _ALL = frozenset({"read", "write", "shell", "network"})
 HELD: Mapping[str, frozenset[str]] = {
     "acp": _ALL,
     "openai": _ALL,
     "template": _ALL,
     "replay": _ALL,
-    "command": frozenset({"network: deny"}),  # by namespaces, and refused by a worker without them
+    "command": frozenset({"network: deny"}),  # enforced by namespaces; a worker without them refuses the job
     "python": frozenset(),
 }
 
 
 class PermissionsFile(Model):
-    """What the agent may do by itself; `ask` is a question in the inbox."""
+    """What the agent may do without asking; `ask` puts a question into the inbox."""
 
     read: Word = "allow"
     write: Word | Literal["workspace"] = "workspace"
@@ -37,7 +37,7 @@ class PermissionsFile(Model):
 
 
 class LimitsFile(Model):
-    """The most that one attempt of the agent may take."""
+    """The limits of one attempt of the agent."""
 
     timeout: Duration | None = None
     usd: float | None = Field(default=None, gt=0)
@@ -66,7 +66,7 @@ class AgentFile(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agent:
-    """A checked agent; its hash is part of the hash of every pipeline that names it."""
+    """A validated agent; its hash is part of the hash of every pipeline that uses it."""
 
     name: str
     executor: str
@@ -84,16 +84,16 @@ class Agent:
     env: Mapping[str, str]
     prompt: str
     hash: str
-    asked: Mapping[str, str] = field(default_factory=dict)  # the permissions that its file names and that hold it back
+    asked: Mapping[str, str] = field(default_factory=dict)  # the restricting permissions that its file declares
     warnings: tuple[Finding, ...] = ()
 
     @property
     def offline(self) -> bool:
-        """Return whether its file says `network: deny`; nobody who says nothing is cut off from the model."""
+        """Return whether its file says `network: deny`; by default an agent can reach its model."""
         return self.asked.get("network") == "deny"
 
     def unheld(self, executor: str) -> list[str]:
-        """Return the permissions of its file to which *executor* cannot hold it, such as ``shell: ask``."""
+        """Return the permissions of its file that *executor* cannot enforce, such as ``shell: ask``."""
         held = HELD.get(executor, _ALL)
         return [
             f"{name}: {word}" for name, word in self.asked.items() if name not in held and f"{name}: {word}" not in held
@@ -101,7 +101,7 @@ class Agent:
 
 
 def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
-    """Check the text of an agent; raises InvalidFileError with every finding."""
+    """Validate the text of an agent; raises InvalidFileError with every finding."""
     document.storable(text, file=file, group=GROUP)
     head, prompt = _parts(text, file)
     source = document.read(head or "{}", file=file, group=GROUP)
@@ -131,14 +131,14 @@ def load(text: str, *, name: str, file: str = "agent.md") -> Agent:
     )
     driver = "command" if made.executor == "auto" and made.command else made.executor
     if unheld := made.unheld(driver):
-        text = f"the executor {driver} cannot hold an agent to `{unheld[0]}`"
+        text = f"the executor {driver} cannot enforce the permission `{unheld[0]}`"
         path = ("permissions", unheld[0].partition(":")[0])
         raise InvalidFileError([source.finding(path, "35", text)])
     return made
 
 
 def _parts(text: str, file: str) -> tuple[str, str]:
-    """Split front matter from text; the front matter keeps its lines, so that findings point into the file."""
+    """Split the front matter from the text; line numbers are kept, so findings point into the file."""
     if not text.startswith("---"):
         return "", text
     head, end, body = text[3:].partition("\n---")

@@ -1,4 +1,4 @@
-"""Alert rules over the dashboard: what it holds, the rules that stand without a word, and how a policy changes them."""
+"""Alert rules over the dashboard: its fields, the built-in rules, and how a policy changes them."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from backlog_worker.domain.expression import LITERAL, Expression
 from backlog_worker.domain.governing import ALERTS, AlertFile
 from backlog_worker.domain.reasons import Bar, Wait
 
-# Everything that the dashboard says; what has names inside says which. A rule may read nothing else.
+# Every field of the dashboard, with the nested fields where it has some. A rule may read nothing else.
 SHOWN = ("open", "in_progress", "blocked", "done", "canceled")
 DASHBOARD: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("total", "overdue_count", "overdue", "top_services", "priority_counts", "top_overdue"), ()),
@@ -33,7 +33,7 @@ DASHBOARD: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("waiting_at", "generated_at"), ()),
 }
 MEASURES = ("coverage", "escalation_rate", "failure_rate", "eligible", "covered", "nothing_to_do", "done_before")
-WALKS = ("waiting", "next", "stalled", "faults")  # what the whole queue is walked for
+WALKS = ("waiting", "next", "stalled", "faults")  # these require a walk over the whole queue
 _READ = re.compile(r"\bdashboard\s*\.\s*(\w+)")
 _PATH = re.compile(r"\bdashboard((?:\s*\.\s*\w+)+)(\s*\()?")
 _UNKNOWN = re.compile(r"undeclared reference to '([^']+)'")
@@ -48,26 +48,26 @@ class Alert:
 
     id: str
     source: str
-    when: Expression | None  # None for a rule of an older release that cannot be asked any more
+    when: Expression | None  # None for a rule of an older release that can no longer be evaluated
     threshold: float
     lasts: timedelta
     notify: tuple[str, ...]
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Return the fields of the dashboard that the rule looks at."""
+        """Return the fields of the dashboard that the rule reads."""
         return read(self.source)
 
 
 def names() -> expression.Names:
-    """Return the names that a rule may read, each with its type; what has names inside is read by those alone."""
+    """Return the names that a rule may read, each with its type; a nested value is read through its fields only."""
     flat = [f"dashboard.{name}" for name, inside in DASHBOARD.items() if not inside]
     flat += [f"dashboard.{name}.{each}" for name, inside in DASHBOARD.items() for each in inside]
     return (*((name, "any") for name in flat), ("threshold", "double"))
 
 
 def values(shown: Mapping[str, Any], threshold: float) -> dict[str, Any]:
-    """Return what a rule reads of a dashboard; what is not known is left out, and a rule that asks for it is loud."""
+    """Return the values that rules read from a dashboard; unknown ones are left out, so a rule that reads one fails."""
     found: dict[str, Any] = {"threshold": threshold}
     for name, inside in DASHBOARD.items():
         value = shown.get(name)
@@ -82,7 +82,7 @@ def read(source: str) -> tuple[str, ...]:
 
 
 def merged(own: Sequence[AlertFile]) -> list[AlertFile]:
-    """Return the rules of a policy and the built-in ones; what a rule of a built-in id leaves unsaid stays built in."""
+    """Return the rules of a policy and the built-in ones; a rule with a built-in id overrides only the keys it sets."""
     built_in = {
         str(each["id"]): AlertFile.model_validate(
             {name: each[name] for name in each if name not in {"means", "remedy"}}
@@ -100,9 +100,9 @@ def merged(own: Sequence[AlertFile]) -> list[AlertFile]:
 def compiled(
     source: Document, own: Sequence[AlertFile], labels: Iterable[str], compile_: Compile, findings: list[Finding]
 ) -> list[Alert]:
-    """Compile the rules of a policy and the built-in ones, but for those that are switched off.
+    """Compile the rules of a policy and the built-in ones, except those that are switched off.
 
-    A rule with a finding is kept as one that cannot be asked, for a policy that was stored before it was one.
+    A rule with a finding is kept without `when`: a policy stored by an older release may contain one.
     """
     found = []
     for index, each in enumerate(merged(own)):
@@ -121,7 +121,7 @@ def compiled(
 
 
 def hint(error: str) -> str:
-    """Return the name of the dashboard that was perhaps meant, for what an expression could not be compiled for."""
+    """Return a suggestion for the unknown name in a compile error, or the list of the dashboard's fields."""
     match = _UNKNOWN.search(error)
     if match is None:
         return ""
@@ -131,7 +131,7 @@ def hint(error: str) -> str:
 
 
 def _unknown(text: str, labels: Iterable[str]) -> list[tuple[str]]:
-    """Return findings for names inside of what has none of that name, which the types of CEL let pass."""
+    """Return findings for unknown nested fields, which the type check of CEL does not catch."""
     known = list(labels)
     found = [("priority_counts", one or other) for one, other in _NAMED.findall(text)]
     for path, called in _PATH.findall(LITERAL.sub("''", text)):
@@ -141,4 +141,4 @@ def _unknown(text: str, labels: Iterable[str]) -> list[tuple[str]]:
         found += [(parts[0], more[0])] if more else []
     wrong = [(name, each) for name, each in found if name != "priority_counts" or each not in known]
     there = {"priority_counts": f"; there are: {', '.join(known)}"}
-    return [(f'dashboard.{name} has nothing called "{each}"{there.get(name, "")}',) for name, each in wrong]
+    return [(f'dashboard.{name} has no field "{each}"{there.get(name, "")}',) for name, each in wrong]

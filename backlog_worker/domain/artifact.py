@@ -1,4 +1,4 @@
-"""The lasting products of a job: bytes under names that can be kept and shown."""
+"""Artifacts: the named files that a job produces, validated so that they can be stored and shown."""
 
 from collections.abc import Mapping
 
@@ -11,31 +11,31 @@ NAME_BYTES_MAX = 400
 
 
 def artifacts(given: object) -> Mapping[str, bytes]:
-    """Return artifacts by name; raises InvalidInputError that names the one that cannot be kept."""
+    """Validate artifacts and return them by name; raises InvalidInputError that names the invalid one."""
     if not isinstance(given, Mapping):
-        message = f"its artifacts are {kind_of(given)}, not bytes by name"
+        message = f"its artifacts are {kind_of(given)}, not a mapping from names to bytes"
         raise InvalidInputError(message)
     found: dict[str, bytes] = {}
     for name, content in given.items():
         found[artifact_name(name)] = _content(name, content)
         if len(found) > ARTIFACTS_MAX:
-            message = f"it leaves more than {ARTIFACTS_MAX} artifacts"
+            message = f"it has more than {ARTIFACTS_MAX} artifacts"
             raise InvalidInputError(message)
     return found
 
 
 def artifact_name(name: object) -> str:
-    """Return the name of an artifact; raises InvalidInputError where it is none that can be kept and shown."""
+    """Validate and return the name of an artifact; raises InvalidInputError if it cannot be stored and shown."""
     if not isinstance(name, str) or not name:
-        message = f"an artifact has the name {shown(name)}, which is no text"
+        message = f"the artifact name {shown(name)} is not a text"
         raise InvalidInputError(message)
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
-        message = f"the name of the artifact {shown(name)} is no UTF-8"
+        message = f"the artifact name {shown(name)} is not UTF-8"
         raise InvalidInputError(message) from None
     if size > NAME_BYTES_MAX or not name.isprintable():
-        message = f"the name of the artifact {shown(name)} has more than {NAME_BYTES_MAX} bytes, or control characters"
+        message = f"the artifact name {shown(name)} has more than {NAME_BYTES_MAX} bytes, or control characters"
         raise InvalidInputError(message)
     return str.__str__(name)
 

@@ -1,4 +1,4 @@
-"""Attempts at a job: what was tried so far, whether and when another one follows, and what the next one is told."""
+"""Attempts at a job: the history of attempts, the delay before the next one, and the error details passed to it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,19 +10,19 @@ from backlog_worker.domain.language import RetryFile
 from backlog_worker.domain.masking import cut, masked_value
 from backlog_worker.domain.outcome import Faulted, Refused
 
-HOLD = timedelta(seconds=5)  # the longest pause in which a worker keeps its slot
+HOLD = timedelta(seconds=5)  # the longest delay during which a worker keeps its slot
 LOG_BYTES = 4096
-DATA_CHARACTERS = 2000  # of what a failed attempt returned, in a prompt
-# What a failed attempt left for those who come after it; the record of a run does not repeat it.
+DATA_CHARACTERS = 2000  # the most of a failed attempt's output that a prompt repeats
+# Details of a failed attempt for the next one; the record of a run does not repeat them.
 LEFT = frozenset({"data", "log_tail"})
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What was tried of one stage.
+    """The attempts at one stage.
 
-    `attempts` counts every one that ended, `used` those that count against `retry.maxAttempts` since the stage began,
-    or began anew; `failed` holds one line for each that failed, and the last of them what it left.
+    `attempts` counts all attempts that ended; `used` counts those that count against `retry.maxAttempts` since the
+    stage began or was reset. `failed` holds one line for each failed attempt; only the last line keeps its details.
     """
 
     attempts: int = 0
@@ -30,23 +30,23 @@ class Tried:
     failed: tuple[Mapping[str, Any], ...] = ()
 
     def with_success(self) -> "Tried":
-        """Return what was tried after one more attempt, which succeeded."""
+        """Return the attempts with one more, which succeeded."""
         return replace(self, attempts=self.attempts + 1, used=self.used + 1)
 
     def with_failure(self, line: Mapping[str, Any]) -> "Tried":
-        """Return what was tried after one more attempt, which failed as *line* tells."""
+        """Return the attempts with one more, which failed as *line* describes."""
         failed = (*map(plain, self.failed), {"attempt": self.used + 1, **line})
         return Tried(self.attempts + 1, self.used + 1, failed)
 
     def at(self, moment: datetime) -> "Tried":
-        """Return the same with *moment* as the end of the last failure, where that has none yet."""
+        """Return the attempts with *moment* as the end of the last failure, if it has no end yet."""
         if not self.failed or "at" in self.failed[-1]:
             return self
         return replace(self, failed=(*self.failed[:-1], {**self.failed[-1], "at": moment.isoformat()}))
 
     @property
     def began(self) -> datetime | None:
-        """Return when the first of the attempts began that count now; None where none does."""
+        """Return when the first attempt that counts began, or None."""
         first = self.failed[-self.used] if 0 < self.used <= len(self.failed) else {}
         if "at" not in first:
             return None
@@ -54,12 +54,12 @@ class Tried:
 
     @property
     def last(self) -> Mapping[str, Any] | None:
-        """Return the last failure, with what it left."""
+        """Return the last failure with its details, or None."""
         return self.failed[-1] if self.failed else None
 
 
 def line(result: Faulted | Refused, log_tail: str, **more: object) -> dict[str, Any]:
-    """Return the line of a failed attempt: how it ended and why, what it returned, the end of its log, and *more*."""
+    """Return the line of a failed attempt: its kind and reason, its output, the end of its log, and *more*."""
     how = type(result).__name__.lower()
     said: dict[str, Any] = {"result": how, "kind": result.kind.value, "reason": cut(result.reason, 400), **more}
     if result.data is not None:
@@ -68,15 +68,15 @@ def line(result: Faulted | Refused, log_tail: str, **more: object) -> dict[str, 
 
 
 def plain(failure: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the line of a failed attempt without what it left."""
+    """Return the line of a failed attempt without its details."""
     return {name: value for name, value in failure.items() if name not in LEFT}
 
 
 def pause(retry: RetryFile, used: int, jitter: float) -> timedelta | None:
-    """Return how long to wait after *used* attempts that all failed; None where no further one follows.
+    """Return the delay before the next attempt after *used* failed ones; None if there is no next attempt.
 
-    Jitter (uniform in [0, 1)) is full for `exponential`; `linear` and `fixed` wait their time, at most `delayMaxMs`,
-    and up to one `delayMs` more.
+    *jitter* is uniform in [0, 1). `exponential` applies full jitter; `linear` and `fixed` wait their delay, at most
+    `delayMaxMs`, plus up to one `delayMs`.
     """
     if used >= retry.max_attempts:
         return None
@@ -88,7 +88,7 @@ def pause(retry: RetryFile, used: int, jitter: float) -> timedelta | None:
 
 
 def log_end(lines: Iterable[str]) -> str:
-    """Return the last whole lines that fit into LOG_BYTES; a line that is longer alone loses its beginning."""
+    """Return the last whole lines that fit into LOG_BYTES; a single longer line loses its beginning."""
     found: list[str] = []
     room = LOG_BYTES
     for each in reversed([*lines]):
@@ -103,7 +103,7 @@ def log_end(lines: Iterable[str]) -> str:
 
 
 def failure(last: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Return what the next attempt is told of the last one: why it failed, what it returned, how its log ended."""
+    """Return the details of the last failure for the next attempt: the reason, the output and the end of the log."""
     if last is None:
         return None
     return {name: last.get(name, usual) for name, usual in (("kind", ""), ("reason", ""), ("data", None))} | {
@@ -112,7 +112,7 @@ def failure(last: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def words(last: Mapping[str, Any] | None) -> str:
-    """Return the paragraph for an agent whose last attempt failed: one line of JSON, so that no text leaves it."""
+    """Return the prompt paragraph on the last failure; its details are one line of JSON, so no text escapes it."""
     told = failure(last)
     if told is None:
         return ""

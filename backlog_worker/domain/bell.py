@@ -1,11 +1,11 @@
-"""A bell: a step and ids, rung after the commit; losing or doubling it is harmless."""
+"""Bells: messages with a step and ids, sent after the commit. Losing or duplicating one is harmless."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Step(StrEnum):
-    """What a bell asks for; each is one Celery task."""
+    """The step that a bell requests; each is one Celery task."""
 
     DISPATCH = "dispatch"
     SWEEP = "sweep"
@@ -19,7 +19,7 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bell:
-    """One message: its arguments are ids, and `name` reads well where operators look at tasks."""
+    """One message: its arguments are ids; `name` identifies it in task monitors."""
 
     step: Step
     ids: tuple[str, ...] = ()
@@ -28,18 +28,18 @@ class Bell:
 
     @property
     def task_id(self) -> str | None:
-        """Return the id of the task: a second ring has a second id, for a doubled id would lie in monitors."""
+        """Return the task id; every ring has its own, because monitors would show a duplicated id wrongly."""
         if not self.name:
             return None
         return f"{self.name}.r{self.ring}" if self.ring else self.name
 
 
 def claim_bell(entry_ids: tuple[str, ...], attempt: int, ring: int = 0) -> Bell:
-    """Ask a worker with a free slot to claim entries."""
+    """Return a bell that asks a worker with a free slot to claim entries."""
     more = f"+{len(entry_ids) - 1}" if len(entry_ids) > 1 else ""
     return Bell(step=Step.CLAIM, ids=entry_ids, name=f"{entry_ids[0]}{more}.claim.{attempt}", ring=ring)
 
 
 def stage_bell(run_id: str, job_id: str, take: int, ring: int = 0) -> Bell:
-    """Ask a worker to take the next stage of a run."""
+    """Return a bell that asks a worker to take the next stage of a run."""
     return Bell(step=Step.STAGE, ids=(run_id, job_id), name=f"{run_id}.{job_id}.{take}", ring=ring)

@@ -1,8 +1,8 @@
-"""What binds the rows of an entry to its history: the event that wrote a row holds all that the row then said.
+"""Binding rows to the history: the event that wrote a row holds the values of that row.
 
-A column that is named nowhere below is bound; a new one is so by itself. What is as its column's default is left out,
-so that a column which comes later makes no older row another one. What is *loose* is written by the clock, by
-bells and by retries, without an event: it is no evidence. A value of any size is bound by the column with its digest.
+Every column is bound unless it is listed below, so a new column is bound automatically. Values equal to the column's
+default are left out, so adding a column does not change older rows. *Loose* columns are written without an event, by
+the clock, by bells and by retries, and are not evidence. A large value is bound through the column with its digest.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ ROWS = "rows"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """A table whose rows belong to entries: the column that says to which, the key, and what is not bound as it is."""
+    """A table with rows of entries: the column with the entry's id, the key, and the columns not bound as is."""
 
     key: tuple[str, ...]
     owner: str = "entry_id"
@@ -26,16 +26,16 @@ class Bound:
     by_digest: Mapping[str, str]  # the value -> the column that holds its digest
 
     def name(self, row: Mapping[str, Any]) -> str:
-        """Return the name of a row among those of its entry."""
+        """Return the name of a row, which is unique within its entry."""
         return "/".join(str(row[column]) for column in self.key)
 
     def facts(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all that a row says and its name does not, as JSON; what is NULL is left out."""
+        """Return the values of a row that are not part of its name, as JSON; NULLs are left out."""
         apart = {self.owner, *self.key, *self.loose, *self.by_digest}
         return {name: plain(each) for name, each in row.items() if name not in apart and each is not None}
 
     def row(self, entry_id: str, name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a row as its history tells of it: without what is loose, and without values bound by a digest."""
+        """Return a row rebuilt from its history, without loose columns and values that are bound by a digest."""
         names = dict(zip(self.key, name.split("/", len(self.key) - 1), strict=True))
         return {self.owner: entry_id, **names, **facts}
 
@@ -59,7 +59,7 @@ BOUND: Mapping[str, Bound] = {
 
 
 def told(events: Iterable[Event]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Fold a history to the rows that it tells of: table, name of the row, what it says; what went is not there."""
+    """Fold a history into its rows, as table -> row name -> values; deleted rows are left out."""
     found: dict[str, dict[str, Mapping[str, Any]]] = {table: {} for table in BOUND}
     for event in events:
         for table, rows in upcast(event).get(ROWS, {}).items():
@@ -71,12 +71,12 @@ def told(events: Iterable[Event]) -> dict[str, dict[str, Mapping[str, Any]]]:
 
 
 def complete(events: Iterable[Event]) -> bool:
-    """Return whether every event of a history carries the rows that it wrote; older ones could not."""
+    """Return whether every event of a history carries the rows that it wrote; older versions did not."""
     return all(event.version >= COMPLETE_FROM for event in events)
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - free JSON
-    """Return a value of a row as JSON has it, moments to the microsecond."""
+    """Return a value of a row as JSON; moments are kept to the microsecond."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""Money: what a call used, what that costs, what a run may be expected to cost, and what a cap says to it."""
+"""Budgets: the usage of calls, their price, and whether the estimate of a run fits under a cap."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from genai_prices import calc_price
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What one call of a model used; `usd` is what the provider said, None where it did not say.
+    """The usage of one model call; `usd` is the price reported by the provider, or None.
 
-    What was no cost or no count is refused: it stands in `refused` as it was told, and nowhere else. Without all of
-    its tokens (`counted`) nobody can price a call. `input_tokens` are all that were read; `cached_tokens` of them came
-    from the provider's cache, and `stored_tokens` were put into it: each has a price of its own.
+    Invalid counts and costs are kept, as reported, in `refused` only. A call without all token counts (`counted` is
+    false) cannot be priced. `input_tokens` is the total; `cached_tokens` of these came from the provider's cache and
+    `stored_tokens` were written to it, each at a price of its own.
     """
 
     model: str = ""
@@ -31,7 +31,7 @@ class Usage:
 
 
 class Mode(StrEnum):
-    """What happens beyond a cap: the first is said, the others hold the work."""
+    """What happens beyond a cap: the first mode only warns, the others hold the work."""
 
     WARN = "warn"
     ASK = "ask"
@@ -40,7 +40,7 @@ class Mode(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a budget of the policy is counted over: all work of a day, a part of it, or one entry or run in all."""
+    """What a budget covers: all work of a day, a part of it, or one entry or run in total."""
 
     DAY = "day"
     TEAM = "team"
@@ -50,11 +50,11 @@ class Scope(StrEnum):
 
     @property
     def renews(self) -> bool:
-        """Return whether waiting helps: what was spent counts for its day only."""
+        """Return whether the budget is reset every day, so that waiting helps."""
         return self in {Scope.DAY, Scope.TEAM, Scope.PIPELINE}
 
     def name_of(self, *, team: str, pipeline: str, entry: str, run: str) -> str:
-        """Return the name under which spending counts in this scope; a day has none."""
+        """Return the name under which spending is counted in this scope; it is empty for a day."""
         match self:
             case Scope.DAY:
                 return ""
@@ -72,7 +72,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cap:
-    """One budget as it stands: the cap, what was spent and reserved in it, and models whose price nobody knows."""
+    """The state of one budget: its cap, the amounts spent and reserved, and models whose price is unknown."""
 
     usd: float
     spent: float
@@ -81,25 +81,25 @@ class Cap:
 
     @property
     def left(self) -> float:
-        """Return what is left, which may be less than nothing."""
+        """Return the remaining amount, which may be negative."""
         return self.usd - self.spent - self.reserved
 
     def takes(self, estimate: float) -> bool:
-        """Return whether one more run of that price fits; with nothing left nothing fits, not even what is free.
+        """Return whether a run of that price fits; once the budget is used up nothing fits, not even a free run.
 
-        Calls whose price nobody knows may have used up any cap: then nothing fits either.
+        Calls with an unknown price may have used up any cap, so nothing fits after one either.
         """
         return not self.unknown and self.left > 0 and estimate <= self.left + 1e-9
 
 
 def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Return the price of a call in US dollars; None where nobody knows it, which is said and never guessed.
+    """Return the price of a call in US dollars; None if it is unknown, because prices are never guessed.
 
-    A price of the policy (US dollars for a million tokens) goes before what the provider said, and that before the
-    public list.
+    A price in the policy (US dollars per million tokens) takes precedence over the price reported by the provider,
+    and that one over the public price list.
     """
     own = overrides.get(usage.model)
-    if own is not None and (usage.counted or not any(own.values())):  # what is free needs no count
+    if own is not None and (usage.counted or not any(own.values())):  # a free call needs no count
         return _by_policy(usage, own)
     if usage.usd is not None:
         return usage.usd
@@ -111,9 +111,9 @@ def price(usage: Usage, overrides: Mapping[str, Mapping[str, float]]) -> float |
 def learned(
     model: str, input_tokens: int, output_tokens: int, overrides: Mapping[str, Mapping[str, float]]
 ) -> float | None:
-    """Return the price of calls that had none when they were made, by the policy of now; None where it has none.
+    """Return the price of earlier unpriced calls by the current policy; None if it has no price for the model.
 
-    How many of their tokens came from a cache is not known any more: all of the input costs what the dearest does.
+    The share of cached tokens is no longer known, so all input tokens are priced at the highest input price.
     """
     own = overrides.get(model)
     if own is None:
@@ -123,7 +123,7 @@ def learned(
 
 
 def _by_policy(usage: Usage, own: Mapping[str, float]) -> float:
-    """Return the price by the policy; tokens of the cache cost what the input costs unless they have their own."""
+    """Return the price by the policy; cached tokens without a price of their own cost as much as the input."""
     fresh = usage.input_tokens - usage.cached_tokens - usage.stored_tokens
     plain = own.get("input", 0.0)
     read = fresh * plain + usage.cached_tokens * own.get("cached", plain)
@@ -133,7 +133,7 @@ def _by_policy(usage: Usage, own: Mapping[str, float]) -> float:
 
 @lru_cache(maxsize=4096)
 def _listed(usage: Usage) -> float | None:
-    """Return the price of the public list; a cache without a price of its own costs what the input costs."""
+    """Return the price from the public list; a cache without its own price costs as much as the input."""
     counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
     cache = {"cache_read_tokens": usage.cached_tokens, "cache_write_tokens": usage.stored_tokens}
     tokens = Tokens(**counts, **{name: count for name, count in cache.items() if count})

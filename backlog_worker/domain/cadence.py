@@ -1,4 +1,4 @@
-"""The jobs of the clock and when each must have been done: one that never ran is late like one that failed."""
+"""Scheduled jobs and their deadlines: a job that never ran is late, like one that failed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from datetime import UTC, datetime, timedelta
 
 from backlog_worker.domain.slots import Slots
 
-SKEW = timedelta(minutes=5)  # a host's clock may be ahead of the database's by so much
+SKEW = timedelta(minutes=5)  # how far a host's clock may be ahead of the database's
 NEVER = datetime.fromtimestamp(0, UTC)
 GRACE_MAX = timedelta(hours=2, minutes=15)  # a job may wait for a worker until its message expires
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cadence:
-    """One job: its name, the action by which it is recorded, and when it runs, in UTC."""
+    """One job: its name, the action under which it is recorded, and its schedule in UTC."""
 
     job: str
     action: str
     cron: str
 
     def due(self, now: datetime) -> datetime:
-        """Return the last slot by which the job must have been done by now."""
+        """Return the latest slot whose deadline has passed."""
         line = Slots.of(self.cron)
         last = line.last(now) or NEVER
         period = (line.next(now) or now) - last
@@ -34,10 +34,10 @@ def missed(
     born: datetime,
     now: datetime,
 ) -> dict[str, str]:
-    """Say, by job, what is wrong: it failed when it was tried last, or it was not done since it was due.
+    """Return what is wrong, by job: the last attempt failed, or the job was not done since it was due.
 
-    *done* and *tried* are by action: when it was last done, and how and when it ended last; *born* is when the
-    environment began, before which nothing was due.
+    *done* and *tried* are keyed by action: when the job was last done, and how and when its last attempt ended. *born*
+    is when the environment was created; nothing was due before that.
     """
     found = {}
     for each in cadences:

@@ -1,12 +1,13 @@
-"""What still stands of earlier runs when a run begins: each stage knows from which takes it was decided.
+"""Which stages of earlier runs still count when a run begins: each stage records the takes it was decided from.
 
-A run *goes on* from those before it that were lost, given back, parked or out of quota: what had ended in them stays as
-it ended, so a worker that dies changes nothing. Every other run is a new try, for which
+A run *goes on* from earlier runs that were lost, given back, parked or out of quota. Stages that ended in those keep
+their state, so the death of a worker changes nothing. Every other run is a new try, with these rules:
 
-1. what a fault ended or was canceled is pending again; other failures stand, unless a person sends the entry round:
-   then they are pending before the run begins;
-2. what a completed handler `undoes` is void, and so on with all that was decided from it;
-3. a stage stands if all that it was decided from stands, and has not been done again since; skips and handlers too.
+1. A stage that ended with a fault or was canceled is pending again. Other failures stand, unless a person requeues the
+   entry: then they become pending before the run begins.
+2. A stage that a completed handler `undoes` is void, and so is every stage decided from it.
+3. A stage stands if all takes that it was decided from stand and were not repeated since. This holds for skipped
+   stages and handlers too.
 """
 
 from collections.abc import Collection, Mapping
@@ -19,14 +20,14 @@ VOIDED = frozenset({StageStatus.COMPLETED, StageStatus.SKIPPED})
 
 
 def basis(stages: Mapping[str, Stage], job: Job) -> dict[str, str]:
-    """Return from which takes a job is decided now: the run in which each job that it reads has ended."""
+    """Return the takes that decide a job now: for each job that it reads, the run in which that job ended."""
     read = job.after if job.undoes is None else dict.fromkeys((*job.after, job.undoes))
     known = ((each, stages.get(each)) for each in read)
     return {each: str(stage.run_id) for each, stage in known if stage is not None and stage.status in ENDED}
 
 
 def standing(pipeline: Pipeline, stages: Mapping[str, Stage], goes_on: Collection[str]) -> dict[str, Stage]:
-    """Return the stages as a run finds them that begins now and *goes on* from these runs; what is void is pending."""
+    """Return the initial stages of a run that *goes on* from the given runs; void stages are pending."""
     undone = _undone(pipeline, stages, goes_on)
     found: dict[str, Stage] = {}
     for job_id in pipeline.order:
@@ -43,13 +44,13 @@ def standing(pipeline: Pipeline, stages: Mapping[str, Stage], goes_on: Collectio
 
 
 def void(pipeline: Pipeline, stages: Mapping[str, Stage], found: Mapping[str, Stage]) -> list[str]:
-    """Return the jobs that had completed and do not stand any more, in the order of the file."""
+    """Return the jobs that had completed but no longer stand, in file order."""
     done = [job.id for job in pipeline.jobs if job.id in found and stages[job.id].status == StageStatus.COMPLETED]
     return [job_id for job_id in done if found[job_id].status != StageStatus.COMPLETED]
 
 
 def taken_back(pipeline: Pipeline, stages: Mapping[str, Stage]) -> list[str]:
-    """Return the completed jobs that a handler has taken back, with what was built on them before it did."""
+    """Return the completed jobs that a handler has undone, and the jobs that were built on them before that."""
     undone = _undone(pipeline, stages, ())
     if not undone:
         return []
@@ -60,7 +61,7 @@ def taken_back(pipeline: Pipeline, stages: Mapping[str, Stage]) -> list[str]:
 
 
 def _undone(pipeline: Pipeline, stages: Mapping[str, Stage], goes_on: Collection[str]) -> set[str]:
-    """Return what handlers of earlier tries took back, as it stood when they did."""
+    """Return the jobs that handlers of earlier tries undid, as they were at that time."""
     found = set()
     for job in pipeline.jobs:
         by, target = stages.get(job.id), stages.get(job.undoes or "")
@@ -72,7 +73,7 @@ def _undone(pipeline: Pipeline, stages: Mapping[str, Stage], goes_on: Collection
 
 
 def _pending(stage: Stage, *, approved: bool) -> Stage:
-    """Return a stage that is to be done again; of one that is void nothing is left that others could read."""
+    """Return a stage to be done again; its results are removed, so no other job can read them."""
     again = replace(stage, status=StageStatus.PENDING, rung_at=None, leased_until=None)
     if not approved:
         again = replace(again, approval=None)
@@ -83,9 +84,9 @@ def _pending(stage: Stage, *, approved: bool) -> Stage:
 
 
 def _kept(stage: Stage, *, same: bool) -> bool:
-    """Return whether a stage may stand, apart from what it was decided from."""
+    """Return whether a stage may stand, regardless of the takes it was decided from."""
     match stage.status:
-        case StageStatus.COMPLETED | StageStatus.WAITING:  # a pause too, until it is over
+        case StageStatus.COMPLETED | StageStatus.WAITING:  # a paused stage too, until its pause is over
             return True
         case StageStatus.SKIPPED:
             return same or stage.based_on is not None
@@ -98,7 +99,7 @@ def _kept(stage: Stage, *, same: bool) -> bool:
 
 
 def _based(found: Mapping[str, Stage], stage: Stage) -> bool:
-    """Return whether all that a stage was decided from stands as it was then; of an older release that is not known."""
+    """Return whether all takes that a stage was decided from still stand; older releases did not record them."""
     return all(_stands(found.get(job_id), run_id) for job_id, run_id in (stage.based_on or {}).items())
 
 

@@ -1,8 +1,8 @@
-"""Conditions of jobs: CEL over what happened before, with job ids made safe and every name checked at load.
+"""Conditions of jobs: CEL over earlier jobs, with job ids quoted and every name checked at load.
 
-`quality-check.status == 'failed'` would be a subtraction in CEL: known ids become `jobs["quality-check"]` outside of
-texts, and columns of errors are those of the author's own line. `always()`, `failure()` and `success()` stand for what
-became of the jobs before.
+`quality-check.status == 'failed'` would be a subtraction in CEL, so known ids outside of string literals become
+`jobs["quality-check"]`. Errors report the column in the author's text. `always()`, `failure()` and `success()` test
+the outcome of the earlier jobs.
 """
 
 import re
@@ -34,7 +34,7 @@ _COMPARED = re.compile(r"\.\s*status\s*(?:==|!=)\s*(['\"])(.*?)\1")
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """An expression in CEL's own words, which jobs it names, and how its columns map back."""
+    """An expression rewritten as plain CEL, the jobs that it names, and a map of its columns to the original."""
 
     text: str
     reads: frozenset[str]
@@ -44,7 +44,7 @@ class Rewritten:
     moves: tuple[tuple[int, int], ...]
 
     def column(self, at: int) -> int:
-        """Return the column of the author's text for one of the rewritten text, both from 0."""
+        """Map a column of the rewritten text to one of the author's text, both from 0."""
         shift = 0
         for place, longer in self.moves:
             if at >= place:
@@ -54,9 +54,9 @@ class Rewritten:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A compiled `when`: the jobs whose end it reads, all that it names (None: any), whether it asks about all.
+    """A compiled `when`: the jobs whose outcome it reads, the jobs it names (None: any), whether it reads all of them.
 
-    It can be asked once all that it *awaits* has ended: every job that it names.
+    It can be evaluated once every job that it *awaits*, which is every job that it names, has ended.
     """
 
     source: str
@@ -68,16 +68,16 @@ class Condition:
 
     @property
     def asks_upstream(self) -> bool:
-        """Return whether it asks what became of all jobs before."""
+        """Return whether it reads the outcome of all earlier jobs."""
         return _CALL.search(self.source) is not None
 
     def holds(self, values: Mapping[str, Any]) -> bool:
-        """Evaluate to a truth; raises ExpressionError where it cannot be evaluated."""
+        """Evaluate the condition; raises ExpressionError if it cannot be evaluated."""
         return self.program.truth(values)
 
 
 def compiled(source: str, jobs: Mapping[str, str]) -> Condition:
-    """Compile a condition; *jobs* maps the ids it may use to those of the pipeline. Raises ExpressionError."""
+    """Compile a condition; *jobs* maps the ids it may use to ids of the pipeline. Raises ExpressionError."""
     found = rewritten(source, jobs)
     for place, text in _misread(source, jobs):
         raise ExpressionError(text, place)
@@ -89,7 +89,7 @@ def compiled(source: str, jobs: Mapping[str, str]) -> Condition:
 
 
 def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
-    """Put CEL's own words for job ids and the three calls, outside of texts."""
+    """Replace job ids and the three calls by plain CEL, outside of string literals."""
     out: list[str] = []
     reads: set[str] = set()
     mentions: set[str] = set()
@@ -127,7 +127,7 @@ def rewritten(source: str, jobs: Mapping[str, str]) -> Rewritten:
 
 
 def named(text: str, jobs: Mapping[str, str]) -> str | None:
-    """Return the longest job id with which *text* begins, where it is read as a job: followed by a dot or a bracket."""
+    """Return the longest job id that *text* begins with, if a dot or a bracket follows it."""
     found = re.match(r"[A-Za-z][A-Za-z0-9_-]*", text)
     if found is None:
         return None
@@ -138,7 +138,7 @@ def named(text: str, jobs: Mapping[str, str]) -> str | None:
 
 
 def _misread(source: str, jobs: Mapping[str, str]) -> list[tuple[int, str]]:
-    """Find attributes that no job has, and words that no status is, before CEL takes them for an empty value."""
+    """Find unknown attributes of jobs and unknown statuses, which CEL would evaluate to an empty value."""
     found: list[tuple[int, str]] = []
     for match in re.finditer(r"[A-Za-z][A-Za-z0-9_-]*", LITERAL.sub(lambda each: "\0" * len(each.group()), source)):
         attribute = _ATTRIBUTE.match(source, match.end())
@@ -155,12 +155,12 @@ def _misread(source: str, jobs: Mapping[str, str]) -> list[tuple[int, str]]:
         compared = _COMPARED.match(source, match.end())
         if compared and compared[2] not in STATUSES:
             hint = suggestion(compared[2], list(STATUSES)) or f"one of: {', '.join(STATUSES)}"
-            found.append((compared.start(2), f'"{compared[2]}" is no status of a job; {hint}'))
+            found.append((compared.start(2), f'"{compared[2]}" is not a status of a job; {hint}'))
     return found
 
 
 def _starts(source: str, at: int) -> bool:
-    """Whether a name may begin here: not inside another word, and not behind a dot."""
+    """Return whether a name may begin here: not inside another word, and not after a dot."""
     before = source[at - 1] if at else " "
     return not (before.isalnum() or before in "._\"'")
 

@@ -1,4 +1,4 @@
-"""One tick: who goes now and, for every candidate, why or why not."""
+"""The decision of one tick: which entries are dispatched and, for every candidate, why or why not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from backlog_worker.domain.reasons import ROOM, Wait
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The backlog and the fleet as they stood at one moment: the candidates, and the load."""
+    """The state of the backlog and the fleet at one moment: the candidates and the load."""
 
     candidates: Sequence[Entry]
     load: Load
@@ -21,7 +21,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What a decision said about one entry: its position (from 1), its score, and its waits if it stays."""
+    """The decision about one entry: its position (from 1), its score, and its waits if it is not dispatched."""
 
     scored: Scored
     position: int
@@ -30,7 +30,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What one tick said about every candidate."""
+    """The receipts of one tick, one for every candidate."""
 
     policy: str
     at: datetime
@@ -38,25 +38,25 @@ class Decision:
 
     @property
     def chosen(self) -> tuple[Receipt, ...]:
-        """Return the receipts of those who go."""
+        """Return the receipts of the dispatched entries."""
         return tuple(receipt for receipt in self.receipts if not receipt.waits)
 
 
 class Deciding:
-    """A decision under way: candidates are shown to it best first, and each is told at once whether it goes.
+    """A decision in progress: it takes the candidates best first and decides on each immediately.
 
-    Nobody goes before a better one that only lacked room: the first that finds none closes the tick.
+    No entry overtakes a better one that only lacked capacity: the first entry without capacity closes the tick.
     """
 
     def __init__(self, load: Load, policy: Policy, now: datetime) -> None:
         self.load = load
-        self.closed = False  # from here on nobody can go, whoever it is
+        self.closed = False  # once true, no further candidate can be dispatched
         self._policy = policy
         self._now = now
         self._said = 0
 
     def say(self, scored: Scored) -> Receipt:
-        """Say of the next candidate whether it goes, and count it in if so."""
+        """Decide on the next candidate, and add it to the load if it is dispatched."""
         waits = admit(scored, self.load, self._policy, self._now)
         if not waits:
             self.load = self.load.plus(scored.entry, self._policy)
@@ -69,7 +69,7 @@ class Deciding:
 
 
 def decide(snapshot: Snapshot, policy: Policy, now: datetime) -> Decision:
-    """Say who goes now and, for every candidate, why or why not."""
+    """Return which entries are dispatched now and, for every candidate, why or why not."""
     deciding = Deciding(snapshot.load, policy, now)
     receipts = tuple(deciding.say(scored) for scored in rank(snapshot.candidates, policy, now))
     return Decision(policy=policy.stamp, at=now, receipts=receipts)

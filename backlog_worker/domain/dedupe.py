@@ -1,4 +1,4 @@
-"""What makes two drafts the same: the key of an issue's address, and that of a record that has none."""
+"""Dedupe keys: computed from an issue's address, or from the content of a record without one."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -23,9 +23,9 @@ _TRACKED = re.compile(r"^(?P<tracker>github|gitlab):(?P<path>[^#\s]+)#(?P<number
 
 
 def key_of(url: str) -> str:
-    """Return the dedupe key of an issue's address; nothing for an address of another kind.
+    """Return the dedupe key of an issue's address, or "" for any other address.
 
-    The host is part of the key, but for github.com. Hosts, owners and repositories are the same in any case.
+    The host is part of the key, except github.com. Hosts, owners and repositories are case-insensitive.
     """
     if match := _GITLAB_ISSUE.match(url):
         return f"gitlab:{match['host']}/{match['path']}#{match['number']}".lower()
@@ -38,12 +38,12 @@ def key_of(url: str) -> str:
 
 
 def source_of(key: str) -> str:
-    """Return the source that a key of an issue names: what stands before its number."""
+    """Return the source in an issue's key: the part before its number."""
     return key.rpartition("#")[0] if _TRACKED.match(key) else ""
 
 
 def folded(key: str) -> str:
-    """Return a key in the one form under which it is kept: that of an issue in lower case, without github.com."""
+    """Return the canonical form of a key: an issue's key is lower case and does not contain github.com."""
     match = _TRACKED.match(key.strip())
     if not match:
         return key
@@ -54,9 +54,9 @@ def folded(key: str) -> str:
 
 
 def content_key(record: Mapping[str, Any], file: str) -> str:
-    """Return the key of a record without a key and an address: a digest of what it says.
+    """Return the key of a record that has neither a key nor an address: a digest of its content.
 
-    Two records are the same where all of it is. Without a date the name of the file counts too.
+    Only records with identical content share a key. If a record has no date, the file name is part of its key.
     """
     names = ("external_ref", "title", "author", "created_at", "source", "url", "input")
     told = {name: record[name] for name in names if record.get(name)}
@@ -65,9 +65,9 @@ def content_key(record: Mapping[str, Any], file: str) -> str:
 
 
 def former(key: str, spelled: str, url: str, external_ref: str) -> Iterator[str]:
-    """Yield the keys under which earlier releases filed the same record.
+    """Yield the keys under which earlier releases filed this record.
 
-    They knew no host, kept the case of owner and repository, and called a repository without an address `unknown`.
+    Those keys had no host, kept the case of owner and repository, and used `unknown` for a missing repository.
     """
     match = _GITHUB_ISSUE.match(url)
     spellings = [spelled, f"github:{match['path']}#{match['number']}" if match else ""]
@@ -79,7 +79,7 @@ def former(key: str, spelled: str, url: str, external_ref: str) -> Iterator[str]
 
 
 def same_record(url: str, title: str, born: Mapping[str, Any]) -> bool:
-    """Return whether what was filed under a former key is this record: by its address, else by its title."""
+    """Return whether the entry filed under a former key is this record, compared by address, else by title."""
     before = str(born.get("url") or "")
     if url or before:
         return (key_of(url) or url) == (key_of(before) or before)
@@ -87,9 +87,9 @@ def same_record(url: str, title: str, born: Mapping[str, Any]) -> bool:
 
 
 def referred(text: str, key: str) -> str:
-    """Return the key that a reference means, seen from the record with *key*: `#12`, `acme/api#12`, an address, a key.
+    """Resolve a reference in the record with *key* to a dedupe key: `#12`, `acme/api#12`, an address or a key.
 
-    What is none of these is returned as it stands.
+    Any other text is returned unchanged.
     """
     said = text.strip()
     own = source_of(key)

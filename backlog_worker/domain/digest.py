@@ -1,7 +1,7 @@
-"""Digests: what presses on each service, and the drafts that a week or a day makes of that.
+"""Digests: the pressure on each service, and the drafts that are created from it each week or day.
 
 A digest is kept in the database and written as a file, `reports/ENV/platform/YYYY-WW.json` or
-`reports/ENV/risk/YYYY-MM-DD.json`; such a file anybody may write.
+`reports/ENV/risk/YYYY-MM-DD.json`. Other programs may write such files too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ Words = Annotated[str, Field(max_length=300)]
 
 
 class FindingFile(BaseModel):
-    """One thing that is wrong with a service."""
+    """One problem of a service."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class FindingFile(BaseModel):
 
 
 class ServiceFile(BaseModel):
-    """One service: its score, higher is worse, the numbers behind it, and what is wrong."""
+    """One service: its score (higher is worse), the numbers behind it, and its findings."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -62,14 +62,14 @@ class DigestFile(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a digest asks for: drafts, best first, and what was passed over."""
+    """The drafts that a digest asks for, best first, and the reasons for those it skipped."""
 
     drafts: tuple[dict[str, Any], ...]
     passed: tuple[str, ...]
 
 
 def checked(value: object, *, file: str) -> DigestFile:
-    """Check a digest; raises InvalidFileError that names every mistake."""
+    """Validate a digest; raises InvalidFileError with every error."""
     try:
         return DigestFile.model_validate(value)
     except ValidationError as error:
@@ -92,9 +92,9 @@ def week_of(moment: datetime) -> str:
 
 
 def wanted(digest: DigestFile, policy: Policy, now: datetime) -> Wanted:
-    """Turn a digest into drafts, one for each service and category, the service under most pressure first.
+    """Return the drafts of a digest, one for each service and category, the service with the highest score first.
 
-    The key holds the period: what is not resolved is filed again in the next, which is intended.
+    The dedupe key contains the period, so an unresolved finding is filed again in the next period. This is intended.
     """
     drafts: list[dict[str, Any]] = []
     passed: list[str] = []
@@ -111,9 +111,9 @@ def wanted(digest: DigestFile, policy: Policy, now: datetime) -> Wanted:
 
 
 def newer(stored: DigestFile | None, file: DigestFile | None) -> DigestFile | None:
-    """Return which of two digests counts: the later period, then the one that was made later, then the file.
+    """Return the newer of two digests: by period, then by creation time; the file wins a tie.
 
-    So what another program wrote counts, and an old file that lies about does not.
+    So a digest written by another program is used, and an outdated file is not.
     """
 
     def _age(each: DigestFile) -> tuple[str, datetime]:
@@ -157,7 +157,7 @@ def _draft(
 
 
 def pressure(rows: Sequence[Mapping[str, Any]], now: datetime) -> list[ServiceFile]:
-    """Judge services by what the backlog knows of them.
+    """Score services by their entries in the backlog.
 
     score = 3 x overdue + 3 x escalated + 2 x retrying + open / 5 + 10 x share of failed runs, rounded to two places.
     """
@@ -203,7 +203,7 @@ def _pressing(signals: Mapping[str, float], rate: float) -> list[FindingFile]:
 
 
 def risen(snapshots: Sequence[Mapping[str, Any]]) -> list[ServiceFile]:
-    """Judge services by how their scores moved over snapshots, oldest first; each holds scores by service."""
+    """Score services by how their scores changed over *snapshots*, oldest first; each maps services to scores."""
     first = snapshots[0]["data"].get("scores", {}) if snapshots else {}
     last = snapshots[-1]["data"].get("scores", {}) if snapshots else {}
     found = []
@@ -225,7 +225,7 @@ def risen(snapshots: Sequence[Mapping[str, Any]]) -> list[ServiceFile]:
 
 
 def markdown(digest: DigestFile) -> str:
-    """Write a digest for people."""
+    """Render a digest as Markdown."""
     lines = [f"# {escaped(digest.kind).capitalize()} digest {escaped(digest.period)}, {escaped(digest.env)}", ""]
     lines += ["| service | score | findings |", "|---|---|---|"]
     lines += [

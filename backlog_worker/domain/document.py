@@ -1,4 +1,4 @@
-"""YAML text to a checked value: every error with its line; nothing is built before the text is known to be harmless."""
+"""YAML documents: text to a validated value, with a line for every error; limits are checked before values exist."""
 
 import difflib
 import math
@@ -31,8 +31,8 @@ Path = tuple[str | int, ...]
 Places = dict[Path, tuple[int, int]]
 M = TypeVar("M", bound=BaseModel)
 
-# Stable: a code is never used again for something else. 2xx pipelines, 3xx policies, 5xx agents; the last two digits
-# mean the same everywhere.
+# Codes are stable and never reused: 2xx pipelines, 3xx policies, 5xx agents; the last two digits mean the same in each
+# group.
 CODES: dict[str, tuple[str, str]] = {
     "01": (
         "The text is not valid YAML.",
@@ -104,7 +104,7 @@ CODES: dict[str, tuple[str, str]] = {
 
 
 class Model(BaseModel):
-    """Part of a file: camelCase keys, unknown ones refused, nothing changed after loading."""
+    """A part of a file: camelCase keys, no unknown keys, immutable after loading."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=False, strict=True, allow_inf_nan=False
@@ -113,7 +113,7 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A text as plain values, and where each value stands."""
+    """A text as plain values, with the position of each value."""
 
     text: str
     file: str
@@ -124,7 +124,7 @@ class Document:
     def finding(
         self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0, level: str = "error"
     ) -> Finding:
-        """Make a finding at the value under *path*, or at the nearest one above it."""
+        """Return a finding at the value under *path*, or at its nearest ancestor."""
         while path and path not in self.places:
             path = path[:-1]
         line, column = self.places.get(path, (1, 1))
@@ -142,7 +142,7 @@ class Document:
         )
 
     def checked(self, model: type[M]) -> M:
-        """Check the value against *model*; raises InvalidFileError with every mistake at once."""
+        """Validate the value against *model*; raises InvalidFileError with every error."""
         rows = self.text.splitlines()
         findings = [
             self.finding(path, "03", f"{written} can be read as two numbers", hint=_two_ways(written))
@@ -159,7 +159,7 @@ class Document:
         return value
 
     def lengths(self, checked: BaseModel, at: Path = ()) -> Iterator[Finding]:
-        """Warn of lengths of time under *at* that are bare numbers and look like seconds."""
+        """Yield warnings for durations under *at* that are bare numbers and look like seconds."""
         value: Any = self.value
         for step in at:
             value = value[step]
@@ -181,7 +181,7 @@ class Document:
                 yield self.finding(path, "03", f"{where}: {text}", hint=hint)
 
     def _written(self, path: Path, rows: Sequence[str]) -> str:
-        """Return the plain scalar at a place, as it stands in the file; nothing where there is none."""
+        """Return the plain scalar at a path as it is written in the file, or ""."""
         line, column = self.places.get(path, (0, 0))
         found = _PLAIN.match(rows[line - 1], column - 1) if 0 < line <= len(rows) else None
         return found[0] if found else ""
@@ -208,31 +208,31 @@ _PLAIN = re.compile(r"[^\s,\[\]{}#'\"]+")
 
 
 def _meant(kind: str, value: object, written: str) -> tuple[str, str] | None:
-    """Say what YAML made of a scalar where something else is wanted, and how to write what is meant."""
+    """Return how YAML read a scalar of the wrong type, and how to write it; None if there is no advice."""
     if kind == "string_type" and value is None:
-        return "a text is wanted, and this is empty", 'write "" for an empty text, or take the key out'
+        return "expected a text, and this is empty", 'write "" for an empty text, or remove the key'
     if kind == "string_type" and isinstance(value, bool | int | float):
         what = "a truth" if isinstance(value, bool) else "a number"
         shown = written or str(value)
-        return f"a text is wanted, and {shown} is {what} in YAML", f'write it in quotes: "{shown}"'
+        return f"expected a text, and {shown} is {what} in YAML", f'write it in quotes: "{shown}"'
     if kind == "bool_type" and str(value).lower() in {"yes", "no", "on", "off", "y", "n"}:
         return f"{value} is a text in YAML 1.2", "write true or false"
     if kind in {"int_type", "float_type"} and isinstance(value, str):
-        return f"a number is wanted, and {cut(value, 40)!r} is a text", "write a plain number, without quotes"
+        return f"expected a number, and {cut(value, 40)!r} is a text", "write a plain number, without quotes"
     return None
 
 
 def suggestion(word: str, words: Iterator[str] | list[str]) -> str:
-    """Return `did you mean "..."?` for the nearest word, or nothing."""
+    """Return `did you mean "..."?` for the nearest word, or ""."""
     near = difflib.get_close_matches(word, list(words), n=1)
     return f'did you mean "{near[0]}"?' if near else ""
 
 
 def read(text: str, *, file: str, group: str) -> Document:
-    """Read one YAML document into plain values; raises InvalidFileError, and never anything else for bad text.
+    """Read one YAML document into plain values; raises InvalidFileError, and no other error, for invalid text.
 
-    Before any value is built the event stream is counted: 256 KiB, depth 32, 20,000 nodes, no anchors, aliases or
-    tags, one document. Scalars keep YAML 1.2 meaning; a ``version`` keeps its text, so 1.10 is not 1.1.
+    Limits are checked on the event stream before any value is built: 256 KiB, depth 32, 20,000 nodes, one document,
+    no anchors, aliases or tags. Scalars follow YAML 1.2; a ``version`` stays a text, so 1.10 is not 1.1.
     """
     empty = Document(text, file, group, None, {})
     if len(text.encode("utf-8", "surrogatepass")) > SIZE_MAX:
@@ -254,7 +254,7 @@ def read(text: str, *, file: str, group: str) -> Document:
 
 
 def storable(text: str, *, file: str, group: str) -> None:
-    """Make sure that a database takes a text; raises InvalidFileError with the place of what it does not take."""
+    """Check that a database can store a text; raises InvalidFileError with the position of an invalid character."""
     for number, line in enumerate(text.splitlines(), start=1):
         if fault := _unstorable(line):
             column = next(at for at, each in enumerate(line, start=1) if _unstorable(each))
@@ -262,7 +262,7 @@ def storable(text: str, *, file: str, group: str) -> None:
 
 
 def formatted(text: str, *, file: str) -> str:
-    """Indent a YAML text in one way; comments, order and values stay. Raises InvalidFileError for what is no YAML."""
+    """Reformat the indentation of a YAML text; comments, order and values stay. Raises InvalidFileError if invalid."""
     before = read(text, file=file, group="2")
     yaml = YAML()
     yaml.width = 4096
@@ -271,7 +271,7 @@ def formatted(text: str, *, file: str) -> str:
     out = StringIO()
     try:
         yaml.dump(yaml.load(text), out)
-    except (YAMLError, ValueError, OverflowError):  # a text that the library takes for a date or a number, and is none
+    except (YAMLError, ValueError, OverflowError):  # the library reads some texts as invalid dates or numbers
         return text
     new = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
     return new if read(new, file=file, group="2").value == before.value else text
@@ -330,14 +330,14 @@ def _mapping(node: MappingNode, path: Path, places: dict[Path, tuple[int, int]],
         if fault or not isinstance(key, ScalarNode):
             raise InvalidFileError([_at(document, key).finding((), "01", fault or "a key must be a text")])
         values[name] = _value(each, (*path, name), places, document)
-        if values[name] is None:  # where nothing stands, its key is the place
+        if values[name] is None:  # an empty value has the position of its key
             places[(*path, name)] = (key.start_mark.line + 1, key.start_mark.column + 1)
     return values
 
 
 def _merge(key: Node) -> str:
     merges = isinstance(key, ScalarNode) and key.value == "<<" and not key.style
-    return 'merge keys are not read: write the keys out, or "<<" in quotes where a key is called so' * merges
+    return 'merge keys are not supported: write the keys out, or put "<<" in quotes if it is the name of a key' * merges
 
 
 def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML holds any value
@@ -360,13 +360,13 @@ def _scalar(kind: str, text: str, path: Path) -> Any:  # noqa: ANN401 - YAML hol
 
 
 def _whole(text: str) -> int | str:
-    """Return a whole number as YAML 1.2 reads it, which knows no 0b; what is none there is a text."""
+    """Return an integer as YAML 1.2 reads it (without 0b); any other value stays a text."""
     plain = text.replace("_", "").lower()
     base = next((base for mark, base in (("0x", 16), ("0o", 8)) if mark in plain), 10)
     if "0b" in plain and base == BASE_TEN:
         return text
     if len(plain) > DIGITS_MAX:
-        message = f"a number of {len(plain)} digits is more than a database holds"
+        message = f"a number of {len(plain)} digits is too large for a database"
         raise ValueError(message)
     try:
         number = int(plain, base)
@@ -379,20 +379,20 @@ def _whole(text: str) -> int | str:
 
 
 def _unstorable(text: str) -> str:
-    """Say what is wrong with a text that no database takes, or nothing."""
+    """Return why no database can store a text, or ""."""
     if "\x00" in text:
-        return "a text holds the character NUL"
-    return "a text holds half of a character" if any("\ud800" <= each <= "\udfff" for each in text) else ""
+        return "a text contains the character NUL"
+    return "a text contains a lone surrogate" if any("\ud800" <= each <= "\udfff" for each in text) else ""
 
 
 def _at(document: Document, node: Node | Event) -> Document:
-    """Return the document as it is seen from one node, to make a finding there."""
+    """Return the document with the position of one node, for findings there."""
     places: Places = {(): (node.start_mark.line + 1, node.start_mark.column + 1)}
     return Document(document.text, document.file, document.group, None, places)
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    """Every key that this model, or a model inside it, knows."""
+    """Return every key of this model and of the models inside it."""
     schema = model.model_json_schema(by_alias=True)
     parts = [schema, *schema.get("$defs", {}).values()]
     return sorted({key for part in parts for key in part.get("properties", {})})

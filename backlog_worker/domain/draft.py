@@ -1,4 +1,4 @@
-"""What intake receives before it is an entry, and what bars it from the queue."""
+"""Drafts: the input of intake before it becomes an entry, and the bars that keep an entry out of the queue."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from backlog_worker.domain.policy import Policy
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.window import Window, parsed
 
-# What an edit may set: all that policies, windows and reports read of an entry.
+# The fields that an edit may set: everything that policies, windows and reports read from an entry.
 EDITABLE = (
     *("title", "priority", "service", "category", "team", "owner", "labels", "pipeline", "due_date", "constraints"),
     *("signals", "url", "source", "created_at"),
@@ -31,9 +31,9 @@ _BARE_NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d*)?")
 
 
 def _written(value: object) -> object:
-    """Refuse a bare number: it could be seconds, milliseconds, or the days of a spreadsheet."""
+    """Refuse a bare number: it could be seconds, milliseconds, or a spreadsheet's day number."""
     if isinstance(value, int | float) or (isinstance(value, str) and _BARE_NUMBER.fullmatch(value.strip())):
-        message = "a bare number is no date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
+        message = "a bare number is not a date; write 2026-12-24 or 2026-12-24T18:00:00+01:00"
         raise ValueError(message)
     return value
 
@@ -44,7 +44,7 @@ def _title(value: str) -> str:
         message = "a title must not be empty"
         raise ValueError(message)
     if len(value) > TITLE_CHARACTERS_MAX:
-        message = f"a title may have {TITLE_CHARACTERS_MAX} characters, this one has {len(value)}"
+        message = f"a title may have at most {TITLE_CHARACTERS_MAX} characters, this one has {len(value)}"
         raise ValueError(message)
     return value
 
@@ -61,21 +61,21 @@ Text = Annotated[str, Field(max_length=300), BeforeValidator(_no_null)]
 
 
 class Place(str):
-    """Where a record came from, as `file:line`: the line on which it begins and its number, both counted from 1."""
+    """The origin of a record, as `file:line`: its first line and its number, both counted from 1."""
 
     __slots__ = ("line", "record")
     line: int
     record: int
 
     def __new__(cls, file: str, line: int, record: int) -> Self:
-        """Make the place of one record of a file."""
+        """Return the place of one record of a file."""
         made = super().__new__(cls, f"{file}:{line}")
         made.line, made.record = line, record
         return made
 
 
 class Constraints(BaseModel):
-    """Conditions on running that the entry itself carries."""
+    """Conditions on running that are part of the entry."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -85,7 +85,7 @@ class Constraints(BaseModel):
 
 
 class Draft(BaseModel):
-    """What becomes an entry: everything that a worker needs, checked before anything is written."""
+    """The input for a new entry: everything that a worker needs, validated before anything is written."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
@@ -116,12 +116,12 @@ class Draft(BaseModel):
 
     @property
     def former_keys(self) -> tuple[str, ...]:
-        """Return the keys under which an earlier release filed the same."""
+        """Return the keys under which an earlier release filed the same record."""
         return tuple(dedupe.former(self.dedupe_key, self._spelled, self.url, self.external_ref))
 
 
 def checked(record: Mapping[str, Any]) -> Draft:
-    """Check one record; raises InvalidInputError that names every wrong field, its value and what is wanted."""
+    """Validate one record; raises InvalidInputError that names every invalid field, its value and what is expected."""
     key = record.get("dedupe_key")
     named = {"dedupe_key": dedupe.folded(key)} if isinstance(key, str) else {}
     if why := wire.fault(record):
@@ -149,7 +149,7 @@ def checked(record: Mapping[str, Any]) -> Draft:
 
 
 def _near(path: Sequence[str | int]) -> str:
-    """Return a suggestion for the last name of a path of a draft that is none of its fields."""
+    """Return a suggestion if the last name of *path* is not a field of a draft."""
     model: type[BaseModel] = Constraints if path[0] == "constraints" else Draft
     model = Window if "windows" in path[:-1] else model
     near = suggestion(str(path[-1]), list(model.model_fields))
@@ -157,7 +157,7 @@ def _near(path: Sequence[str | int]) -> str:
 
 
 def edited(entry: Entry, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns that an edit of *entry* writes, checked as those of a draft are; `input` is none of them."""
+    """Return the columns that an edit of *entry* writes, except `input`, validated like those of a draft."""
     if unknown := [name for name in changes if name not in {*EDITABLE, "input"}]:
         near = suggestion(unknown[0], [*EDITABLE, "input"]) or f"name one of: {', '.join((*EDITABLE, 'input'))}"
         message = f"{unknown[0]!r} cannot be edited"
@@ -169,7 +169,7 @@ def edited(entry: Entry, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -> dict[str, Any]:
-    """Return the columns of the entry that *draft* becomes; `provenance` says who declared it eligible, and when."""
+    """Return the columns of the new entry; `provenance` records who declared it eligible, and when."""
     content = digest(draft.input)
     return {
         "id": entry_id,
@@ -205,7 +205,7 @@ def fields(draft: Draft, *, env: str, entry_id: str, actor: str, channel: str) -
 
 
 def of_category(draft: Draft, policy: Policy, now: datetime) -> dict[str, Any]:
-    """Return the priority and the due date that the category of a draft gives where the draft has none of its own."""
+    """Return the priority and due date of the draft's category, where the draft sets none."""
     category = policy.categories.get(draft.category)
     if category is None:
         return {}
@@ -214,7 +214,7 @@ def of_category(draft: Draft, policy: Policy, now: datetime) -> dict[str, Any]:
 
 
 def unknown_category(draft: Draft, policy: Policy) -> list[str]:
-    """Say that the policy has no category of this name, so that it sets nothing."""
+    """Return a warning if the policy has no category of this name."""
     if not draft.category or draft.category in policy.categories:
         return []
     near = suggestion(draft.category, list(policy.categories)) or f"it has {', '.join(policy.categories) or 'none'}"
@@ -222,7 +222,7 @@ def unknown_category(draft: Draft, policy: Policy) -> list[str]:
 
 
 def unknown_sign_off(constraints: Mapping[str, Any], pipeline: Pipeline) -> str:
-    """Say which job `sign_off_before` names that the pipeline does not have, or nothing: it would run unsigned."""
+    """Return an error if `sign_off_before` names a job that the pipeline does not have, or ""."""
     for name in constraints.get("sign_off_before", ()):
         if name not in pipeline.index:
             near = suggestion(name, list(pipeline.index))
@@ -232,7 +232,7 @@ def unknown_sign_off(constraints: Mapping[str, Any], pipeline: Pipeline) -> str:
 
 
 def rule_values(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what eligibility rules and gates may read of an entry."""
+    """Return the values that eligibility rules and gates may read from an entry."""
     return {
         "entry.title": columns["title"],
         "entry.source": columns["source"],
@@ -257,9 +257,9 @@ def bars(
     pipelines: Callable[[str], Pipeline | None],
     waits_on: Sequence[str] = (),
 ) -> list[tuple[Bar, str]]:
-    """Say what keeps an entry out of the queue, each with its words; nothing means that it may be cleared.
+    """Return the bars of an entry, each with its text; without one the entry may be cleared.
 
-    *input_value* is None where the input was checked before and has not changed since.
+    *input_value* is None if the input was validated before and has not changed since.
     """
     found: list[tuple[Bar, str]] = []
     pipeline = pipelines(columns["pipeline"])

@@ -1,4 +1,4 @@
-"""A pipeline drawn: as text, for Mermaid, for Graphviz, as SVG; with the status of each job where there is a run."""
+"""Drawings of a pipeline as text, Mermaid, Graphviz or SVG, with the status of each job if there is a run."""
 
 from collections.abc import Callable, Mapping
 from html import escape
@@ -29,7 +29,7 @@ NO_STATUSES: Statuses = {}
 
 
 def layers(pipeline: Pipeline) -> list[list[Job]]:
-    """Return the jobs in columns: each stands behind everything that it waits for."""
+    """Return the jobs in columns: each job is in a later column than everything that it waits for."""
     depth: dict[str, int] = {}
     for job_id in pipeline.order:
         depth[job_id] = 1 + max((depth[each] for each in pipeline.job(job_id).after), default=-1)
@@ -40,7 +40,7 @@ def layers(pipeline: Pipeline) -> list[list[Job]]:
 
 
 def text(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
-    """Draw one line a job, column by column, with what it waits for and under which condition."""
+    """Draw one line per job, column by column, with its dependencies and its condition."""
     rows = []
     for number, column in enumerate(layers(pipeline), start=1):
         for job in column:
@@ -53,7 +53,7 @@ def text(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
 
 
 def mermaid(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
-    """Draw for Mermaid; names are quoted, so no text of a pipeline becomes syntax."""
+    """Draw for Mermaid; names are quoted, so the text of a pipeline never becomes syntax."""
     number = {job.id: f"j{at}" for at, job in enumerate(pipeline.jobs)}
     rows = ["flowchart LR"]
     for job in pipeline.jobs:
@@ -82,7 +82,7 @@ def dot(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
 
 
 def svg(pipeline: Pipeline, statuses: Statuses = NO_STATUSES) -> str:
-    """Draw as an SVG of its own: no script, no link, every text escaped."""
+    """Draw as a self-contained SVG: no script, no link, every text escaped."""
     columns = layers(pipeline)
     place = {
         job.id: (20 + x * (WIDTH + GAP_X), 20 + y * (HEIGHT + GAP_Y))

@@ -1,4 +1,4 @@
-"""Lengths of time as people write them in files: integers are milliseconds, strings are `30s`, `45m`, `2h`, `7d`."""
+"""Durations in files: integers are milliseconds, strings are `30s`, `45m`, `2h`, `7d`."""
 
 import re
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, WithJsonSchema
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MOST_SECONDS = 1e9
-DOUBTFUL = 10_000  # a number of milliseconds below this one is more often meant as seconds
+DOUBTFUL = 10_000  # a smaller number of milliseconds is probably meant as seconds
 _TEXT = re.compile(r"(?<![\d.])(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 
 def parsed(value: object) -> timedelta:
-    """Return the length that *value* says; raises ValueError with the way to write it."""
+    """Parse a duration; raises ValueError that says how to write one."""
     if isinstance(value, timedelta):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 10**12:
         return timedelta(milliseconds=value)
     match = _TEXT.fullmatch(value) if isinstance(value, str) else None
     if not match or float(match.group(1)) * _UNITS[match.group(2)] > MOST_SECONDS:
-        message = f"{value!r} is not a length of time; write 30s, 45m, 2h, 7d (or milliseconds), at most 30 years"
+        message = f"{value!r} is not a duration; write 30s, 45m, 2h, 7d (or milliseconds), at most 30 years"
         raise ValueError(message)
     return timedelta(seconds=float(match.group(1)) * _UNITS[match.group(2)])
 
 
 def spoken(length: timedelta) -> str:
-    """Say a length in at most two units, such as `2 h 5 m`."""
+    """Format a duration in at most two units, such as `2 h 5 m`."""
     seconds = int(length.total_seconds())
     if seconds < 0:
         return f"-{spoken(-length)}"
@@ -37,9 +37,9 @@ def spoken(length: timedelta) -> str:
 
 
 def bare(model: BaseModel, value: Any) -> Iterator[tuple[tuple[str | int, ...], int]]:  # noqa: ANN401 - free YAML
-    """Find lengths that are written as small numbers in *value*, which was checked as *model*: (path, number).
+    """Yield (path, number) for each duration in *value*, validated as *model*, that is written as a small number.
 
-    They are milliseconds; whoever writes 30 or 3600 means seconds more often.
+    Such numbers are milliseconds, but 30 or 3600 are more likely meant as seconds.
     """
     for name, field in type(model).model_fields.items():
         key = field.alias or name
@@ -60,7 +60,7 @@ def _bare(found: Any, value: Any) -> Iterator[tuple[tuple[str | int, ...], int]]
 
 def _longer(length: timedelta) -> timedelta:
     if not length:
-        message = "a length of 0 is none; leave the key out, or write one such as 30s"
+        message = "a duration must be longer than 0; remove the key, or write one such as 30s"
         raise ValueError(message)
     return length
 

@@ -1,4 +1,4 @@
-"""What became of the jobs of a run, by name: for the reason of the entry, for its record, and for people."""
+"""The outcome of each job of a run, by name: for the entry's reason, for its record, and for people."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ SHOWN = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """The jobs of a run by what became of them, each in one list; what was taken back counts as void, not completed.
+    """The jobs of a run by outcome, each in exactly one list; an undone job counts as void, not as completed.
 
-    `idle_jobs` had nothing to do; `unmet` were skipped because something before them did not run, or failed.
+    `idle_jobs` had nothing to do; `unmet` were skipped because an earlier job did not run, or failed.
     """
 
     total: int
@@ -33,7 +33,7 @@ class Ends:
         return not (self.completed or self.failed or self.overcome or self.void)
 
     def as_data(self, void: Collection[str] = ()) -> dict[str, list[str]]:
-        """Return the form of the record; *void* were void when the run began, whatever became of them in it."""
+        """Return the lists for the record; *void* are the jobs that were void when the run began."""
         return {
             "completed": list(self.completed),
             "failed": list(self.failed),
@@ -44,7 +44,7 @@ class Ends:
         }
 
     def words(self, besides: Collection[str] = ()) -> str:
-        """Name the jobs in one line, but for those told of already."""
+        """Name the jobs in one line, except those in *besides*."""
         groups = (
             ("completed", self.completed),
             ("failed", self.failed),
@@ -64,7 +64,7 @@ class Ends:
 
 
 def of(pipeline: Pipeline, stages: Mapping[str, Stage]) -> Ends:
-    """Tell what became of the jobs of a run that has ended, or ends now."""
+    """Return the outcome of the jobs of a run that has ended, or ends now."""
     status = {job.id: stages[job.id].status if job.id in stages else StageStatus.PENDING for job in pipeline.jobs}
     overcome = failures(pipeline, status.__getitem__).overcome
     void = set(causes.taken_back(pipeline, stages))
@@ -86,7 +86,7 @@ def nothing(pipeline: Pipeline, stages: Mapping[str, Stage]) -> str:
 
 
 def listed(names: Sequence[str], most: int = SHOWN) -> str:
-    """Name some things, and say how many more there are."""
+    """List some names, and the number of the others."""
     shown = ", ".join(names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 

@@ -1,4 +1,4 @@
-"""The entry and its whole state machine: one table from which guards, diagram and tests are made."""
+"""The entry and its state machine: one table from which guards, diagram and tests are generated."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from backlog_worker.domain.reasons import Bar
 
 
 class Status(StrEnum):
-    """Where an entry stands."""
+    """The status of an entry."""
 
     BLOCKED = "blocked"
     QUEUED = "queued"
@@ -33,7 +33,7 @@ WAITING = (Status.QUEUED, Status.RETRYING)
 
 
 class Change(StrEnum):
-    """What moves an entry."""
+    """An event that may move an entry to another status."""
 
     FILED = "filed"
     CLEARED = "cleared"
@@ -52,7 +52,7 @@ class Change(StrEnum):
 
 
 class Note(StrEnum):
-    """What happens to an entry without moving it."""
+    """An event that does not change the status of an entry."""
 
     EDITED = "edited"
     COMMENTED = "commented"
@@ -70,7 +70,7 @@ class Note(StrEnum):
 
 
 class Declared(StrEnum):
-    """What the rules said of an entry, once and for good; nothing where no rule ever let it in."""
+    """What the rules declared of an entry, permanently; empty if no rule ever admitted it."""
 
     ELIGIBLE = "eligible"
     DONE_BEFORE = "done_before"
@@ -95,23 +95,23 @@ TRANSITIONS: Mapping[Change, Mapping[Status, Status]] = {
     Change.ESCALATED: _all((_S.IN_PROGRESS, _S.BLOCKED, _S.QUEUED, _S.READY, _S.RETRYING), _S.ESCALATED),
     Change.REQUEUED: _all((_S.ESCALATED, _S.FAILED, _S.CANCELED), _S.QUEUED),
     Change.CANCELED: _all(OPEN, _S.CANCELED),
-    Change.RETIRED: {},  # from a final status to nothing: the row goes, the history stays
+    Change.RETIRED: {},  # from a final status to nothing: the row is deleted, the history stays
 }
 
-# What ends a run.
+# The changes that end a run.
 ENDS = frozenset(
     {
         *(Change.BLOCKED, Change.RETURNED, Change.EXPIRED, Change.RETRIED, Change.COMPLETED, Change.FAILED),
         *(Change.ESCALATED, Change.CANCELED),
     }
 )
-# Only a person leaves a dead letter or a final status, or completes what never ran, and says why.
+# Only a person, with a reason, can end a dead letter, leave a final status, or complete an entry that never ran.
 PERSONAL = frozenset({Change.REQUEUED, Change.CANCELED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One unit of work in the backlog, as its row stands; moments are the database's, in UTC."""
+    """One unit of work in the backlog, as stored in its row; moments are the database's, in UTC."""
 
     id: str
     env: str
@@ -170,17 +170,17 @@ def _default(field: dataclasses.Field[Any]) -> Any:  # noqa: ANN401 - a value of
     return list(found) if isinstance(found, tuple) else found
 
 
-# What the clock and the bells write without an event; everything else follows from the history.
+# Columns that the clock and the bells write without an event; all others follow from the history.
 UNFOLDED = frozenset({"seq", "leased_until", "rung_at", "rings", "wake_at", "rank_group", "limit_key", "changed_at"})
 MOMENTS = ("created_at", "due_date", "claimed_at", "retry_at", "cleared_at")
 FOLDED = tuple(field.name for field in dataclasses.fields(Entry) if field.name not in UNFOLDED)
-# What a column says of which a history tells nothing.
+# The value of a column that a history does not mention.
 DEFAULTS: Mapping[str, Any] = {
     field.name: plain for field in dataclasses.fields(Entry) if (plain := _default(field)) is not dataclasses.MISSING
 }
-# What follows from the changes alone; what was exported before there was such a column does not say it.
+# Columns that follow from the changes alone; exports from before these columns existed do not contain them.
 DERIVED = frozenset({"declared"})
-# A status that holds nothing holds no lease, no worker and no date to try again.
+# Only these statuses have a lease, a worker or a retry time.
 UNHELD: Mapping[str, None] = {
     "run_id": None,
     "worker": None,
@@ -194,7 +194,7 @@ UNHELD: Mapping[str, None] = {
 
 
 def target(change: Change, status: Status) -> Status:
-    """Say where *change* leads from *status*; raises ConflictError where the table has no such row."""
+    """Return the status that *change* leads to from *status*; raises ConflictError if the table has no such row."""
     if status not in TRANSITIONS[change]:
         allowed = ", ".join(TRANSITIONS[change]) or "nothing"
         message = f"an entry that is {status} cannot be {change}; only from: {allowed}"
@@ -203,17 +203,17 @@ def target(change: Change, status: Status) -> Status:
 
 
 def standing(entry: Entry) -> str:
-    """Say where an entry stands, for people: its status, but `nothing to do` where it ended so."""
+    """Return the status of an entry for people: `nothing to do` if it ended that way."""
     return stands({"outcome": entry.outcome, "status": entry.status})
 
 
 def stands(values: Mapping[str, Any]) -> str:
-    """Say the same of folded values."""
+    """Return the status for people from folded values."""
     return str(values.get("outcome") or "").replace("_", " ") or str(values["status"])
 
 
 def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Fold one event into the values of an entry: what the row says once *change* has happened.
+    """Fold one event into the values of an entry, and return the values after *change*.
 
     An event carries the columns that it set under ``set``; the status comes from the table above.
     """
@@ -238,9 +238,9 @@ def after(values: Mapping[str, Any] | None, change: str, data: Mapping[str, Any]
 
 
 def declared(before: str, change: str, bars: Sequence[str] | None) -> str:
-    """Say what was declared of an entry after *change*: eligible once it was cleared, or only other bars held it.
+    """Return what is declared of an entry after *change*: eligible once it was cleared or has only other bars.
 
-    A bar that a person put up says nothing of the rules.
+    A bar set by a person says nothing about the rules.
     """
     judged = set(bars or ()) - {Bar.ON_HOLD} if change in {Change.FILED, Change.BLOCKED} else set()
     if before or (change != Change.CLEARED and (not judged or Bar.NOT_ELIGIBLE in judged)):
@@ -249,7 +249,7 @@ def declared(before: str, change: str, bars: Sequence[str] | None) -> str:
 
 
 def fold(events: Iterable[Event]) -> dict[str, Any]:
-    """Fold a history to the values of its entry, whatever version its events have; nothing for one that is retired."""
+    """Fold a history of any event version into the values of its entry; empty for a retired entry."""
     values: dict[str, Any] | None = None
     for event in events:
         values = after(values, event.change, upcast(event))
@@ -257,22 +257,22 @@ def fold(events: Iterable[Event]) -> dict[str, Any]:
 
 
 def entry_of(values: Mapping[str, Any], **more: Any) -> Entry:
-    """Make the entry that folded *values* tell of; what was redacted says so."""
+    """Return the entry with the folded *values*; redacted texts are marked."""
     found = {name: worded(each) for name, each in values.items() if name in FOLDED}
     moments = {name: datetime.fromisoformat(str(found[name])) for name in MOMENTS if found.get(name)}
     return Entry(**{**found, **moments, "status": Status(values["status"]), **more})
 
 
 def differing(events: Sequence[Event], row: Mapping[str, Any]) -> list[str]:
-    """Return the columns of *row* that its history does not give; what was redacted must say so.
+    """Return the columns of *row* that differ from its history; redacted texts must be marked as such.
 
-    Raises ConflictError for a history that tells of no entry at all.
+    Raises ConflictError if the history does not describe an entry.
     """
     values = fold(events)
     try:
         wanted = entry_of(values)
     except (KeyError, TypeError, ValueError) as error:
-        message = f"the history tells of no entry: {error}"
+        message = f"the history does not describe an entry: {error}"
         raise ConflictError(message) from None
     names = [name for name in FOLDED if name in row or name not in DERIVED]
     return [name for name in names if _same(name, getattr(wanted, name)) != _same(name, row.get(name))]

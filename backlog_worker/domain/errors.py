@@ -1,18 +1,18 @@
-"""What can be wrong, as one tree.
+"""The exceptions of this package, as one tree.
 
 BacklogError
-├── UsageError              the caller asked for something that makes no sense
+├── UsageError              the command or its options are wrong
 ├── InvalidInputError       a value is wrong
 │   └── InvalidFileError    a file is wrong: every finding with line, column and a hint
 ├── NotFoundError           no such thing
 ├── ConflictError           it changed since you looked
 │   └── LostClaimError      another run holds the entry now, or none
 ├── RefusedError            the policy says no
-├── NotAllowedError         whoever asks may not do that
-├── UnauthenticatedError    nobody knows who asks
+├── NotAllowedError         the caller may not do that
+├── UnauthenticatedError    the caller is unknown
 ├── UnreachableError        a service does not answer
-│   └── FullError           a disk is full: what needs it waits until there is room
-├── BusyError               somebody else holds it now: the same may be tried again at once
+│   └── FullError           a disk is full: work that needs it waits until there is space
+├── BusyError               somebody else holds a lock: the same call may be retried at once
 ├── StoreError              the database refuses a statement
 └── MissingExtraError       a library of an optional group is not installed
 """
@@ -73,7 +73,7 @@ class FullError(UnreachableError):
 
 
 class BusyError(BacklogError):
-    """Somebody else holds it now; nothing was written, and the same may be tried again."""
+    """Somebody else holds a lock; nothing was written, and the call may be retried."""
 
 
 class StoreError(BacklogError):
@@ -86,7 +86,7 @@ class MissingExtraError(BacklogError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One mistake in one file: a stable code, the place (both from 1), the words and the way out."""
+    """One error in one file: a stable code, the line and column (from 1), the text and the remedy."""
 
     code: str
     text: str

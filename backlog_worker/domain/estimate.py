@@ -1,4 +1,4 @@
-"""What a run is expected to take and to cost, from past runs: one job after the other, and with jobs side by side."""
+"""Estimates of the duration and cost of a run from past runs, with jobs in sequence and in parallel."""
 
 import heapq
 import statistics
@@ -10,7 +10,7 @@ from backlog_worker.domain.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEstimate:
-    """One job: its median and its ninth decile in seconds over so many runs, and its mean price."""
+    """One job: the median and the ninth decile of its seconds, the number of runs, and its mean price."""
 
     job_id: str
     runs: int
@@ -21,9 +21,9 @@ class JobEstimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A whole run; `unknown` are the jobs that never ran, `unpriced` those that ran with calls that have no price.
+    """A whole run; `unknown` jobs never ran, and `unpriced` jobs ran with calls without a price.
 
-    Nothing is guessed of either: `usd` adds up the jobs whose price is known, and is None where one that ran has none.
+    Neither is guessed: `usd` is the total of the priced jobs, and None if a job that ran has no price.
     """
 
     jobs: tuple[JobEstimate, ...]
@@ -39,7 +39,7 @@ def estimated(
 ) -> Estimate:
     """Estimate a run of *pipeline* from (job, seconds) and (runs, mean US dollars) of past ones.
 
-    Side by side means list scheduling with `maxConcurrentJobs` slots, as the fleet does it when it is free.
+    In parallel means list scheduling with `maxConcurrentJobs` slots, as on an idle fleet.
     """
     seen: dict[str, list[float]] = {}
     for job_id, seconds in durations:
@@ -59,7 +59,7 @@ def estimated(
 
 
 def makespan(pipeline: Pipeline, seconds: Mapping[str, float]) -> float:
-    """Return when the last job ends, if every job begins as soon as its dependencies and a slot allow."""
+    """Return when the last job ends if every job begins as soon as its dependencies and a slot allow."""
     left = {job.id: len(job.after) for job in pipeline.jobs}
     behind: dict[str, list[str]] = {job.id: [] for job in pipeline.jobs}
     for job in pipeline.jobs:

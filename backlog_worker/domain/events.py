@@ -1,8 +1,8 @@
-"""What happened, one line each, and the hash chain that ties the lines of an entry together.
+"""Events, and the hash chain that links the events of an entry.
 
-The canonical text of an event holds a digest of its data, never the data. Since version 2 that digest is taken over a
-skeleton in which every text and every list is replaced by its own digest: so one value can be redacted, and the chain
-still holds. Since version 3 an event carries, under `rows`, what the rows say that its transaction wrote.
+The canonical text of an event contains a digest of its data, not the data. Since version 2 that digest is computed over
+a skeleton in which every text and every list is replaced by its own digest, so a value can be redacted without
+breaking the chain. Since version 3 an event carries, under `rows`, the values of the rows that its transaction wrote.
 """
 
 import hashlib
@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Any
 
 VERSION = 3
-REDACTED = "$redacted"  # {"$redacted": digest} stands where a text or a list was
-KEPT = "kept"  # beside it, in an event of version 1: what is left, which the chain does not cover
-WORDS = "[redacted]"  # what a column says whose text was redacted
-# What a later version added to events of `filed`, by the version before it.
+REDACTED = "$redacted"  # {"$redacted": digest} replaces a text or a list
+KEPT = "kept"  # beside it, in events of version 1: the remaining data, which the chain does not cover
+WORDS = "[redacted]"  # the value of a column whose text was redacted
+# Defaults that a later version added to events of `filed`, by the version before it.
 _ADDED: Mapping[int, Mapping[str, Any]] = {1: {"service": "", "category": "", "legal_hold": ""}}
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -46,12 +46,12 @@ def digest(value: object) -> str:
 
 
 def compact(value: object) -> str:
-    """Write *value* as JSON in one canonical way."""
+    """Return *value* as canonical JSON."""
     return _ENCODER.encode(value)
 
 
 def chained(event: Mapping[str, Any], prev: str, *, version: int = VERSION) -> Event:
-    """Make the next event of a chain; *version* is given where an old one is made again, to be compared."""
+    """Return the next event of a chain; *version* is used to rebuild an older event for comparison."""
     canonical = compact(
         [
             version,
@@ -68,14 +68,14 @@ def chained(event: Mapping[str, Any], prev: str, *, version: int = VERSION) -> E
 
 
 def content(data: Mapping[str, Any], version: int) -> str:
-    """Return the digest of an event's data; what was redacted gives the digest that it had."""
+    """Return the digest of an event's data; a redacted value contributes its original digest."""
     if version == 1:
         return str(data[REDACTED]) if set(data) == {REDACTED, KEPT} else digest(data)
     return digest(_skeleton(data))
 
 
 def broken(events: Iterable[Event]) -> tuple[int, str] | None:
-    """Find the first event of one entry that was changed, dropped or reordered; None where the chain holds."""
+    """Return the first event of one entry that was changed, dropped or reordered; None if the chain is intact."""
     prev, expected = "", 1
     for event in events:
         if event.seq != expected:
@@ -89,7 +89,7 @@ def broken(events: Iterable[Event]) -> tuple[int, str] | None:
 
 
 def upcast(event: Event) -> Mapping[str, Any]:
-    """Return the data of an event as this release would have written it; what is stored stays as it was."""
+    """Return the data of an event in the format of this release; the stored event does not change."""
     if event.version >= VERSION:
         return event.data
     data: Mapping[str, Any] = event.data[KEPT] if set(event.data) == {REDACTED, KEPT} else event.data
@@ -102,9 +102,10 @@ def upcast(event: Event) -> Mapping[str, Any]:
 
 
 def redacted(event: Event, names: Iterable[str]) -> dict[str, Any]:
-    """Return the data of an event without the texts and lists under *names*, wherever they stand in it.
+    """Return the data of an event without the texts and lists under *names*, at any depth.
 
-    An event of version 1 was sealed as a whole: its digest stays, and beside it what is left, outside of the chain.
+    An event of version 1 has one digest for all of its data: that digest stays, and the remaining data is stored beside
+    it, outside of the chain.
     """
     wanted = frozenset(names)
     if event.version > 1:
@@ -115,7 +116,7 @@ def redacted(event: Event, names: Iterable[str]) -> dict[str, Any]:
 
 
 def worded(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Return a value with words where texts and lists were redacted, for rows and for people."""
+    """Return a value with a readable mark for each redacted text or list, for rows and for people."""
     if is_redacted(value):
         return WORDS
     if isinstance(value, Mapping):
@@ -124,7 +125,7 @@ def worded(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
 
 
 def event_words(data: Mapping[str, Any]) -> str:
-    """Return what an event says, in a few words."""
+    """Return a short text about an event."""
     said = worded(data)
     if not isinstance(said, Mapping):
         return WORDS
@@ -139,7 +140,7 @@ def event_words(data: Mapping[str, Any]) -> str:
 
 
 def is_redacted(value: object) -> bool:
-    """Return whether *value* stands where something was redacted."""
+    """Return whether *value* marks a redaction."""
     if not isinstance(value, Mapping) or len(value) != 1 or REDACTED not in value:
         return False
     return isinstance(value[REDACTED], str) and _DIGEST.fullmatch(value[REDACTED]) is not None
@@ -156,7 +157,7 @@ def _without(key: str, value: Any, names: frozenset[str]) -> Any:  # noqa: ANN40
 
 
 def _skeleton(value: Any) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Replace every text and every list by its digest; a place that was redacted holds just that."""
+    """Replace every text and every list by its digest; a redacted value already is its digest."""
     if isinstance(value, str):
         return _sha256(value)
     if isinstance(value, Mapping):

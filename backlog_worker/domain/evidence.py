@@ -1,8 +1,8 @@
-"""The evidence of one entry: everything from which its runs can be rebuilt, and the checks that need no database.
+"""Evidence bundles: everything needed to rebuild the runs of one entry, and checks that need no database.
 
-A bundle holds the history with its chain, every version of the input, the policies and pipelines by their hashes, what
-jobs returned, what people said, the artifacts that are small, and the way from its history to the seals over it.
-`checked` recomputes every digest in it, and says what is bound by the history and what is not.
+A bundle contains the history with its chain, every version of the input, the policies and pipelines by hash, outputs of
+jobs, answers of people, small artifacts, and the proof that links its history to the seals.
+`checked` recomputes every digest, and reports what the history binds and what it does not.
 """
 
 import base64
@@ -19,7 +19,7 @@ from backlog_worker.domain.events import REDACTED, Event, broken, compact, diges
 from backlog_worker.domain.inclusion import Included
 
 SCHEMA = "backlog-worker/evidence@2"
-SCHEMAS = ("backlog-worker/evidence@1", SCHEMA)  # every one that was ever written stays readable
+SCHEMAS = ("backlog-worker/evidence@1", SCHEMA)  # every published version stays readable
 ARTIFACT_BYTES_MAX = 1_000_000
 PARTS: Mapping[str, str] = {"runs": "runs", "stages": "stages", "reviews": "reviews", "outbox": "writebacks"}
 LINKS = ("depends_on", "calls", "fork_of")
@@ -34,7 +34,7 @@ Pinned = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(slots=True)
 class Checked:
-    """What a check of a bundle found: faults, what its history binds, what it does not, and the seal that covers it."""
+    """The result of checking a bundle: faults, what its history binds and does not bind, and the seal over it."""
 
     faults: list[str] = field(default_factory=list)
     events: int = 0
@@ -44,20 +44,20 @@ class Checked:
 
     @property
     def whole(self) -> bool:
-        """Return whether everything in the bundle that is called evidence is bound by its history."""
+        """Return whether the history binds everything in the bundle that is called evidence."""
         return not self.faults and not self.unbound
 
 
 def bundle(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Close a bundle: its parts under the schema's name, with the digest of all of them."""
+    """Return a complete bundle: its parts, the name of the schema, and the digest of all parts."""
     value = {"schema": SCHEMA, **parts}
     return {**value, "sha256": digest(value)}
 
 
 def checked(value: Mapping[str, Any], pinned: Pinned, seal: Mapping[str, Any] | None = None) -> Checked:
-    """Check a bundle by itself, and with *seal* that its history is included under that one.
+    """Check a bundle by itself and, with *seal*, that this seal includes its history.
 
-    *pinned* reads a definition anew and says what it is: kind, name, version, hash, and the files that it read.
+    *pinned* loads a definition and returns its kind, name, version, hash, and the files that it read.
     """
     found = Checked()
     if value.get("schema") not in SCHEMAS:
@@ -68,7 +68,7 @@ def checked(value: Mapping[str, Any], pinned: Pinned, seal: Mapping[str, Any] | 
         if seal is not None:
             found.included = inclusion.under(value.get("proof"), seal, value["entry"]["id"])
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        found.faults.append(f"the bundle cannot be read as one: {type(error).__name__} {error}")
+        found.faults.append(f"the bundle is malformed: {type(error).__name__} {error}")
     if found.included is not None and found.included.fault:
         found.faults.append(found.included.fault)
     return found
@@ -80,7 +80,7 @@ def schema_fault(value: Mapping[str, Any]) -> str:
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
-    """Make an event of a bundle's row."""
+    """Return the event in a row of a bundle."""
     return Event(**{**row, "at": datetime.fromisoformat(row["at"])})
 
 
@@ -93,7 +93,7 @@ def tables_of(value: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def artifacts_of(row: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Return the artifacts that a stage names; none where they were redacted."""
+    """Return the artifacts that a stage names; empty if they were redacted."""
     given = row.get("artifacts", ())
     listed = given if isinstance(given, list | tuple) else ()
     named = [each for each in listed if isinstance(each, Mapping) and {"sha256", "name", "size"} <= set(each)]
@@ -104,7 +104,7 @@ def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterato
     parts = {name: each for name, each in value.items() if name != "sha256"}
     if digest(parts) != value["sha256"]:
         yield "the bundle does not match its own digest"
-    yield from (f"there is no part {name!r} in a bundle" for name in sorted(set(value) - _KNOWN))
+    yield from (f"unknown part {name!r}" for name in sorted(set(value) - _KNOWN))
     if value["schema"] == SCHEMA:
         yield from (f"the part {name!r} is missing" for name in sorted(_KNOWN - set(value)))
         if set(value["lineage"]) != set(LINKS):
@@ -126,33 +126,33 @@ def _faults(value: Mapping[str, Any], pinned: Pinned, found: Checked) -> Iterato
 
 def _folded(value: Mapping[str, Any], events: list[Event]) -> Iterator[str]:
     if strange := sorted(set(value["entry"]) - set(FOLDED)):
-        yield f"the entry has columns that nobody knows: {', '.join(strange)}"
+        yield f"the entry has unknown columns: {', '.join(strange)}"
     if value["schema"] == SCHEMA and (missing := sorted(DERIVED - set(value["entry"]))):
-        yield f"the entry does not say: {', '.join(missing)}"
+        yield f"the entry lacks columns: {', '.join(missing)}"
     later = {name: each for name, each in DEFAULTS.items() if name not in DERIVED}
-    row = {**later, **value["entry"]}  # a column that came later is not in a bundle of before
+    row = {**later, **value["entry"]}  # older bundles lack columns that were added later
     try:
         wrong = differing([event for event in events if event.change != Change.RETIRED], row)
     except BacklogError as error:
         yield f"history: {error}"
         return
     if wrong:
-        yield f"the history does not give: {', '.join(wrong)}"
+        yield f"these columns differ from the history: {', '.join(wrong)}"
 
 
 def _left(value: Mapping[str, Any], events: list[Event], found: Checked) -> Iterator[str]:
-    """Check what is left of a retired entry against its last event."""
+    """Check the remaining data of a retired entry against its last event."""
     left, retired = value.get("retired"), any(event.change == Change.RETIRED for event in events)
     if bool(left) != retired:
-        yield "the bundle and its history do not agree on whether the entry is retired"
+        yield "the bundle and its history disagree on whether the entry is retired"
     elif left:
-        yield from (f"what is left of it: {name}" for name in projection.retired_differing(events, left))
+        yield from (f"the retired entry differs: {name}" for name in projection.retired_differing(events, left))
         if "evidence_until" not in events[-1].data:
             found.unbound["evidence_until"] = 1
 
 
 def _rows(value: Mapping[str, Any], events: list[Event], found: Checked) -> Iterator[str]:
-    """Check runs, stages, reviews, write-backs, links, receipts and inputs against what the history tells of them."""
+    """Check runs, stages, reviews, write-backs, links, receipts and inputs against the history."""
     gone = bool(value.get("retired"))
     compared = projection.compared(events, tables_of(value), gone=gone)
     found.rows, found.unbound = found.rows + compared.bound, {**found.unbound, **compared.unbound}
@@ -167,14 +167,14 @@ def _rows(value: Mapping[str, Any], events: list[Event], found: Checked) -> Iter
     told = projection.receipts(events)
     if value["schema"] == SCHEMA:
         if list(value["receipts"]) != told:
-            yield "the receipts are not those that the history tells of"
+            yield "the receipts differ from those in the history"
         found.rows += len(told)
     elif value["receipts"]:
         found.unbound["receipts"] = len(value["receipts"])
 
 
 def _records(events: Sequence[Event]) -> Iterator[str]:
-    """Check every record in the history against its digest; of a redacted one the chain alone speaks."""
+    """Check every record in the history against its digest; a redacted record is covered by the chain only."""
     for event in events:
         if event.change == Note.RECORDED:
             data = upcast(event)
@@ -184,7 +184,7 @@ def _records(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _attached(value: Mapping[str, Any], pinned: Pinned) -> Iterator[str]:
-    """Check definitions and artifacts against the hashes under which they stand."""
+    """Check definitions and artifacts against their hashes."""
     wanted = {str(run[f"{kind}_hash"]) for run in value["runs"] for kind in ("pipeline", "policy")}
     for name, definition in value["definitions"].items():
         if {**pinned(definition), "body": definition.get("body")} != {**definition, "hash": name}:

@@ -1,6 +1,6 @@
-"""The tests of a policy: orders that its terms must give. They run at every load, and no policy that fails one is used.
+"""The tests of a policy: orders that its terms must produce. They run at every load; a failing policy is not used.
 
-An example counts in days of age, so its order is the same whenever it is asked.
+Ages in an example are relative days, so its order does not depend on the current time.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ DAYS_MAX = 36_500.0
 
 
 class ExampleEntry(document.Model):
-    """What a test may say of an entry: its age, and whatever else a term may read."""
+    """An entry in a test: its age, and the other fields that a term may read."""
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -39,7 +39,7 @@ class ExampleEntry(document.Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One test: the order that it wants, and the one that the policy gives."""
+    """One test: the expected order and the order that the policy produces."""
 
     name: str
     wanted: tuple[str, ...]
@@ -47,12 +47,12 @@ class Order:
 
     @property
     def holds(self) -> bool:
-        """Return whether they are the same, and every entry has a score."""
+        """Return whether both orders are the same and every entry has a score."""
         return self.wanted == tuple(each.entry.id for each in self.given) and not self.error
 
     @property
     def error(self) -> str:
-        """Return why an entry has no score, where one has none."""
+        """Return why an entry has no score, or ""."""
         return next((each.error for each in self.given if each.error), "")
 
 
@@ -73,7 +73,7 @@ def orders(policy: Policy, *, file: str) -> list[Order]:
 
 
 def failing(policy: Policy, *, file: str) -> list[Finding]:
-    """Return a finding for every test that the policy does not pass, or that cannot be run."""
+    """Return a finding for every test that fails or cannot be run."""
     try:
         found = orders(policy, file=file)
     except InvalidFileError as error:
@@ -84,7 +84,7 @@ def failing(policy: Policy, *, file: str) -> list[Finding]:
 def _failed(found: Sequence[Order], source: Document) -> Iterator[Finding]:
     for index, each in enumerate(found):
         if not each.holds:
-            gives = each.error or f"the policy gives {', '.join(scored.entry.id for scored in each.given)}"
+            gives = each.error or f"the policy produces {', '.join(scored.entry.id for scored in each.given)}"
             text = f"the test {each.name!r} fails: it wants {', '.join(each.wanted)}; {gives}"
             yield source.finding((*_AT, index, "order"), "21", text)
 
@@ -113,7 +113,7 @@ def _entries(source: Document, index: int, example: ExampleFile, findings: list[
 
 
 def _whole_as_float(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the values with whole numbers as decimals: in strict models they are not the same."""
+    """Convert integers to floats, which strict models distinguish."""
     inside = {name: _whole_as_float(each) for name, each in values.items() if isinstance(each, Mapping)}
     whole = {name: float(each) for name, each in values.items() if type(each) is int}
     return {**values, **inside, **whole}

@@ -1,7 +1,7 @@
 """CEL: compile against typed names, evaluate without side effects, and fail closed.
 
-Traps of the library that this module keeps from everybody else: an error is a value and is truthy; reading a null on
-Python 3.11 loses a reference to None; integers and decimals do not mix.
+This module hides three traps of the library: an error is a value and is truthy; reading a null on Python 3.11 loses a
+reference to None; integers and decimals do not mix.
 """
 
 import math
@@ -19,8 +19,8 @@ from backlog_worker.domain.masking import cut
 from backlog_worker.domain.wire import fault_in_text
 
 SOURCE_MAX = 4096
-# Values are read whole. CEL ends loops within loops by a budget of its own; only an expression that searches in a list
-# or a text for every item of another could take for ever: such a one refuses longer lists and texts.
+# CEL limits nested loops by a budget of its own. An expression that searches a list or a text for every item of another
+# list could still run very long, so it refuses lists and texts beyond these lengths.
 LIST_MAX = 500
 TEXT_MAX = 64 * 1024
 
@@ -34,7 +34,7 @@ _TYPES = {
 }
 _ERROR = re.compile(r"<input>:(\d+):(\d+): (.*)")
 _NAME = re.compile(r"\bentry\.([a-z_]+)")
-# One that does not end goes on to the end of the text, so that nothing is read twice.
+# An unterminated literal extends to the end of the text, so the scan stays linear.
 LITERAL = re.compile(r"'(?:[^'\\]|\\.)*+\\?(?:'|\Z)|\"(?:[^\"\\]|\\.)*+\\?(?:\"|\Z)")
 _LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(")
 _SEARCH = re.compile(
@@ -59,12 +59,12 @@ class Expression:
 
     @property
     def searches_in_loops(self) -> bool:
-        """Return whether the time that it takes may grow with the square of what it reads."""
+        """Return whether its running time may grow with the square of its input."""
         text = LITERAL.sub("''", self.source)
         return bool(_LOOP.search(text) and _SEARCH.search(text))
 
     def number(self, values: Mapping[str, Any]) -> float:
-        """Evaluate to a finite number; raises ExpressionError for all else."""
+        """Evaluate to a finite number; raises ExpressionError for any other result."""
         result = self._result(values)
         if result.type() not in (cel.Type.DOUBLE, cel.Type.INT):
             raise ExpressionError(_said(result, "a number"))
@@ -75,17 +75,17 @@ class Expression:
         return value
 
     def truth(self, values: Mapping[str, Any]) -> bool:
-        """Evaluate to a truth; only the boolean true is true, and what cannot be evaluated raises ExpressionError."""
+        """Evaluate to a boolean; raises ExpressionError for any other result."""
         result = self._result(values)
         if result.type() != cel.Type.BOOL:
             raise ExpressionError(_said(result, "true or false"))
         return result.value() is True
 
     def scalar(self, values: Mapping[str, Any]) -> str | float | bool:
-        """Evaluate to a text, a number or a truth; raises ExpressionError for all else."""
+        """Evaluate to a text, a number or a boolean; raises ExpressionError for any other result."""
         result = self._result(values)
         if result.type() not in (cel.Type.BOOL, cel.Type.STRING, cel.Type.DOUBLE, cel.Type.INT):
-            raise ExpressionError(_said(result, "a text, a number or a truth"))
+            raise ExpressionError(_said(result, "a text, a number or a boolean"))
         value: str | float | bool = result.value()
         return value
 
@@ -106,7 +106,7 @@ def compiled(source: str, names: Names, wants: str = "bool") -> Expression:
         message = f"it is {fault}"
         raise ExpressionError(message)
     if len(source.encode()) > SOURCE_MAX:
-        message = f"an expression may have {SOURCE_MAX} bytes, this one has {len(source.encode())}"
+        message = f"an expression may have at most {SOURCE_MAX} bytes, this one has {len(source.encode())}"
         raise ExpressionError(message)
     return _compiled(source, names, wants)
 
@@ -117,9 +117,9 @@ def read_fields(source: str) -> frozenset[str]:
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 - free JSON in, free JSON out
-    """Prepare free JSON for CEL: numbers become decimals, and nulls disappear.
+    """Prepare JSON for CEL: numbers become decimals, and nulls are removed.
 
-    Raises ExpressionError for a number that is larger than any decimal.
+    Raises ExpressionError for a number that is too large for a decimal.
     """
     if isinstance(value, bool) or value is None:
         return value
@@ -143,7 +143,7 @@ def _decimal(value: float) -> float:
 
 
 def _too_long(value: object, path: str) -> str:
-    """Say which list or text is longer than an expression may compare; nothing where none is."""
+    """Return which list or text is too long for an expression to compare, or ""."""
     name = path.removeprefix(".") or "a value"
     if isinstance(value, str):
         return f"{name} has {len(value)} characters, at most {TEXT_MAX} go there" if len(value) > TEXT_MAX else ""
@@ -178,7 +178,7 @@ def _compiled(source: str, names: Names, wants: str) -> Expression:
 
 
 def _begins(source: str, column: int, message: str) -> int:
-    """Return where an unknown name begins: CEL points at the dot or the bracket behind it."""
+    """Return where an unknown name begins: CEL reports the position of the dot or the bracket after it."""
     unknown = re.search(r"undeclared reference to '([A-Za-z_]\w*)", message)
     found = source.rfind(unknown[1], 0, column + 1) if unknown else -1
     return found if found >= 0 else column

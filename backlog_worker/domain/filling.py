@@ -1,4 +1,4 @@
-"""What fills the holes of a job's texts and of its agents: what nothing can fill is found when the file is loaded."""
+"""Placeholders in the texts of jobs and agents: one that nothing can fill is reported when the file is loaded."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import Finding
 from backlog_worker.domain.include import Placed
 from backlog_worker.domain.template import ROOTS, Hole
 
-# What texts may read of an entry and of a run.
+# The fields of an entry and of a run that texts may read.
 ENTRY = (
     *("id", "env", "title", "url", "source", "external_ref", "service", "category", "team", "owner", "labels"),
     *("priority", "signals", "pipeline", "provenance", "constraints", "attempt", "created_at"),
@@ -20,7 +20,7 @@ RUN = ("id", "attempt")
 
 
 class Made(Protocol):
-    """A job with the agents that drive it."""
+    """A job with its agents."""
 
     placed: Placed
     agent: Agent | None
@@ -28,7 +28,7 @@ class Made(Protocol):
 
 
 def unfilled(made: Made, accepts: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """Find the holes that nothing fills; one that only an undeclared part of the input could fill is a warning."""
+    """Yield findings for unfillable placeholders; one that only undeclared input could fill is a warning."""
     placed, job = made.placed, made.placed.file
     agents = [(("agent",), made.agent), (("fallback", "agent"), made.fallback)]
     texts: list[tuple[Path, str, str]] = [(("task",), job.task, ""), (("prompt",), job.prompt, "")]
@@ -53,7 +53,7 @@ def _texts(path: Path, value: Any) -> Iterator[tuple[Path, str]]:  # noqa: ANN40
 
 
 def _given(made: Made, key: str | int) -> dict[str, frozenset[str]]:
-    """Return what a text of a job finds under `inputs`, `params` and `env`."""
+    """Return the names that a text of a job finds under `inputs`, `params` and `env`."""
     placed, job = made.placed, made.placed.file
     env = {
         *placed.env,
@@ -72,7 +72,7 @@ def _given(made: Made, key: str | int) -> dict[str, frozenset[str]]:
 def _nothing(
     hole: Hole, given: Mapping[str, frozenset[str]], accepts: Mapping[str, Any] | None
 ) -> tuple[str, bool] | None:
-    """Say why nothing fills a hole, and whether that is certain."""
+    """Return why nothing fills a placeholder, and whether that is certain."""
     path = hole.path
     if not path:
         return None
@@ -90,7 +90,7 @@ def _nothing(
 
 
 def _of_input(name: str, accepts: Mapping[str, Any] | None, others: list[str]) -> tuple[str, bool] | None:
-    """Say whether the input of an entry may hold a name; one that its contract does not list is doubtful."""
+    """Return why the input of an entry may lack a name, and whether that is certain; None if it is declared."""
     contract = accepts or {}
     known = list(contract.get("properties") or {})
     if name in known or name in (contract.get("required") or ()):

@@ -1,6 +1,6 @@
-"""The writings of a secret value: every form in which a program may print it, and a finder of all of them at once.
+"""The encoded forms of a secret value in which a program may print it, and a finder for all of them at once.
 
-Line ends count for nothing when a text is searched: encoders wrap their lines, and so do terminals.
+The search ignores line ends, because encoders and terminals wrap lines.
 """
 
 import base64
@@ -14,15 +14,15 @@ from urllib.parse import quote, quote_plus
 
 import ahocorasick
 
-SHORTEST = 6  # a shorter value cannot be told from ordinary text, and is refused where it is read
-SHORTEST_LINE = 8  # of a value with several lines: what is shorter, such as `{`, is in every text
+SHORTEST = 6  # a shorter value cannot be distinguished from ordinary text and is refused when it is read
+SHORTEST_LINE = 8  # the shortest line of a multi-line value to search for; shorter ones, such as `{`, are in every text
 _ENDS = re.compile(r"[\r\n]")
 _QUOTED = re.compile(r"([^\w@%+=:,./-])")
 _ESCAPE = re.compile(r"%[0-9A-F]{2}")
 
 
 class Finder:
-    """Finds every form of a set of values, in time that is linear in the text."""
+    """Finds every form of a set of values in time linear in the text."""
 
     def __init__(self, words: frozenset[str]) -> None:
         self.longest = max(map(len, words), default=0)
@@ -33,7 +33,7 @@ class Finder:
         self._automaton.make_automaton()
 
     def spans(self, text: str) -> list[tuple[int, int]]:
-        """Return the parts of *text* that hold a form, as (begin, end): in order, and none overlaps another."""
+        """Return the spans (begin, end) of *text* that contain a form, in order and without overlap."""
         if not self.longest or not text:
             return []
         squeezed = _ENDS.sub("", text)
@@ -44,7 +44,7 @@ class Finder:
         return [(at(begin), at(end - 1) + 1) for begin, end in found]
 
     def open_end(self, text: str) -> int:
-        """Return where the end of *text* may be the beginning of a form; its length where it cannot."""
+        """Return where a form may begin that *text* does not complete; the length of *text* if there is none."""
         squeezed = _ENDS.sub("", text)
         for begin in range(max(0, len(squeezed) - self.longest + 1), len(squeezed)):
             if squeezed[begin] in self._heads:
@@ -56,20 +56,20 @@ class Finder:
 
 @lru_cache(maxsize=64)
 def finder(values: frozenset[str]) -> Finder:
-    """Return the finder of these values in text."""
+    """Return a finder for these values in text."""
     return Finder(frozenset(form for value in values for form in forms(value)))
 
 
 @lru_cache(maxsize=64)
 def finder_in_bytes(values: frozenset[str]) -> Finder:
-    """Return the finder of these values in bytes that were read as Latin-1."""
+    """Return a finder for these values in bytes decoded as Latin-1."""
     found = (form.encode("utf-8", "surrogatepass") for value in values for form in forms(value))
     return Finder(frozenset(form.decode("latin-1") for form in found))
 
 
 @lru_cache(maxsize=4096)
 def forms(value: str) -> frozenset[str]:
-    """Return every writing of *value* and of its lines: plain, JSON, URL, base64, hex, Python, shell, HTML."""
+    """Return every form of *value* and of its lines: plain, JSON, URL, base64, hex, Python, shell, HTML."""
     parts = {value, value.strip()} | {line.strip() for line in value.splitlines() if len(line.strip()) >= SHORTEST_LINE}
     found = {form for part in parts for form in (*_quoted(part), *_encoded(part.encode("utf-8", "surrogatepass")))}
     squeezed = {_ENDS.sub("", form) for form in found}
@@ -92,16 +92,16 @@ def _quoted(part: str) -> Iterator[str]:
 
 
 def _encoded(part: bytes) -> Iterator[str]:
-    """Return the writings in base64, wherever the value begins in a group of three bytes, and in hexadecimal."""
+    """Return the base64 forms at each of the three offsets, and the hexadecimal form."""
     yield from (part.hex(), part.hex().upper(), repr(part)[2:-1])
     for before, cut in ((0, 0), (1, 2), (2, 3)):
-        whole = (before + len(part)) * 8 // 6  # characters that depend on no byte behind the value
+        whole = (before + len(part)) * 8 // 6  # characters that do not depend on bytes after the value
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(b"\0" * before + part)[cut:whole].decode()
 
 
 def _joined(found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return matches, which come by their last character, as parts that do not overlap."""
+    """Merge matches, ordered by their last character, into spans that do not overlap."""
     parts: list[tuple[int, int]] = []
     for last, length in found:
         begin = last + 1 - length
@@ -112,6 +112,6 @@ def _joined(found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _places(text: str) -> Callable[[int], int]:
-    """Return what turns a place in *text* without its line ends into the place in *text*."""
+    """Return a function that maps a position in *text* without line ends to a position in *text*."""
     before = [found.start() - at for at, found in enumerate(_ENDS.finditer(text))]
     return lambda place: place + bisect_right(before, place)

@@ -1,16 +1,16 @@
-"""The planner: which jobs of a run are ready, waiting, skipped, done. A pure function of the pipeline and its stages.
+"""The planner: a pure function that says which jobs of a run are ready, waiting, skipped or done.
 
-The rules, in the order in which they are asked, for a job that has not begun:
+The rules for a job that has not begun, in order of evaluation:
 
-1. Once a failure is *final* (nothing tolerates it, and no later job can overcome it any more) the run fails: what has
-   not begun is *canceled*, but for handlers of a failure, jobs with `always()` or `failure()`, and what stands behind a
-   handler that completed or may still. Running jobs end.
-2. It is *pending* while a job that it waits for has not ended: one that it depends on, or that its `when` reads.
+1. A failure is *final* if nothing tolerates it and no later job can overcome it any more. Then the run fails: jobs that
+   have not begun are *canceled*, except handlers of a failure, jobs with `always()` or `failure()`, and jobs after a
+   handler that completed or still may. Running jobs finish.
+2. It is *pending* while a job that it depends on, or that its `when` reads, has not ended.
 3. Each dependency must be *met*: it completed; or had nothing to do, because its own `when` was false; or failed with
-   `continueOnError`; or failed, and another dependency of the same job is a handler of that failure that completed. One
-   whose status the `when` reads need only have ended. Otherwise the job is *skipped*, and so on down.
-4. Its `when` must be true, otherwise it is skipped and had nothing to do. A `when` that cannot be evaluated *fails* the
-   job and says why.
+   `continueOnError`; or failed, and the same job also depends on a completed handler of that failure. A dependency
+   whose status the `when` reads only needs to have ended. Otherwise the job is *skipped*, and so are those after it.
+4. Its `when` must be true; otherwise the job is skipped and had nothing to do. A `when` that cannot be evaluated
+   *fails* the job with the reason.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ __all__ += ["Plan", "Ruling", "current", "handled", "nothing", "outcome", "plan"
 
 
 class Ruling(NamedTuple):
-    """What a plan says of a job that ends without beginning: where it stands then, why, and which kind of why."""
+    """The end of a job that never began: its status, the reason, and the kind of reason."""
 
     status: StageStatus
     why: str
@@ -52,9 +52,9 @@ class Ruling(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The jobs of a run at one moment; `decided` are those that end now without ever beginning, and why.
+    """The jobs of a run at one moment; `decided` are the jobs that end now without having begun, with the reasons.
 
-    `failed` are the failures that are final; `moot` waits for an answer that a failed run does not need any more.
+    `failed` are the final failures; `moot` jobs wait for an answer that a failed run no longer needs.
     """
 
     done: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class Plan:
 
     @property
     def active(self) -> int:
-        """Return how many jobs run, or were rung for."""
+        """Return the number of jobs that are running or have a bell."""
         return len(self.running) + len(self.rung)
 
 
@@ -78,20 +78,20 @@ Values = Callable[[], Mapping[str, Any]]
 
 
 def nothing() -> Mapping[str, Any]:
-    """Return no values: what conditions read of the entry when nobody gives it."""
+    """Return an empty mapping: the values for conditions if there is no entry."""
     return {}
 
 
 def current(pipeline: Pipeline, stages: Mapping[str, Stage], now: datetime | None = None) -> dict[str, Stage]:
-    """Return the stages of jobs that the pipeline has; what stands of earlier runs was said when the run began.
+    """Return the stages of the jobs in this pipeline; stages of earlier runs were selected when the run began.
 
-    A pause that is over at *now* makes its stage pending again.
+    A stage whose pause is over at *now* is pending again.
     """
     return {job_id: _awake(each, now) for job_id, each in stages.items() if job_id in pipeline.index}
 
 
 def plan(pipeline: Pipeline, stages: Mapping[str, Stage], values: Values = nothing) -> Plan:
-    """Say where every job stands, in one pass over the graph; a new one where a decision changes what failures mean."""
+    """Return the plan, in one pass over the graph; the pass is repeated if a decision changes which failures count."""
     decided: dict[str, Ruling] = {}
     while True:
         found = _Pass(pipeline, stages, values, decided)
@@ -100,7 +100,7 @@ def plan(pipeline: Pipeline, stages: Mapping[str, Stage], values: Values = nothi
 
 
 def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome | None:
-    """Say how the run ended, or None while a job may begin, runs, or was rung for."""
+    """Return how the run ended; None while a job may begin, runs, or has a bell."""
     if now.ready or now.active:
         return None
     held = [stages[job_id] for job_id in now.waiting if job_id in stages]
@@ -120,7 +120,7 @@ def outcome(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
 
 
 def handled(pipeline: Pipeline, job_id: str, stages: Mapping[str, Stage]) -> bool:
-    """Return whether some job that has not begun reads the failure of this one: then a failure is final at once."""
+    """Return whether a job that has not begun handles the failure of this one; if so, a failure is final at once."""
     return any(
         (job.id not in stages or stages[job.id].status == StageStatus.PENDING) and handles(pipeline, job, job_id)
         for job in pipeline.jobs
@@ -147,11 +147,11 @@ class _Pass:
         ends = [*(each.status for each in stages.values()), *(each.status for each in decided.values())]
         found = StageStatus.FAILED in ends
         self.failures = failures(pipeline, self.status) if found else Failures()
-        self.carries: set[str] = set()  # handlers of failures that stand, and what stands behind them
+        self.carries: set[str] = set()  # handlers of standing failures, and the jobs after them
         self.places: dict[str, list[str]] = {}
 
     def look(self, job: Job) -> bool:
-        """Find where one job stands, and decide it where it ends without beginning; whether the pass still holds."""
+        """Place one job, and decide it if it ends without having begun; return whether the pass is still valid."""
         known = job.id in self.decided
         handler = behind = False
         if self.failures.standing:
@@ -164,7 +164,7 @@ class _Pass:
         return known or job.id not in self.decided or not self._changes(self.decided[job.id].status)
 
     def plan(self) -> Plan:
-        """Return what was found."""
+        """Return the plan."""
         return Plan(
             **{name: tuple(listed) for name, listed in self.places.items()},
             failed=tuple(job.id for job in self.pipeline.jobs if job.id in self.failures.final),
@@ -172,7 +172,7 @@ class _Pass:
         )
 
     def status(self, job_id: str) -> StageStatus:
-        """Return where a job stands, with what was decided."""
+        """Return the status of a job, including decisions."""
         return self.decided[job_id].status if job_id in self.decided else self._stage_status(job_id)
 
     def _place(self, job: Job, *, spared: bool) -> str:
@@ -192,19 +192,19 @@ class _Pass:
         return said or ("rung" if stage and stage.rung_at else "ready")
 
     def _changes(self, status: StageStatus) -> bool:
-        """Return whether a decision just made changes what failures mean; without open ones only a failure can."""
+        """Return whether the last decision changes which failures count; if none is open, only a failure can."""
         is_open = self.failures.standing - self.failures.final
         return bool(is_open or status == StageStatus.FAILED) and failures(self.pipeline, self.status) != self.failures
 
     def _carries(self, job: Job, *, handler: bool, behind: bool) -> bool:
-        """Return whether what stands behind a job has its turn although the run fails."""
+        """Return whether the jobs after this one may still run although the run fails."""
         status = self.status(job.id)
         if status == StageStatus.COMPLETED or status not in ENDED or self._tolerated(job.id):
             return handler or behind
         return behind and self._idle(job.id)
 
     def _condition(self, job: Job, when: Condition) -> str:
-        """Ask the `when` of a job: nothing where it may begin, else where it stands now."""
+        """Evaluate the `when` of a job; return "" if it may begin, otherwise its place in the plan."""
         try:
             if when.holds(self._values(job, when)):
                 return ""
@@ -233,7 +233,7 @@ class _Pass:
         return plain(seen(self.stages.get(job_id)))
 
     def _unmet(self, job: Job) -> str:
-        """Say which dependency keeps a job from running, and why; its `when` excuses those that it reads."""
+        """Return which dependency prevents a job from running, and why; dependencies read by its `when` are excused."""
         when = job.when
         for each in job.depends_on:
             excused = when is not None and (when.asks_all or each in when.reads)
@@ -279,10 +279,10 @@ def _paused(stage: Stage) -> Outcome:
 
 
 def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outcome:
-    """Judge a failed run by the first job that failed; by one that nobody handled and a fault ended, if that is all.
+    """Return the outcome of a failed run: its first failed job, or an unhandled fault if the other failures allow it.
 
-    Then it may be tried again by itself: what else failed may still be overcome once the faults are gone. Of several
-    faults one of a job's own goes before one from outside, which another run would only repeat.
+    With a fault the run can be retried automatically, because the other failures may be overcome once the faults are
+    gone. A job's own fault takes precedence over an outage, which another run would only repeat.
     """
     faults = [each for each in now.failed if each in stages and (stages[each].reason or {}).get("fault")]
     lifted = failures(pipeline, lambda each: _lifted(stages.get(each), fault=each in faults)).final if faults else ()
@@ -306,14 +306,14 @@ def _failed(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan) -> Outco
 
 
 def _lifted(stage: Stage | None, *, fault: bool) -> StageStatus:
-    """Return where a stage would stand for a run that tries faults again."""
+    """Return the status of a stage in a run that retries faults."""
     if stage is None or fault or stage.status == StageStatus.CANCELED:
         return StageStatus.PENDING
     return stage.status
 
 
 def _said(pipeline: Pipeline, stages: Mapping[str, Stage], now: Plan, first: str) -> str:
-    """Say where a run failed, which handlers completed, why, and what became of the other jobs."""
+    """Return a text: where the run failed, why, which handlers completed, and the outcome of the other jobs."""
     why = cut(str((stages[first].reason or {}).get("text", "failed")), 250)
     done = handlers(pipeline, now.failed, lambda each: stages[each].status if each in stages else StageStatus.PENDING)
     where = f"failed at {first}"

@@ -1,4 +1,4 @@
-"""Rules with ids that judge what a job returned: pass, fail or ask, and why."""
+"""Gates: rules with ids that check the output of a job, with the result pass, fail or ask and the reason."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,12 +17,12 @@ from backlog_worker.domain.policy import ENTRY_NAMES
 GATE_NAMES: expression.Names = (*ENTRY_NAMES, ("output", "any"), ("inputs", "any"))
 
 
-MESSAGE = 1000  # characters of a filled message
-GATE = "gate:"  # begins what tells the question of a gate from another
+MESSAGE = 1000  # the maximum length of a filled message
+GATE = "gate:"  # the prefix of `detail` in the question of a gate
 
 
 class GateResult(StrEnum):
-    """What a gate said."""
+    """The result of a gate."""
 
     PASS = "pass"  # noqa: S105 - a verdict, not a password
     FAIL = "fail"
@@ -31,7 +31,7 @@ class GateResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One rule; `rule_sha256` is its version and changes whenever its text does."""
+    """One rule; `rule_sha256` is its version and changes with its text."""
 
     id: str
     check: str | None
@@ -42,18 +42,18 @@ class Gate:
 
     @classmethod
     def made(cls, gate_id: str, check: str | None, run: str | None, on_fail: str, *, message: str = "") -> "Gate":
-        """Make a gate with the digest of its rule; its message to people is no part of the rule."""
+        """Return a gate with the digest of its rule; the message is not part of the rule."""
         return cls(gate_id, check, run, on_fail, digest([check, run, on_fail]), message)
 
 
 def gates_of(files: Iterable[GateFile]) -> tuple[Gate, ...]:
-    """Return the gates that a file says."""
+    """Return the gates that a file defines."""
     return tuple(Gate.made(each.id, each.check, each.run, each.on_fail, message=each.message) for each in files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What one gate said about one output."""
+    """The result of one gate for one output."""
 
     id: str
     rule_sha256: str
@@ -63,7 +63,7 @@ class Checked:
 
     @property
     def words(self) -> str:
-        """Return what a person reads: the message of who wrote the gate, and why it failed."""
+        """Return the text for people: the author's message, and why the gate failed."""
         return "; ".join(each for each in (self.message, self.why) if each)
 
     def as_data(self) -> dict[str, str]:
@@ -73,7 +73,7 @@ class Checked:
 
 
 def evaluated(gate: Gate, values: Mapping[str, Any]) -> Checked:
-    """Evaluate the expression of a gate; what cannot be evaluated fails and says why."""
+    """Evaluate the expression of a gate; an evaluation error fails the gate with the reason."""
     try:
         passed = expression.compiled(gate.check or "false", GATE_NAMES).truth(values)
         why = "" if passed else f"{gate.check} is false"
@@ -83,7 +83,7 @@ def evaluated(gate: Gate, values: Mapping[str, Any]) -> Checked:
 
 
 def worded(gate: Gate, checked: Checked, values: Mapping[str, Any]) -> Checked:
-    """Add the message of a gate that did not pass, its `${{ }}` filled from what the gate may read."""
+    """Return the result with the gate's message if it did not pass; `${{ }}` is filled from the gate's values."""
     if checked.result == GateResult.PASS or not gate.message:
         return checked
     parts, at = [], 0
@@ -94,7 +94,7 @@ def worded(gate: Gate, checked: Checked, values: Mapping[str, Any]) -> Checked:
 
 
 def message_faults(message: str) -> Iterator[str]:
-    """Say which `${{ }}` of a message can never be filled."""
+    """Yield an error for each `${{ }}` of a message that can never be filled."""
     for hole in _message_holes(message):
         try:
             expression.compiled(hole.text, GATE_NAMES, "any")
@@ -115,12 +115,12 @@ def _filled(text: str, values: Mapping[str, Any]) -> str:
 
 
 def asks(gate_id: str, why: str, job_id: str) -> Asked:
-    """Return what a gate asks a person about the output of a job."""
+    """Return the question of a gate about the output of a job."""
     return Asked(question=f"gate {gate_id} asks about the output of {job_id}: {why}", detail=f"{GATE}{gate_id}")
 
 
 def judged(gate: Gate, *, passed: bool, why: str) -> Checked:
-    """Turn a yes or no into what the gate says: where its author wants a person, a no is a question."""
+    """Return the result for *passed*: a gate with `onFail: ask` asks a person instead of failing."""
     failed = GateResult.ASK if gate.on_fail == "ask" else GateResult.FAIL
     result = GateResult.PASS if passed else failed
     return Checked(id=gate.id, rule_sha256=gate.rule_sha256, result=result, why="" if passed else why)

@@ -1,8 +1,8 @@
-"""The patterns of `branches` and `paths` of a trigger, which mean what GitHub's filter patterns mean.
+"""Patterns for `branches` and `paths` of a trigger, with the semantics of GitHub's filter patterns.
 
-`*` stands for any part of one segment, `**` for any part at all, and `**/` also for no folder; `?` and `+` say how
-often the sign before them may stand, `[]` is one of its letters and digits, and a backslash takes a sign as it is. A
-pattern after `!` takes out what it matches; of several that match, the last decides.
+`*` matches within one segment, `**` across segments, and `**/` also matches no folder. `?` and `+` repeat the preceding
+character, `[]` matches one of its letters and digits, and a backslash escapes a character. A pattern after `!`
+excludes what it matches; the last matching pattern decides.
 """
 
 import re
@@ -18,7 +18,7 @@ _RANGES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A step of a pattern: what it takes, and how often a sign may stand there (`""`, `?` or `+`)."""
+    """A step of a pattern: the characters that it matches, and its repetition (`""`, `?` or `+`)."""
 
     kind: str
     signs: frozenset[str] = frozenset()
@@ -27,21 +27,21 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A pattern, read; it keeps its text."""
+    """A parsed pattern with its text."""
 
     text: str
     negative: bool
     tokens: tuple[Token, ...]
 
     def matches(self, name: str) -> bool:
-        """Return whether the pattern takes the whole of *name*, in time linear in it."""
+        """Return whether the pattern matches the whole of *name*, in time linear in its length."""
         at = self._open({0})
         for sign in name:
             at = self._open({state for each in at for state in self._after(each, sign)})
         return len(self.tokens) in at
 
     def _open(self, states: set[int]) -> set[int]:
-        """Return the states with all that can be reached without a sign."""
+        """Return the states and all that can be reached from them without a character."""
         found, waiting = set(states), list(states)
         while waiting:
             at = waiting.pop()
@@ -70,22 +70,22 @@ class Glob:
 
     @property
     def regex(self) -> str:
-        """Return it as a regular expression of the whole name, as every engine reads it."""
+        """Return an equivalent regular expression for the whole name, in portable syntax."""
         return "".join(_regex(token) for token in self.tokens)
 
 
 @lru_cache(maxsize=1000)
 def read(text: str) -> Glob:
-    """Read a pattern; raises ValueError that says what is wrong with it."""
+    """Parse a pattern; raises ValueError with the reason."""
     body = text.removeprefix("!")
     if not body or len(body) > LENGTH_MAX:
-        message = f"a pattern has 1 to {LENGTH_MAX} signs"
+        message = f"a pattern has 1 to {LENGTH_MAX} characters"
         raise ValueError(message)
     return Glob(text=text, negative=text.startswith("!"), tokens=tuple(_tokens(body)))
 
 
 def chosen(patterns: Sequence[str], name: str) -> bool:
-    """Return whether the last pattern that matches *name* takes it in; raises ValueError for what is no pattern."""
+    """Return whether the last pattern that matches *name* includes it; raises ValueError for an invalid pattern."""
     found = False
     for each in map(read, patterns):
         if found == each.negative and each.matches(name):
@@ -116,18 +116,18 @@ def _tokens(text: str) -> Iterator[Token]:
 def _signs(text: str, at: int) -> tuple[frozenset[str], int]:
     sign = text[at]
     if sign in "?+":
-        message = f"{sign} stands behind no sign that it could repeat; write \\{sign} for the sign itself"
+        message = f"{sign} has no preceding character to repeat; write \\{sign} for the character itself"
         raise ValueError(message)
     if sign == "\\":
         if at + 1 == len(text):
-            message = "a backslash stands before nothing"
+            message = "a backslash is the last character"
             raise ValueError(message)
         return frozenset(text[at + 1]), at + 2
     if sign != "[":
         return frozenset(sign), at + 1
     end = text.find("]", at)
     if end < 0:
-        message = "[ is not closed; write \\[ for the sign itself"
+        message = "[ is not closed; write \\[ for the character itself"
         raise ValueError(message)
     return frozenset(_listed(text[at + 1 : end])), end + 1
 
@@ -135,12 +135,12 @@ def _signs(text: str, at: int) -> tuple[frozenset[str], int]:
 def _listed(inside: str) -> Iterator[str]:
     parts = re.findall(r"([A-Za-z0-9])-([A-Za-z0-9])|([A-Za-z0-9])", inside)
     if not inside or "".join(f"{a}-{b}" if a else c for a, b, c in parts) != inside:
-        message = f"[{inside}] holds more than letters, digits and ranges of them"
+        message = f"[{inside}] may contain only letters, digits and ranges of them"
         raise ValueError(message)
     for first, last, single in parts:
         of = next((each for each in _RANGES if first in each and last in each), "")
         if first and (not of or first > last):
-            message = f"{first}-{last} is no range"
+            message = f"{first}-{last} is not a range"
             raise ValueError(message)
         yield from of[of.index(first) : of.index(last) + 1] if first else single
 

@@ -1,4 +1,4 @@
-"""What a person calls an entry: its id, key, issue number, address, or words of its title; and whether one fits."""
+"""Handles: the ways in which a person names an entry (id, key, issue number, address, words of the title)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,14 +8,14 @@ from typing import Any
 _NUMBER = re.compile(r"^(?:(?P<repository>[\w.-]+(?:/[\w.-]+)*))?#(?P<number>\d+)$|^(?P<bare>\d+)$")
 _ISSUE = re.compile(r"^(?:[\w+.-]+://)?[^/]+/(?P<repository>.+?)/(?:-/)?[a-z_]+/(?P<number>\d+)$", re.IGNORECASE)
 _CHUNK = re.compile(r"[a-z0-9_]+")
-# How a handle can fit, the surest first; only entries that fit in the surest way of all count.
+# The kinds of match, the most certain first; only entries that match in the most certain way count.
 ID, KEY, BEGINS, ADDRESS, NUMBER, WORDS = range(6)
 NAMED = ("id", "dedupe_key", "url", "external_ref", "title")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handle:
-    """A text by which a person means an entry, read in every way that it can be read."""
+    """A text that names an entry, parsed in every way that applies."""
 
     text: str
     address: str
@@ -24,7 +24,7 @@ class Handle:
 
     @property
     def chunks(self) -> tuple[str, ...]:
-        """Return plain pieces that stand in every entry that fits, to narrow a search with."""
+        """Return substrings that every matching entry contains, to narrow a search."""
         if self.number:
             return (self.number,)
         said = self.address or self.text.lower()
@@ -33,7 +33,7 @@ class Handle:
 
 
 def read(text: str) -> Handle:
-    """Read what a person typed."""
+    """Parse the text that a person typed."""
     said = text.strip()
     address = _address(said) if "://" in said or "/" in said.partition(".")[2] else ""
     match = _NUMBER.match(said) or _ISSUE.match(address)
@@ -43,7 +43,7 @@ def read(text: str) -> Handle:
 
 
 def fits(handle: Handle, entry: Mapping[str, Any], *, words: bool = True) -> int | None:
-    """Say how surely an entry, by its fields of NAMED, is the one that is meant; None where it is not."""
+    """Return the rank of the match of an entry, given its fields of NAMED; None if it does not match."""
     text, key, reference = handle.text, str(entry["dedupe_key"]), str(entry["external_ref"])
     url, title = _address(str(entry["url"])), str(entry["title"]).casefold()
     ways = (
@@ -57,12 +57,12 @@ def fits(handle: Handle, entry: Mapping[str, Any], *, words: bool = True) -> int
 
 
 def named_by(entry: object) -> dict[str, Any]:
-    """Return the fields by which an entry can be named."""
+    """Return the fields of an entry by which a person can name it."""
     return {name: getattr(entry, name) for name in NAMED}
 
 
 def source_names(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what the source calls each entry: #329, or api#329 where they come from several repositories."""
+    """Return the name of each entry at its source: #329, or api#329 if there are several repositories."""
     found = [_named_there(each) for each in entries]
     several = len({repository for repository, number in found if number}) > 1
     return [
@@ -103,6 +103,6 @@ def _same(wanted: str, repository: str) -> bool:
 
 
 def _address(text: str) -> str:
-    """Return an address without what does not tell pages apart: its scheme, query, fragment and last slash."""
+    """Return an address without its scheme, query, fragment and trailing slash."""
     bare = re.sub(r"^[\w+.-]+://(?:www\.)?", "", text.strip())
     return re.split(r"[?#]", bare)[0].rstrip("/").casefold()

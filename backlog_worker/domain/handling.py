@@ -1,8 +1,8 @@
-"""Failures and their handlers: which failures stand, which were overcome, and which may still be.
+"""Failures and their handlers: which failures stand, which were overcome, and which still can be.
 
 A *handler* of a failure is a job whose `when` reads it, by name or with `always()` or `failure()`. A failure is
-*overcome* when a job that depends on it and on a handler of it that completed, and does not read it itself, went on.
-A handler that `undoes` something takes back; it overcomes nothing.
+*overcome* when a job went on that depends on the failed job and on a completed handler, and does not read the failure
+itself. A handler that `undoes` a job does not overcome anything.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ NOBODY: frozenset[str] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """The failures of a run that nothing tolerates: those that *stand*, the *final* among them, and the *overcome*.
+    """The untolerated failures of a run: those that *stand*, the *final* among them, and the *overcome* ones.
 
-    A failure that stands is final once no later job can overcome it any more.
+    A standing failure is final once no later job can overcome it.
     """
 
     standing: frozenset[str] = NOBODY
@@ -27,11 +27,11 @@ class Failures:
 
 
 def failures(pipeline: Pipeline, status: Callable[[str], StageStatus]) -> Failures:
-    """Sort the failures of a run; *status* says where a job stands."""
+    """Return the failures of a run; *status* returns the status of a job."""
     failed = {job.id for job in pipeline.jobs if status(job.id) == StageStatus.FAILED and not job.continue_on_error}
     overcome: set[str] = set()
     hopeful: set[str] = set()
-    for job_id in reversed(pipeline.order) if failed else ():  # who overcomes a failure stands behind it
+    for job_id in reversed(pipeline.order) if failed else ():  # a job that overcomes a failure comes after it
         if job_id not in failed:
             continue
         for job, handler in _bridges(pipeline, job_id):
@@ -48,27 +48,27 @@ def failures(pipeline: Pipeline, status: Callable[[str], StageStatus]) -> Failur
 
 
 def handles(pipeline: Pipeline, job: Job, failed: str) -> bool:
-    """Return whether a job is a handler of the failure of another one."""
+    """Return whether a job handles the failure of another job."""
     if job.when is None:
         return False
     return failed in job.when.reads or (job.when.asks_all and pipeline.precedes(failed, job.id))
 
 
 def handlers(pipeline: Pipeline, failed: Iterable[str], status: Callable[[str], StageStatus]) -> list[str]:
-    """Return the jobs that completed as handlers of failures, in the order of the file."""
+    """Return the jobs that completed as handlers of failures, in file order."""
     listed = list(failed)
     done = [job for job in pipeline.jobs if status(job.id) == StageStatus.COMPLETED]
     return [job.id for job in done if any(handles(pipeline, job, each) for each in listed)]
 
 
 def bridged(pipeline: Pipeline, job: Job, failed: str, status: Callable[[str], StageStatus]) -> bool:
-    """Return whether a failed dependency is met for a job: a handler of it, on which the job depends too, completed."""
+    """Return whether a failed dependency is met: the job also depends on a handler of it that completed."""
     others = (pipeline.job(each) for each in job.depends_on if each != failed)
     return any(status(each.id) == StageStatus.COMPLETED and handles(pipeline, each, failed) for each in others)
 
 
 def _bridges(pipeline: Pipeline, failed: str) -> Iterator[tuple[Job, Job]]:
-    """Return each job that can overcome a failure, with the handler that lets it go on."""
+    """Yield each job that can overcome a failure, with the handler that allows it."""
     for job in pipeline.jobs:
         if failed in job.depends_on and not handles(pipeline, job, failed):
             for each in job.depends_on:

@@ -1,6 +1,6 @@
-"""Includes: the jobs of other files put in place, with their own ids under a prefix, their parameters, their origin.
+"""Includes: jobs of other files, inserted with prefixed ids, their parameters and their origin.
 
-What is included is flat: an included file may include others, and one that includes itself is refused with its path.
+An included file may include others; the result is flat. A file that includes itself is refused with the cycle's path.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ DEPTH = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A job of some file, put into a pipeline: the id that it has there, and what the ids of its file mean."""
+    """A job of some file in a pipeline: its id there, and the mapping of its file's ids."""
 
     id: str
     file: JobFile
@@ -30,14 +30,14 @@ class Placed:
     write_back: Any
 
     def finding(self, path: Path, number: str, text: str, *, hint: str = "", shift: int = 0) -> Finding:
-        """Make a finding at a key of this job, in the file where it stands."""
+        """Return a finding at a key of this job, in the file that contains it."""
         return self.source.finding((*self.path, *path), number, text, hint=hint, shift=shift)
 
 
 def placed(
     source: Document, checked: PipelineFile, reader: Callable[[str], Any], findings: list[Finding]
 ) -> list[Placed]:
-    """Return every job of a pipeline and of what it includes, in the order in which they stand."""
+    """Return every job of a pipeline and its includes, in file order."""
     found = list(_placed(_Place(source, checked, "", checked.parameters, (source.file,), ""), reader, findings))
     seen: set[str] = set()
     for each in found:
@@ -87,7 +87,7 @@ def _opened(
     name = _joined(place.folder, wanted.file)
     if name in place.trail or len(place.trail) > DEPTH:
         words = " -> ".join([*place.trail, name])
-        findings.append(place.source.finding(at, "11", f"an include leads back to itself: {words}"))
+        findings.append(place.source.finding(at, "11", f"an include includes itself: {words}"))
         return None
     try:
         text = reader(name)
@@ -111,12 +111,12 @@ def _opened(
 
 
 def absent(error: KeyError | OSError) -> str:
-    """Say why a file that was named is not there."""
+    """Return why a named file cannot be read."""
     return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else "does not exist"
 
 
 def _joined(folder: str, name: str) -> str:
-    """Join paths as they are written; nothing leaves the folder of the pipelines."""
+    """Join paths; the result never leaves the folder of the pipelines."""
     parts: list[str] = []
     for part in [*folder.split("/"), *name.split("/")]:
         if part == "..":

@@ -1,7 +1,7 @@
-"""The way from the history of one entry to the seals over it: what proves that a bundle stood so when it was sealed.
+"""Inclusion proofs: they prove that the history in a bundle is the one that a seal covers.
 
-A bundle holds every seal from the first tree that has its entry on, in their chain, and for each seal that holds the
-head of its history the path from there to the root.
+A bundle holds the chain of seals since the first tree with its entry and, for each seal over the head of its history,
+the path from that head to the root.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ Leaves = Callable[[str], Sequence[tuple[str, bytes]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Included:
-    """What a seal proves of a history: its events up to `seq` stood so at `at`; or why it proves nothing."""
+    """What a seal proves: the events up to `seq` existed in this form at `at`; or why it proves nothing."""
 
     seal: str
     seq: int = 0
@@ -29,7 +29,7 @@ class Included:
 def proof(
     seals: Sequence[Mapping[str, Any]], heads: Sequence[tuple[str, int, str]], leaves: Leaves, entry_id: str
 ) -> dict[str, Any] | None:
-    """Make the proof of one entry: *seals* in their order, its *heads* in them, and the leaves of a seal by its id."""
+    """Return the proof of one entry from *seals* in order, its *heads* in them, and the leaves of a seal by id."""
     trees = {str(seal["id"]): seal for seal in seals if merkle.is_tree(seal)}
     found = []
     for seal_id, seq, digest in heads:
@@ -47,7 +47,7 @@ def proof(
 
 
 def faults(given: Mapping[str, Any], events: Sequence[Event]) -> Iterator[str]:
-    """Say what is wrong with a proof by itself: its seals, their chain, and each way from the history to a root."""
+    """Yield the errors in a proof: in its seals, their chain, and each path from the history to a root."""
     prev, roots = None, {}
     for seal in given["seals"]:
         if not matches(seal) or (prev is not None and seal["prev"] != prev):
@@ -58,20 +58,20 @@ def faults(given: Mapping[str, Any], events: Sequence[Event]) -> Iterator[str]:
     for head in given["heads"]:
         leaf = merkle.leaf(entry_id, head["seq"], head["hash"])
         if hashes.get(head["seq"]) != head["hash"]:
-            yield f"proof: event {head['seq']} is not the one under seal {head['seal']}"
+            yield f"proof: event {head['seq']} is not the one that seal {head['seal']} covers"
         elif merkle.led_to(leaf, head["index"], head["size"], head["path"]) != roots.get(head["seal"]):
             yield f"proof: event {head['seq']} does not lead to the root of seal {head['seal']}"
 
 
 def under(given: Mapping[str, Any] | None, seal: Mapping[str, Any], entry_id: str) -> Included:
-    """Say what a seal that was kept elsewhere proves of a bundle whose proof is sound; a fault where it is nothing."""
+    """Return what a seal kept elsewhere proves about a bundle with a valid proof; a fault if it proves nothing."""
     seal_id = str(seal.get("id"))
     if fault := seal_fault(seal):
         return Included(seal=seal_id, fault=fault)
     seals: list[Mapping[str, Any]] = list(given["seals"]) if given else []
     order = [each["id"] for each in seals]
     if given is None or seal_id not in order:
-        why = "is not among the seals of this bundle: it is older than the entry, newer than the export, or of others"
+        why = "is not in this bundle: it is older than the entry, newer than the export, or from another database"
         return Included(seal=seal_id, fault=f"not proved under this seal: {seal_id} {why}")
     place = order.index(seal_id)
     if {name: seals[place][name] for name in NAMES} != {name: seal[name] for name in NAMES}:

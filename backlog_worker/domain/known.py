@@ -1,4 +1,4 @@
-"""Whether a role that a file names is one: ours, or one to which the policy gives people."""
+"""The check of role names in files: a role is built in, or the policy names its people."""
 
 from collections.abc import Collection, Iterator
 
@@ -9,7 +9,7 @@ from backlog_worker.domain.roles import ROLES
 
 
 def role(source: Document, path: Path, name: str, people: Collection[str]) -> Iterator[Finding]:
-    """Find a role that nobody could ever have."""
+    """Yield a finding for a role that nobody can have."""
     words = [*ROLES, *people]
     if name not in words:
         near = document.suggestion(name, words)

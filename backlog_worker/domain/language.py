@@ -11,7 +11,7 @@ from backlog_worker.domain.duration import Duration
 JOB_ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 NAME = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 RULE_ID = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-# What conditions, templates and contexts know by these names; no job may take one of them.
+# Names with a meaning in conditions, templates and contexts; a job id must not be one of them.
 RESERVED = frozenset(
     {"always", "context", "entry", "env", "event", "failure", "input", "inputs", "jobs", "now", "output", "params"}
     | {"run", "secrets", "success", "upstream", "labels", "math", "true", "false", "null", "in"}
@@ -20,7 +20,7 @@ Contract = dict[str, Any] | str
 
 
 class RetryFile(Model):
-    """Attempts in all (0 is one, too), and the pause between them; jitter always."""
+    """The total number of attempts (0 means 1) and the delay between them, always with jitter."""
 
     max_attempts: int = Field(default=2, ge=0, le=20)
     backoff: Literal["exponential", "linear", "fixed"] = "exponential"
@@ -29,7 +29,7 @@ class RetryFile(Model):
 
 
 class GateFile(Model):
-    """A check after a job: an expression over `output`, or a command that ends with status 0."""
+    """A check after a job: an expression over `output`, or a command that must exit with status 0."""
 
     id: RULE_ID
     check: str | None = None
@@ -39,7 +39,7 @@ class GateFile(Model):
 
 
 class ApprovalFile(Model):
-    """A person's word before the job starts; waiting burns no timeout and holds no slot."""
+    """An approval before the job starts; waiting for it consumes no timeout and holds no slot."""
 
     roles: list[str] = Field(default=["reviewer"], min_length=1)
     timeout: Duration = timedelta(hours=24)
@@ -47,14 +47,14 @@ class ApprovalFile(Model):
 
 
 class BudgetFile(Model):
-    """The most that may be spent, and what happens beyond it."""
+    """The maximum spending, and what happens beyond it."""
 
     usd: float = Field(gt=0)
     on_exceeded: Literal["warn", "ask", "stop"] = "stop"
 
 
 class FallbackFile(Model):
-    """What a job does instead when its agent cannot, or not in time: another agent, a fixed value, or a person."""
+    """The alternative if the agent of a job fails or is too slow: another agent, a fixed value, or a person."""
 
     agent: NAME | None = None
     value: Any = None
@@ -63,13 +63,13 @@ class FallbackFile(Model):
 
 
 class CacheFile(Model):
-    """Take the stored result of the same work while it is younger than `ttl`; gates are asked again."""
+    """Reuse the stored result of the same work while it is younger than `ttl`; gates are evaluated again."""
 
     ttl: Duration = timedelta(days=7)
 
 
 class ExecutionFile(Model):
-    """How a job is performed, and what it shares with the other jobs of its run."""
+    """How a job is executed, and what it shares with the other jobs of its run."""
 
     method: Literal["subprocess", "api"] = "subprocess"
     isolation: Literal["project", "shared", "isolated", "strict"] = "project"
@@ -79,21 +79,21 @@ class ExecutionFile(Model):
 
 
 class SetupFile(Model):
-    """A command before the job, in the same place."""
+    """A command that runs before the job, in the same workspace."""
 
     name: str = ""
     command: str
 
 
 class LabelsFile(Model):
-    """Labels that a run may change at its source."""
+    """The labels that a run may change at its source."""
 
     add: list[str] = []
     remove: list[str] = []
 
 
 class WriteBackFile(Model):
-    """All that a run may change at the source of its entry."""
+    """Everything that a run may change at the source of its entry."""
 
     comment: bool = True
     labels: LabelsFile = LabelsFile()
@@ -138,7 +138,7 @@ class JobFile(Model):
 
 
 class TriggerFile(Model):
-    """What starts the pipeline: a push, a pull request, a clock, a person, a signed message, the backlog."""
+    """What starts the pipeline: a push, a pull request, a schedule, a person, a signed message, or the backlog."""
 
     type: Literal["backlog", "push", "pull_request", "schedule", "manual", "webhook"]
     branches: list[str] = []
@@ -155,7 +155,7 @@ class TriggerFile(Model):
 
 
 class GroupFile(Model):
-    """Entries that agree in `key` share `limit` slots in the whole fleet."""
+    """Entries with the same `key` share `limit` slots in the whole fleet."""
 
     key: str
     limit: int = Field(default=1, ge=1)
@@ -163,7 +163,7 @@ class GroupFile(Model):
 
 
 class ConcurrencyFile(Model):
-    """How many jobs of one run go at once, on whatever machine, and which runs keep each other out."""
+    """How many jobs of one run may run at once, on any machine, and which runs exclude each other."""
 
     max_concurrent_jobs: int = Field(default=3, ge=1, le=1000)
     cancel_in_progress: bool = False
@@ -171,14 +171,14 @@ class ConcurrencyFile(Model):
 
 
 class ClocksFile(Model):
-    """How long a stage may wait for a worker, and how long a run may last; waiting for people counts for neither."""
+    """How long a stage may wait for a worker and a run may last; waiting for people counts for neither."""
 
     queue: Duration | None = None
     total: Duration | None = None
 
 
 class IncludeFile(Model):
-    """Another file's jobs: under a prefix where `as` gives one, with parameters where it takes some."""
+    """The jobs of another file: prefixed with `as` if given, with the parameters that the file declares."""
 
     file: str
     prefix: JOB_ID | None = Field(default=None, alias="as")

@@ -1,6 +1,6 @@
 """Words of strangers, made fit to be kept and to be looked at.
 
-Nothing here raises, whatever an object says of itself.
+Nothing here raises, even for an object whose own methods raise.
 """
 
 import re
@@ -12,7 +12,7 @@ _UNKEPT = re.compile("[\x00\ud800-\udfff]")
 
 
 def legible(text: str) -> str:
-    """Return a text that every database and terminal takes: NUL and lone surrogates are replaced."""
+    """Return a text that every database and terminal accepts: NUL and lone surrogates are replaced."""
     return _UNKEPT.sub(REPLACEMENT, text)
 
 
@@ -34,14 +34,14 @@ def _instead(character: str) -> str:
 
 
 def error_words(error: BaseException) -> str:
-    """Return the type and the message of an error; one whose message cannot be read has its type alone."""
+    """Return the type and the message of an error; only the type if the message cannot be read."""
     name = legible(type(error).__name__)
     message = message_of(error)
     return f"{name}: {message}" if message else name
 
 
 def message_of(error: BaseException) -> str:
-    """Return the message of an error, or nothing where it has none that can be read."""
+    """Return the message of an error, or "" if it cannot be read."""
     try:
         return legible(str.__str__(str(error)))
     except BaseException:  # noqa: BLE001 - the error's own code: whatever it raises, the error is named by its type
@@ -49,7 +49,7 @@ def message_of(error: BaseException) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """Return a value of JSON as it is, or the name of its type, short and on one line."""
+    """Return a JSON value, or the name of its type, shortened and on one line."""
     kind = type(value)
     if issubclass(kind, str):
         text = legible(str.__str__(value))[: most + 1]
@@ -63,6 +63,6 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Name the type of a value, with its article."""
+    """Return the name of a value's type, with its article."""
     name = legible(type(value).__name__)[:60]
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

@@ -1,4 +1,4 @@
-"""What is wrong with the jobs of a pipeline, each mistake at its place; and what is allowed but unwise."""
+"""Lint of pipelines: errors in jobs and triggers, each at its position, and warnings for what is allowed but unwise."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from backlog_worker.domain.slots import Slots, zone
 
 DOES = ("agent", "run", "python", "template", "pipeline", "interactive")
 EVENT_NAMES: expression.Names = (("event", "any"),)
-# The keys that change nothing in a trigger of some type; those of time are asked by themselves.
+# The keys without effect in a trigger of each type; the keys of time have checks of their own.
 _OF_MESSAGES = frozenset({"branches", "paths", "types", "secret", "filters", "transform"})
 UNUSED = {
     "schedule": _OF_MESSAGES,
@@ -32,13 +32,13 @@ _WAY_BACK = re.compile(r"roll-?_?back|revert|undo", re.IGNORECASE)
 
 
 def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
-    """Find what is wrong with one job alone; *known* are the ids of all jobs."""
+    """Yield findings for one job by itself; *known* are the ids of all jobs."""
     job = placed.file
     if job.id in RESERVED:
         yield placed.finding(("id",), "05", f'"{job.id}" is a reserved name')
     given = [name for name in DOES if getattr(job, name)]
     if len(given) != 1 and given != ["agent", "interactive"]:
-        said = f"has {' and '.join(given)}" if given else "says nowhere what it does"
+        said = f"has {' and '.join(given)}" if given else "has no action"
         yield placed.finding(("id",), "07", f'the job "{job.id}" {said}')
     yield from _dependencies(placed, known)
     for name, text in (("run", job.run), *(("setup", _command(each)) for each in job.setup)):
@@ -53,13 +53,13 @@ def of_job(placed: Placed, known: Collection[str]) -> Iterator[Finding]:
 
 
 def of_roles(placed: Placed, people: Collection[str]) -> Iterator[Finding]:
-    """Find approvals that nobody could give; *people* are the roles of the policy."""
+    """Yield findings for approvals that nobody can give; *people* are the roles of the policy."""
     for place, role in enumerate(placed.file.approval.roles if placed.file.approval else ()):
         yield from known_role(placed.source, (*placed.path, "approval", "roles", place), role, people)
 
 
 def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:
-    """Find holes and conditions that name what is not there; *ancestors* are the jobs that come before."""
+    """Yield findings for placeholders and conditions with unknown names; *ancestors* are the earlier jobs."""
     job = placed.file
     names = placed.names
     params = frozenset(placed.params)
@@ -85,7 +85,7 @@ def of_texts(placed: Placed, ancestors: frozenset[str]) -> Iterator[Finding]:
 
 
 def of_pipeline(source: Document, checked: PipelineFile) -> Iterator[Finding]:
-    """Find what is wrong with triggers and the concurrency group."""
+    """Yield findings for triggers and the concurrency group."""
     for place, trigger in enumerate(checked.triggers):
         yield from _of_trigger(source, ("triggers", place), trigger)
     group = checked.concurrency.group
@@ -99,15 +99,15 @@ def of_pipeline(source: Document, checked: PipelineFile) -> Iterator[Finding]:
 def warnings(
     jobs: Sequence[Placed], ancestors: Mapping[str, frozenset[str]], unnamed: Mapping[str, Sequence[str]]
 ) -> Iterator[Finding]:
-    """Find what is allowed but unwise; *unnamed* are the jobs that each `when` waits for without `dependsOn`.
+    """Yield warnings; *unnamed* are the jobs that each `when` waits for without `dependsOn`.
 
-    What would go on after somebody said no (`always()` or `failure()` below an approval that is not read), what waits
-    for a job that it does not name, and a way back that does not say what it takes back.
+    They report a job that runs even if an approval before it is refused (`always()` or `failure()` without reading the
+    approved job), a job that waits for one that it does not name, and a compensation without `undoes`.
     """
     approved = {each.id for each in jobs if each.file.approval is not None}
     for each in jobs:
         if each.file.runs_on is not None:
-            yield _warning(each, ("runsOn",), "36", f'"runsOn" of "{each.id}" counts in exported CI files only')
+            yield _warning(each, ("runsOn",), "36", f'"runsOn" of "{each.id}" has an effect in exported CI files only')
         if each.file.when is None:
             continue
         found = condition.rewritten(each.file.when, each.names)
@@ -118,12 +118,12 @@ def warnings(
         if unnamed[each.id]:
             yield _unnamed(each, unnamed[each.id])
         if _WAY_BACK.search(each.file.id) and each.file.undoes is None and (found.asks_all or found.reads):
-            text = f'"{each.id}" does not say what it takes back, so a resumed run would not do that again'
+            text = f'"{each.id}" does not say what it undoes, so a resumed run would not repeat that'
             yield _warning(each, ("id",), "33", text, hint="write `undoes: JOB`")
 
 
 class Made(Protocol):
-    """A job with the agents that drive it."""
+    """A job with its agents."""
 
     placed: Placed
     agent: Agent | None
@@ -149,7 +149,7 @@ def apart(made: Made) -> Iterator[Finding]:
 
 
 def lengths(source: Document, checked: PipelineFile, jobs: Sequence[Made]) -> Iterator[Finding]:
-    """Warn of bare numbers as lengths of time: in a pipeline, in the files that it includes, and in its agents."""
+    """Yield warnings for durations as bare numbers in a pipeline, its included files and its agents."""
     yield from source.lengths(checked)
     agents: dict[str, Agent] = {}
     for each in jobs:
@@ -161,7 +161,7 @@ def lengths(source: Document, checked: PipelineFile, jobs: Sequence[Made]) -> It
 
 
 def _unnamed(placed: Placed, jobs: Sequence[str]) -> Finding:
-    """Say that a `when` waits for jobs that `dependsOn` does not name, with the line that does."""
+    """Return the warning that a `when` waits for jobs missing in `dependsOn`, with the corrected line."""
     local = {each: name for name, each in placed.names.items()}
     given = placed.file.depends_on
     line = ", ".join(dict.fromkeys([*([given] if isinstance(given, str) else given), *(local[each] for each in jobs)]))
@@ -179,7 +179,7 @@ def _warning(placed: Placed, path: Path, number: str, text: str, *, hint: str = 
 
 
 def cycle(placed: Sequence[Placed], path: Sequence[str]) -> Finding:
-    """Say which jobs wait for each other, in a circle, at a `when` that closes it or else at a `dependsOn`."""
+    """Return the finding for a cycle of jobs, at the `when` or the `dependsOn` that closes it."""
     words = " -> ".join(path)
     found = {each.id: each for each in placed if each.id in path}
     reader = next((at for at, before in pairwise(path) if before not in wanted(found[at])), None)
@@ -189,13 +189,13 @@ def cycle(placed: Sequence[Placed], path: Sequence[str]) -> Finding:
 
 
 def wanted(placed: Placed) -> list[str]:
-    """Return the ids, as the pipeline knows them, that a job depends on."""
+    """Return the ids in the pipeline of the jobs that a job depends on."""
     named = placed.file.depends_on
     return [placed.names.get(each, each) for each in ([named] if isinstance(named, str) else named)]
 
 
 def awaited(placed: Placed, known: Collection[str]) -> list[str]:
-    """Return the other jobs that the `when` of a job names, in the order of their ids."""
+    """Return the other jobs that the `when` of a job names, ordered by id."""
     if placed.file.when is None:
         return []
     named = condition.rewritten(placed.file.when, placed.names).awaits
@@ -222,7 +222,7 @@ def _of_text(
         yield placed.finding(path, "13", words, shift=column + quoted)
     for hole in template.holes(text, placed.names):
         if hole.path and hole.path[0] == "secrets":
-            words = f"the secret {'.'.join(map(str, hole.path))} may stand in `env` only"
+            words = f"the secret {'.'.join(map(str, hole.path))} may be used in `env` only"
             yield placed.finding(path, "15", words, shift=hole.start + quoted)
 
 
@@ -247,9 +247,9 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
     if trigger.type == "schedule":
         yield from _of_cron(source, (*path, "cron"), trigger)
     elif trigger.cron is not None:
-        yield source.finding((*path, "cron"), "16", f"a trigger of type {trigger.type} has no cron")
+        yield source.finding((*path, "cron"), "16", f"`cron` has no effect in a trigger of type {trigger.type}")
     elif trigger.catch_up is not None:
-        yield source.finding((*path, "catchUp"), "16", f"a trigger of type {trigger.type} misses no slot")
+        yield source.finding((*path, "catchUp"), "16", f"`catchUp` has no effect in a trigger of type {trigger.type}")
     unused = sorted(trigger.model_fields_set & UNUSED.get(trigger.type, frozenset()))
     yield from (
         source.finding((*path, each), "16", f"`{each}` has no effect in a trigger of type {trigger.type}")
@@ -258,8 +258,8 @@ def _of_trigger(source: Document, path: Path, trigger: TriggerFile) -> Iterator[
     for name in ("branches", "paths"):
         yield from _of_patterns(source, (*path, name), getattr(trigger, name))
     if trigger.type == "pull_request" and trigger.paths and trigger.secret:
-        text = "a message about a pull request names no files, so this trigger would never start anything"
-        yield source.finding((*path, "paths"), "16", text, hint="take `paths` out, or export the pipeline")
+        text = "a pull request event contains no file names, so this trigger would never start anything"
+        yield source.finding((*path, "paths"), "16", text, hint="remove `paths`, or export the pipeline")
     if trigger.type == "webhook" and not trigger.secret:
         yield source.finding((*path, "type"), "16", "a webhook needs a secret, such as ${{ secrets.WEBHOOK_SECRET }}")
     if trigger.secret and not template.secrets_in(trigger.secret):
@@ -278,8 +278,8 @@ def _of_patterns(source: Document, path: Path, patterns: Sequence[str]) -> Itera
         except ValueError as error:
             yield source.finding((*path, place), "16", f'the pattern "{cut(pattern, 80)}": {error}')
     if patterns and all(each.startswith("!") for each in patterns):
-        hint = "begin with one that takes in, such as '**'"
-        yield source.finding(path, "16", "patterns that only take out choose nothing", hint=hint)
+        hint = "begin with a pattern that includes files, such as '**'"
+        yield source.finding(path, "16", "patterns that only exclude match nothing", hint=hint)
 
 
 def _of_cron(source: Document, path: Path, trigger: TriggerFile) -> Iterator[Finding]:
@@ -310,7 +310,7 @@ def _command(step: SetupFile | str) -> str:
 
 
 def _quoted(placed: Placed, path: Path) -> int:
-    """Return 1 where the value stands in quotes, so that a column inside it is that of the file."""
+    """Return 1 if the value is quoted, the shift from a column in the value to a column in the file."""
     line, column = placed.source.places.get((*placed.path, *path), (1, 1))
     rows = placed.source.text.splitlines()
     return int(line <= len(rows) and rows[line - 1][column - 1 : column] in {"'", '"'})

@@ -1,6 +1,6 @@
-"""The one way to take secrets out of text: values that this process knows, and whatever is shaped like a secret.
+"""Masking of secrets in text: values registered in this process, and texts with the shape of a secret.
 
-A value is known once `keep` was called with it. Mask first and cut afterwards: `cut` does both.
+`keep` registers a value. Always mask before cutting; `cut` does both.
 """
 
 import re
@@ -12,9 +12,9 @@ from backlog_worker.domain.forms import SHORTEST, Finder, finder, finder_in_byte
 
 MASK = "***"
 CUT = " \N{HORIZONTAL ELLIPSIS}"
-KEPT_MAX = 1000  # values of one process; secrets that are renewed push out the oldest ones
-_SHORTEST_SHAPE = 8  # nothing shorter holds a password or a token by its shape
-_LONG = 16  # characters; no part of a path that people choose is so long and holds digits
+KEPT_MAX = 1000  # values per process; new values replace the oldest ones
+_SHORTEST_SHAPE = 8  # shorter texts are never recognised as a secret by shape
+_LONG = 16  # characters; a longer part of a path that contains digits is treated as a secret
 _WORD = re.compile(r"[a-z]{0,11}")
 _SECRET = re.compile(r"(?i)\b[a-z_]*(?:password|passwd|pwd|token|secret|key)=[^&]+")
 _RUN = re.compile(r"[^\s\"<>]+")
@@ -41,7 +41,7 @@ _all: frozenset[str] = frozenset()
 
 
 def keep(values: Iterable[str]) -> None:
-    """Know these values from now on: no text of this process holds them after it was masked."""
+    """Register values: from now on every masked text of this process is free of them."""
     global _all  # noqa: PLW0603 - what a process must not say is one thing for the whole process
     new = [value for value in values if len(value.strip()) >= SHORTEST]
     for value in new:
@@ -54,7 +54,7 @@ def keep(values: Iterable[str]) -> None:
 
 
 def keep_address(address: str) -> None:
-    """Know the passwords of an address: of its user, of its query, and long parts of its path, as of a chat's hook.
+    """Register the secrets in an address: passwords of its user and query, and long parts of its path.
 
     A short word in small letters, such as `postgres`, is masked in addresses only: it stands in ordinary text.
     """
@@ -66,14 +66,14 @@ def keep_address(address: str) -> None:
 
 
 def forget() -> None:
-    """Know no value any more; for tests."""
+    """Forget all registered values; for tests."""
     global _all  # noqa: PLW0603 - see keep
     _known.clear()
     _all = frozenset()
 
 
 def masked(text: str, secrets: Sequence[str] = ()) -> str:
-    """Return *text* without the values that are known, or given here, and without whatever is shaped like a secret."""
+    """Return *text* without registered values, without *secrets*, and without texts shaped like a secret."""
     text = _without(text, _finder(secrets))
     if len(text) < _SHORTEST_SHAPE:
         return text
@@ -111,7 +111,7 @@ def without_password(address: str) -> tuple[str, bool]:
 
 
 def masked_value(value: object, secrets: Sequence[str] = ()) -> object:
-    """Mask every text inside a JSON value, keys included, and every number that is written like a secret."""
+    """Mask every text in a JSON value, including keys, and every number whose digits are a secret."""
     if isinstance(value, str):
         return masked(value, secrets)
     if isinstance(value, dict):
@@ -124,7 +124,7 @@ def masked_value(value: object, secrets: Sequence[str] = ()) -> object:
 
 
 def masked_bytes(content: bytes, secrets: Sequence[str] = ()) -> bytes:
-    """Return *content* without the values that are known, or given here."""
+    """Return *content* without registered values and without *secrets*."""
     found = finder_in_bytes(_all.union(secrets) if secrets else _all)
     if not found.longest:
         return content
@@ -134,22 +134,22 @@ def masked_bytes(content: bytes, secrets: Sequence[str] = ()) -> bytes:
 
 
 class Stream:
-    """Masks known values in text that comes in pieces: what comes out is the same however it was cut.
+    """Masks registered values in a stream of text; the result does not depend on how the text is split.
 
-    A piece that may be the beginning of a secret is held back until more comes.
+    Text that may be the beginning of a secret is held back until more text arrives.
     """
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         self._secrets = tuple(secrets)
         self._held = ""
-        self._hidden = 0  # how many characters at the beginning of what is held were masked already
+        self._hidden = 0  # the number of leading characters in the buffer that are already masked
 
     def feed(self, text: str) -> str:
-        """Take a piece and return what can be said by now."""
+        """Add a piece and return the text that can be released."""
         return self._said(self._held + text, last=False)
 
     def end(self) -> str:
-        """Return the rest."""
+        """Return the remaining text."""
         return self._said(self._held, last=True)
 
     def _said(self, text: str, *, last: bool) -> str:
@@ -172,7 +172,7 @@ class Stream:
 
 
 def _with_first(spans: list[tuple[int, int]], hidden: int) -> list[tuple[int, int]]:
-    """Return the spans with one more for what was masked before, joined with those that overlap it."""
+    """Return the spans with the already masked prefix, merged with the spans that overlap it."""
     if not hidden:
         return spans
     end = hidden
@@ -197,7 +197,7 @@ def _without(text: str, found: Finder) -> str:
 
 
 def _address(run: re.Match[str]) -> str:
-    """Mask the passwords of every address in a run of characters without a space; a password may hold any of them."""
+    """Mask the passwords of every address in a text without spaces; a password may contain any character."""
     text = run[0]
     if "://" not in text or "@" not in text:
         return text

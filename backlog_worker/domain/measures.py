@@ -1,6 +1,6 @@
-"""Coverage, latency, escalation and failure of a backlog: the numbers that tell whether it works.
+"""Measures of a backlog: coverage, latency, escalation and failure.
 
-Both the store and the history count them, by the rules of this page; what was retired stays counted.
+The store and the history both compute them by the rules below; retired entries still count.
 """
 
 from collections import Counter
@@ -13,14 +13,14 @@ from backlog_worker.domain.entry import ENDS, NOTHING_TO_DO, Change, Declared, S
 from backlog_worker.domain.events import Event, upcast
 from backlog_worker.domain.outcome import PAUSES
 
-WINDOW = timedelta(days=30)  # waits of what was first cleared in so many days, and of all that wait still
+WINDOW = timedelta(days=30)  # waits count for entries first cleared in this period, and for all that still wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waits:
     """How long entries of one priority waited from the first clearing to the first claim, in seconds.
 
-    Those that wait still count by the time that they have waited so far.
+    Entries that still wait count with their waiting time so far.
     """
 
     number: int
@@ -32,10 +32,10 @@ class Waits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What the store or the history counts.
+    """Counts from the store or from the history.
 
-    `by_status`, `by_priority` and `bars` are of the entries that are there; everything else counts retired ones too.
-    None where this source cannot tell.
+    `by_status`, `by_priority` and `bars` count present entries only; everything else includes retired entries.
+    A count is None if the source does not have it.
     """
 
     by_status: Mapping[str, int]
@@ -77,7 +77,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Some entries that stand alike: their status, what was declared of them, and what came of them."""
+    """A group of entries with the same status, declaration and outcome."""
 
     status: str
     declared: str
@@ -86,7 +86,7 @@ class Standing:
 
 
 def measured(counts: Counts) -> Measures:
-    """Turn counts into measures."""
+    """Compute measures from counts."""
     total = sum(counts.by_status.values()) + sum(counts.retired.values())
     ended = sum(number for change, number in counts.ended.items() if change in {"retried", "escalated", "failed"})
     failures = {kind: number for kind, number in counts.failures.items() if kind not in PAUSES}
@@ -111,10 +111,10 @@ def measured(counts: Counts) -> Measures:
 
 
 def stood(standings: Iterable[Standing]) -> dict[str, int]:
-    """Add up how entries stand, retired ones among them.
+    """Return totals over groups of entries, including retired ones.
 
-    Covered is what was declared eligible here and completed by doing something; what nobody declared may be completed
-    by a person, and what was done before came here completed: neither is covered.
+    An entry is covered if it was declared eligible here and completed by doing something. An entry that a person
+    completed without a declaration, or that was done before it came here, is not covered.
     """
     found = dict.fromkeys(("eligible", "done_before", "covered", "nothing_to_do", "completed"), 0)
     for each in standings:
@@ -130,9 +130,9 @@ def stood(standings: Iterable[Standing]) -> dict[str, int]:
 
 
 def waited(cleared: datetime | None, claimed: datetime | None, status: str, now: datetime) -> tuple[float, bool] | None:
-    """Return how long one entry waited for its first claim, or has so far, and whether it waits still.
+    """Return how long one entry waited for its first claim, or has waited so far, and whether it still waits.
 
-    None where it was never cleared, left the queue unclaimed, or was cleared and claimed before the window of waits.
+    None if it was never cleared, left the queue unclaimed, or was cleared and claimed before the window of waits.
     """
     if cleared is None:
         return None
@@ -143,7 +143,7 @@ def waited(cleared: datetime | None, claimed: datetime | None, status: str, now:
 
 
 def spread(waits: Iterable[tuple[str, tuple[float, bool]]]) -> dict[str, Waits]:
-    """Sum up waits by priority."""
+    """Return the waits by priority."""
     found: dict[str, list[tuple[float, bool]]] = {}
     for priority, wait in waits:
         found.setdefault(priority, []).append(wait)
@@ -161,10 +161,10 @@ def spread(waits: Iterable[tuple[str, tuple[float, bool]]]) -> dict[str, Waits]:
 
 @dataclass(slots=True)
 class Life:
-    """What one history tells of one moment: where its entry stood, and what had become of it."""
+    """The state and outcome of an entry at one moment, from its history."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
-    there: bool = False  # filed, and not retired yet
+    there: bool = False  # filed and not yet retired
     cleared: datetime | None = None
     claimed: datetime | None = None
     escalated: bool = False
@@ -175,13 +175,13 @@ class Life:
 
     @property
     def standing(self) -> Standing:
-        """Return how it stands; a retired one as it stood at its end."""
+        """Return its group; for a retired entry, the group at its end."""
         said = {name: str(self.values.get(name) or "") for name in ("status", "declared", "outcome")}
         return Standing(**said, number=1)
 
     @property
     def kept(self) -> dict[str, Any]:
-        """Return what stays countable of it when its row leaves; equal ones count together."""
+        """Return the counted attributes that are kept when its row is deleted; equal ones are counted together."""
         return {
             "priority": str(self.values.get("priority") or ""),
             "declared": self.standing.declared,
@@ -194,7 +194,7 @@ class Life:
 
 
 def life(events: Iterable[Event], moment: datetime) -> Life:
-    """Fold a history up to a moment into what is counted."""
+    """Fold a history up to a moment into counted attributes."""
     found = Life()
     values: dict[str, Any] | None = None
     for event in events:
@@ -219,7 +219,7 @@ def life(events: Iterable[Event], moment: datetime) -> Life:
 
 @dataclass(slots=True)
 class Tally:
-    """What entries tell of one moment, added up one by one: by their histories, or by what is left of them."""
+    """Running totals at one moment, from histories and from the remains of retired entries."""
 
     moment: datetime
     statuses: dict[str, str] = field(default_factory=dict)
@@ -236,7 +236,7 @@ class Tally:
     unknown: int = 0
 
     def add(self, events: Sequence[Event]) -> None:
-        """Count one entry as it stood; one that was not there yet counts nothing."""
+        """Count one entry in its state at the moment; an entry filed later is not counted."""
         found = life(events, self.moment)
         if not found.values:
             return
@@ -256,7 +256,7 @@ class Tally:
     def add_left(
         self, status: str, kept: Mapping[str, Any] | None, number: int = 1, *, there_until: datetime | None = None
     ) -> None:
-        """Count retired entries by what is left of them; of what was still there at the moment nobody knows."""
+        """Count retired entries by their remains; their state at an earlier moment is unknown."""
         if there_until is not None and there_until > self.moment:
             self.unknown += number
             return
@@ -266,13 +266,13 @@ class Tally:
         self.unknown += 0 if kept else number
 
     def add_wait(self, priority: str, cleared: datetime, seconds: float) -> None:
-        """Count the wait of a retired entry, if it was cleared in the window."""
+        """Count the wait of a retired entry if it was cleared in the window."""
         wait = waited(cleared, cleared + timedelta(seconds=seconds), "", self.moment)
         if wait is not None:
             self.waits.append((priority, (seconds, False)))
 
     def counts(self) -> Counts:
-        """Return what was counted; open reviews are not told of by events alone."""
+        """Return the counts; open reviews cannot be counted from events alone."""
         return Counts(
             by_status=dict(sorted(Counter(self.statuses.values()).items())),
             by_priority=dict(self.priorities),
@@ -288,7 +288,7 @@ class Tally:
         )
 
     def alike(self) -> list[Standing]:
-        """Return how the counted entries stand, those that stand alike together."""
+        """Return the counted entries in groups."""
         return [replace(each, number=number) for each, number in self.standings.items()]
 
     def _more(self, standing: Standing, kept: Mapping[str, Any], number: int) -> None:
@@ -302,7 +302,7 @@ class Tally:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that is at least as large as *share* of all (nearest rank); 0 for none."""
+    """Return the *share* quantile by nearest rank; 0 if there are no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 

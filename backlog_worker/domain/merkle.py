@@ -1,6 +1,6 @@
-"""Merkle trees as RFC 6962, section 2.1, has them: one hash over many leaves, and a short proof that one is in it.
+"""Merkle trees as in RFC 6962, section 2.1: one hash over many leaves, and short proofs of inclusion.
 
-A leaf and a node are hashed with different first bytes, so that neither can be taken for the other.
+Leaves and nodes are hashed with different first bytes, so one cannot be mistaken for the other.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from typing import Any
 from backlog_worker.domain.events import compact
 
 LEAF, NODE = b"\x00", b"\x01"
-SCHEME = "rfc6962:"  # what the root of a seal begins with; an older seal has a plain hash over its heads
+SCHEME = "rfc6962:"  # the prefix of a seal's root; an older seal has a plain hash over its heads
 
 
 def leaf(name: str, seq: int, digest: str) -> bytes:
@@ -19,12 +19,12 @@ def leaf(name: str, seq: int, digest: str) -> bytes:
 
 
 def root(leaves: Sequence[bytes]) -> str:
-    """Return the root over leaves in their order, as a seal has it."""
+    """Return the root over leaves in order, in the format of a seal."""
     return SCHEME + _root(leaves).hex()
 
 
 def path(leaves: Sequence[bytes], index: int) -> list[str]:
-    """Return the audit path of one leaf: the hashes beside its way to the root, the lowest first."""
+    """Return the audit path of one leaf: the sibling hashes on its way to the root, lowest first."""
     if len(leaves) == 1:
         return []
     split = _split(len(leaves))
@@ -34,7 +34,7 @@ def path(leaves: Sequence[bytes], index: int) -> list[str]:
 
 
 def led_to(found: bytes, index: int, size: int, beside: Sequence[str]) -> str | None:
-    """Return the root to which a path leads from a leaf; None where it is not one of a tree of that size."""
+    """Return the root to which an audit path leads from a leaf; None if it does not fit a tree of that size."""
     if not 0 <= index < size:
         return None
     last = size - 1
@@ -53,12 +53,12 @@ def led_to(found: bytes, index: int, size: int, beside: Sequence[str]) -> str | 
 
 
 def is_tree(seal: Mapping[str, Any]) -> bool:
-    """Return whether a seal is the root of a tree; one of an older release proves nothing of a single history."""
+    """Return whether a seal is the root of a tree; older seals prove nothing about a single history."""
     return str(seal["root"]).startswith(SCHEME)
 
 
 def seal_hash(row: Mapping[str, Any]) -> str:
-    """Return the hash of a seal: over the one before it, its window, its counts and its root; moments are datetimes."""
+    """Return the hash of a seal over its predecessor, window, counts and root; moments are datetimes."""
     times = [round(row[name].timestamp(), 6) for name in ("since", "at")]
     said = compact([row["id"], *times, row["entries"], row["events"], row["root"]])
     return hashlib.sha256((row["prev"] + said).encode()).hexdigest()
@@ -66,7 +66,7 @@ def seal_hash(row: Mapping[str, Any]) -> str:
 
 def _root(leaves: Sequence[bytes]) -> bytes:
     level = list(leaves) or [hashlib.sha256(b"").digest()]
-    while len(level) > 1:  # pairs from the left, and what is left over goes up as it is: the same tree as by halves
+    while len(level) > 1:  # pairs from the left; an odd node moves up unchanged, which gives the same tree as splitting
         pairs = [_node(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
         level = pairs + level[len(level) - len(level) % 2 :]
     return level[0]

@@ -1,4 +1,4 @@
-"""A moment that somebody wrote: at least a day from both ends of time, so that it can be shown in every zone."""
+"""Moments in text: at least a day from the limits of `datetime`, so that they can be shown in every zone."""
 
 from datetime import UTC, datetime
 
@@ -9,15 +9,15 @@ YEARS = (1900, 2999)
 
 
 def in_utc(value: datetime) -> datetime:
-    """Return a moment in UTC, which one without a zone is meant in; raises ValueError for one far from our time."""
+    """Return a moment in UTC, which is also the default zone; raises ValueError for one outside of YEARS."""
     if not YEARS[0] <= value.year <= YEARS[1]:
-        message = f"the date lies before the year {YEARS[0]} or after the year {YEARS[1]}"
+        message = f"the date is before the year {YEARS[0]} or after the year {YEARS[1]}"
         raise ValueError(message)
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def parsed(text: str) -> datetime:
-    """Read a moment that a person typed, by the clock of this machine where no zone is named.
+    """Parse a moment that a person typed, in the zone of this machine if none is given.
 
     Raises InvalidInputError.
     """

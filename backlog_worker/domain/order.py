@@ -1,16 +1,16 @@
-"""In which order drafts are filed that depend on each other: what others need comes first, and a circle is refused."""
+"""The order in which dependent drafts are filed: dependencies first; cycles are refused."""
 
 from collections.abc import Mapping, Sequence
 
 
 def ordered(needs: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, str]]:
-    """Return keys so that what a key needs stands before it, and what is refused with the circle that it is part of.
+    """Return the keys in dependency order, and the refused keys with the cycle that each is part of.
 
-    Needs that are no keys of *needs* are looked for elsewhere and change no order.
+    Dependencies that are not keys of *needs* are resolved elsewhere and do not affect the order.
     """
     done: list[str] = []
     circles: dict[str, str] = {}
-    state: dict[str, bool] = {}  # False: on the path that is walked; True: placed
+    state: dict[str, bool] = {}  # False: on the current path; True: placed
     for start in needs:
         path = [(start, iter(needs[start]))] if start not in state else []
         if path:
@@ -34,4 +34,4 @@ def _circle(path: Sequence[str], back_to: str, circles: dict[str, str]) -> None:
     ring = path[path.index(back_to) :]
     words = " -> ".join([*ring[:8], *(["..."] if len(ring) > 8 else []), back_to])  # noqa: PLR2004 - one line
     for each in ring:
-        circles.setdefault(each, f"depends on itself in a circle: {words}")
+        circles.setdefault(each, f"depends on itself in a cycle: {words}")

@@ -1,4 +1,4 @@
-"""How a try and a run ended, as values; and what that means for the entry."""
+"""Outcomes of attempts and runs as values, and the verdict for the entry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from backlog_worker.domain.reasons import Bar
 
 
 class FailureKind(StrEnum):
-    """Why something did not work; `quota` and `backoff` only say why a run pauses, and nothing failed."""
+    """The kind of a failure; `quota` and `backoff` are reasons for a pause, not failures."""
 
     EXECUTION = "execution"
     TIMEOUT = "timeout"
@@ -28,15 +28,15 @@ class FailureKind(StrEnum):
 
 
 CALL = "call"  # the kind of an Asked that waits for another entry, not for a person
-# Faults whose cause lies outside of the job and its run: what it needs does not answer. All others are the job's own.
+# Outages: the cause lies outside of the job and its run. All other faults are the job's own.
 OUTSIDE = frozenset({FailureKind.INFRASTRUCTURE})
-# Why a run ends early and goes on by itself later: no run failed, and nothing is counted.
+# Why a run ends early and goes on automatically later; this does not count as a failed run.
 PAUSES = frozenset({FailureKind.QUOTA, FailureKind.BACKOFF})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """The job is done: its output as JSON, and its lasting products by name."""
+    """The job is done: its output as JSON, and its artifacts by name."""
 
     output: Any = None
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
@@ -44,9 +44,9 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """A person must answer first; `kind` is that of the review, or `call` where another entry must end first.
+    """A person must answer first; `kind` is the kind of the review, or `call` if another entry must end first.
 
-    `form` is the JSON Schema of the answer where it is more than yes or no; `detail` tells one question from another.
+    `form` is the JSON Schema of an answer other than yes or no; `detail` distinguishes questions.
     """
 
     question: str
@@ -59,7 +59,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throttled:
-    """A provider's limit is reached; it counts as no fault, and is over at `until` or after `wait`."""
+    """A provider's limit is reached until `until`, or for `wait`; this is not a fault."""
 
     reason: str
     wait: timedelta = timedelta(0)
@@ -68,7 +68,7 @@ class Throttled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faulted:
-    """It did not work, and may next time; `data` is what it returned all the same."""
+    """The attempt failed and may work next time; `data` is its output, if any."""
 
     kind: FailureKind
     reason: str
@@ -78,7 +78,7 @@ class Faulted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """It will not work without a person; `data` is what it returned all the same."""
+    """The job cannot work without a person; `data` is its output, if any."""
 
     kind: FailureKind
     reason: str
@@ -89,7 +89,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paused:
-    """An attempt failed and the next one comes at `until`: the run holds no slot meanwhile, and nothing is counted."""
+    """An attempt failed and the next one starts at `until`; meanwhile the run holds no slot and nothing is counted."""
 
     reason: str
     until: datetime
@@ -100,7 +100,7 @@ Result = Done | Asked | Throttled | Faulted | Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """The run came to its end: where it completed, and what became of its jobs; *idle*: none of them did anything."""
+    """The run completed: its last job, and the outcome of its jobs; *idle* means that no job did anything."""
 
     job_id: str
     words: str = field(default="", compare=False)
@@ -120,7 +120,7 @@ Outcome = Succeeded | Stopped
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an outcome means for the entry; the reason is kept on the entry, in its history and its record."""
+    """The effect of an outcome on the entry; the reason is stored in the entry, its history and its record."""
 
     change: Change
     reason: str
@@ -139,10 +139,10 @@ class Verdict:
 def judge(
     outcome: Outcome, entry: Entry, *, claims: ClaimsFile, retry_runs: int = 0, now: datetime, jitter: float
 ) -> Verdict:
-    """Decide what an outcome does to its entry.
+    """Return the verdict for an outcome.
 
-    A fault of the job itself goes to people, unless its pipeline grants further runs (*retry_runs*); one from outside
-    is tried again in a new run as often as `claims.maxAttempts` says.
+    A job's own fault is escalated, unless its pipeline allows further runs (*retry_runs*). An outage is retried in new
+    runs up to `claims.maxAttempts`.
     """
     if isinstance(outcome, Succeeded):
         reason = outcome.words or f"completed at {outcome.job_id}"
@@ -153,9 +153,9 @@ def judge(
         case Asked():
             bars = ((Bar.WAITS_ON_ENTRY if result.kind == CALL else Bar.APPROVAL_REQUIRED).value,)
             return Verdict(change=Change.BLOCKED, reason=result.question, job_id=job_id, role=result.role, bars=bars)
-        case Throttled() | Paused():  # neither is a fault: it counts for nothing
+        case Throttled() | Paused():  # neither is a fault, so nothing is counted
             return _paused(result, job_id, now)
-        case Refused():  # trying again will not help
+        case Refused():  # a retry would not help
             return _escalated(result, job_id, result.reason, role=result.role)
         case Faulted() if result.kind in OUTSIDE:
             delay = claims.delay(entry.outages, jitter) if entry.outages + 1 < claims.max_attempts else None
@@ -178,7 +178,7 @@ def _paused(result: Throttled | Paused, job_id: str, now: datetime) -> Verdict:
 
 
 def _faulted(result: Faulted, job_id: str, now: datetime, delay: timedelta | None, words: str) -> Verdict:
-    """Try the run again after *delay*; without one it is over, and people decide."""
+    """Retry the run after *delay*; without a delay, escalate."""
     if delay is None:
         return _escalated(result, job_id, words + result.reason)
     return Verdict(
@@ -192,7 +192,7 @@ def _faulted(result: Faulted, job_id: str, now: datetime, delay: timedelta | Non
 
 
 def _escalated(result: Refused | Faulted, job_id: str, reason: str, *, role: str = "reviewer") -> Verdict:
-    # A person who said no would only be asked the same again: what they refused is canceled.
+    # After a refusal the same question would only be asked again, so the entry is canceled.
     refused = result.kind == FailureKind.REJECTED
     return Verdict(
         change=Change.CANCELED if refused else Change.ESCALATED,

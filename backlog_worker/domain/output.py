@@ -1,7 +1,7 @@
-"""Whether an output can be kept: plain JSON that every database keeps and returns unchanged.
+"""Validation of outputs: plain JSON that every database stores and returns unchanged.
 
-Programs, callables, models, agents, recordings and people all hand over outputs. `as_json` takes one apart and names
-what is wrong with it, and where.
+Outputs come from programs, callables, models, agents, recordings and people. `as_json` validates one and names the
+error and its place.
 """
 
 import math
@@ -11,26 +11,26 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.legible import error_words, kind_of, shown
 from backlog_worker.domain.wire import DEPTH_MAX
 
-BYTES_MAX = 1_000_000  # of an output, where its job says nothing else
-NUMBER_MAX = 1.7976931348623157e308  # of a double: no tool reads more
-EXACT_MAX = 1e16  # a decimal beyond it is whole, and databases return it as an integer
-STEPS_SHOWN = 8  # of the way to a fault
+BYTES_MAX = 1_000_000  # the default limit of an output
+NUMBER_MAX = 1.7976931348623157e308  # the largest double
+EXACT_MAX = 1e16  # a larger decimal is whole, and databases return it as an integer
+STEPS_SHOWN = 8  # of the path to an error
 
 
 def as_json(value: object, *, most: int = BYTES_MAX) -> Any:  # noqa: ANN401 - free JSON out
     """Return a copy of *value* made of plain JSON; raises InvalidInputError that names the place and the fault.
 
-    Tuples become lists. Texts and numbers keep their value; a kind of text or number of its own becomes a plain one.
+    Tuples become lists. Subclasses of texts and numbers become plain ones with the same value.
     """
     try:
         return _Taking(most).take(value)
-    except (TypeError, AttributeError, RuntimeError, ValueError) as error:  # of an object that only looks like JSON
+    except (TypeError, AttributeError, RuntimeError, ValueError) as error:  # an object that only looks like JSON
         message = f"it is {kind_of(value)} that cannot be read: {error_words(error)}"
         raise InvalidInputError(message) from None
 
 
 class _Taking:
-    """Takes one value apart and counts its bytes as compact JSON: no value costs more than its limit."""
+    """Copies one value and counts its bytes as compact JSON, so no value costs more than its limit."""
 
     def __init__(self, most: int) -> None:
         self._most, self._left = most, most + 1
@@ -50,7 +50,7 @@ class _Taking:
             return {self._key(key): self._inside(key, each) for key, each in dict.items(value)}
         if isinstance(value, list | tuple):
             return [self._inside(at, each) for at, each in enumerate(value)]
-        return self._refuse(f"is {kind_of(value)}, which is no JSON")
+        return self._refuse(f"is {kind_of(value)}, which is not JSON")
 
     def _inside(self, key: str | int, value: object) -> Any:  # noqa: ANN401 - free JSON out
         self._path.append(key)
@@ -67,7 +67,7 @@ class _Taking:
     def _spend(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            message = f"it has more than {self._most} bytes; leave an artifact, or raise `execution.outputBytes`"
+            message = f"it has more than {self._most} bytes; write an artifact, or raise `execution.outputBytes`"
             raise InvalidInputError(message)
 
     def _key(self, key: object) -> str:
@@ -77,21 +77,21 @@ class _Taking:
 
     def _text(self, text: str, where: str) -> str:
         if "\x00" in text:
-            self._refuse("holds the character NUL, which no database keeps", where)
+            self._refuse("contains the character NUL, which no database stores", where)
         try:
             self._spend(len(text.encode()) + 3)
         except UnicodeEncodeError as error:
-            words = f"is no Unicode text: character {error.start + 1} is half of a pair (a lone surrogate)"
+            words = f"is not Unicode text: character {error.start + 1} is a lone surrogate"
             self._refuse(words, where)
         return text
 
     def _whole(self, number: int) -> int:
         if not -NUMBER_MAX <= number <= NUMBER_MAX:
-            self._refuse(f"is a whole number beyond {NUMBER_MAX:.1e}; write it as a text")
+            self._refuse(f"is an integer beyond {NUMBER_MAX:.1e}; write it as a text")
         self._spend(number.bit_length() // 4)
         return number
 
     def _decimal(self, number: float) -> float | int:
         if not math.isfinite(number):
-            self._refuse(f"is {number}, which is no number of JSON")
-        return int(number) if abs(number) >= EXACT_MAX else number + 0.0  # and no negative zero
+            self._refuse(f"is {number}, which is not a JSON number")
+        return int(number) if abs(number) >= EXACT_MAX else number + 0.0  # adding 0.0 removes a negative zero

@@ -1,4 +1,4 @@
-"""A pipeline: a DAG of jobs, pinned by the hash of its text and of every file that it reads."""
+"""Pipelines: DAGs of jobs, each pinned by the hash of its text and of every file that it reads."""
 
 import hashlib
 import json
@@ -44,9 +44,9 @@ NO_FILES: Callable[[str], Any] = NOTHING.__getitem__
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job, checked: `kind` names its executor and `target` what that executor is told to do.
+    """A validated job: `kind` names its executor and `target` tells the executor what to do.
 
-    It waits for the end of all jobs in `after`: what it depends on, and what else its `when` reads.
+    It waits for the end of all jobs in `after`: its dependencies and the other jobs that its `when` reads.
     """
 
     id: str
@@ -87,7 +87,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
-    """A checked pipeline, pinned by its hash for as long as an entry uses it."""
+    """A validated pipeline, pinned by its hash for as long as an entry uses it."""
 
     name: str
     version: str
@@ -117,12 +117,12 @@ class Pipeline:
         return self.jobs[self.index[job_id]]
 
     def ancestors(self, job_id: str) -> list[str]:
-        """Return the jobs that come before one, in the order of the file."""
+        """Return the jobs before one, in file order."""
         mask = self.masks[self.index[job_id]]
         return [job.id for at, job in enumerate(self.jobs) if mask >> at & 1]
 
     def descendants(self, job_id: str) -> list[str]:
-        """Return the jobs that come after one, in the order of the file."""
+        """Return the jobs after one, in file order."""
         at = self.index[job_id]
         return [job.id for job in self.jobs if self.masks[self.index[job.id]] >> at & 1]
 
@@ -131,7 +131,7 @@ class Pipeline:
         return bool(self.masks[self.index[job_id]] >> self.index[before] & 1)
 
     def last(self) -> list[str]:
-        """Return the jobs that nothing waits for: their outputs are the output of the pipeline."""
+        """Return the jobs that no job waits for; their outputs are the output of the pipeline."""
         before = {each for job in self.jobs for each in job.after}
         return [job.id for job in self.jobs if job.id not in before]
 
@@ -143,9 +143,9 @@ def load(
     contract: Callable[[str], Any] = NO_FILES,
     people: Collection[str] | None = None,
 ) -> Pipeline:
-    """Check a pipeline; *contract* reads a schema, an agent or an included file by its path.
+    """Load and validate a pipeline; *contract* reads a schema, an agent or an included file by its path.
 
-    *people* are the roles of the policy, where known. Raises InvalidFileError with all findings of all files at once.
+    *people* are the roles of the policy, if known. Raises InvalidFileError with all findings of all files.
     """
     source, reader = document.read(body, file=file, group=GROUP), _Reader(contract)
     checked = source.checked(PipelineFile)
@@ -185,19 +185,19 @@ def load(
 def _linted(
     placed: Sequence[Placed], people: Collection[str] | None, findings: list[Finding]
 ) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
-    """Find what is wrong with the jobs; returns what `_ordered` says of them."""
+    """Add the findings for all jobs, and return the result of `_ordered`."""
     known = {each.id for each in placed}
     for each in placed:
         findings += lint.of_job(each, known)
         findings += lint.of_roles(each, people) if people is not None else ()
     order, masks, unnamed = _ordered(placed, findings)
-    for each, mask in zip(placed, masks, strict=bool(order)):  # jobs in a circle have neither
+    for each, mask in zip(placed, masks, strict=bool(order)):  # jobs in a cycle have neither
         findings += lint.of_texts(each, _unmasked(placed, mask))
     return order, masks, unnamed
 
 
 def violation(contract: Mapping[str, Any] | None, value: object) -> str:
-    """Say how *value* breaks a JSON Schema, or nothing; remote references are never followed."""
+    """Return how *value* violates a JSON Schema, or ""; remote references are never followed."""
     if contract is None:
         return ""
     error = next(iter(Draft202012Validator(contract).iter_errors(value)), None)
@@ -208,7 +208,7 @@ def violation(contract: Mapping[str, Any] | None, value: object) -> str:
 
 
 class _Reader:
-    """Reads files by name and remembers what was read: that is part of the pipeline's hash."""
+    """Reads files by name and records their content, which is part of the pipeline's hash."""
 
     def __init__(self, reader: Callable[[str], Any]) -> None:
         self._reader = reader
@@ -221,7 +221,7 @@ class _Reader:
 
 
 class _Made:
-    """Everything about one job that takes another file, found before any job is built."""
+    """The parts of one job that are read from other files, before any job is built."""
 
     def __init__(self, placed: Placed, reader: _Reader, findings: list[Finding]) -> None:
         self.placed = placed
@@ -274,7 +274,7 @@ class _Made:
         )
 
     def _hash(self) -> str:
-        """Return what stands for all that decides what the job does."""
+        """Return a digest of everything that determines what the job does."""
         said = [self.placed.file.model_dump_json(by_alias=True), sorted(self.placed.params.items()), self.output]
         said += [each.hash for each in (self.agent, self.fallback) if each]
         return hashlib.sha256(_canonical(said).encode()).hexdigest()
@@ -298,9 +298,9 @@ def _does(file: Any) -> tuple[str, str]:  # noqa: ANN401 - a JobFile
 def _ordered(
     placed: Sequence[Placed], findings: list[Finding]
 ) -> tuple[tuple[str, ...], tuple[int, ...], dict[str, tuple[str, ...]]]:
-    """Put jobs into an order in which each comes after all that it waits for, with a bit mask of all before it.
+    """Return the jobs in topological order, each with a bit mask of all its ancestors.
 
-    The last value are the jobs that a `when` reads although nothing in `dependsOn` leads to them: it waits for them.
+    The last value are the jobs that each `when` reads without a path through `dependsOn`; the job waits for them too.
     """
     at = {each.id: index for index, each in enumerate(placed)}
     named = {each.id: [name for name in lint.wanted(each) if name in at and name != each.id] for each in placed}
@@ -360,7 +360,7 @@ def _schema(
     try:
         return _checked(wanted, reader)
     except (ValueError, SchemaError) as error:
-        findings.append(source.finding(path, "09", cut((str(error).splitlines() or ["it is not understood"])[0], 200)))
+        findings.append(source.finding(path, "09", cut((str(error).splitlines() or ["it is invalid"])[0], 200)))
         return None
 
 
@@ -374,7 +374,7 @@ def _checked(wanted: Contract, reader: _Reader) -> Mapping[str, Any]:
     else:
         schema = wanted
     if not isinstance(schema, dict):
-        message = "a JSON Schema is an object"
+        message = "a JSON Schema must be an object"
         raise ValueError(message)  # noqa: TRY004 - it becomes a finding with its place
     Draft202012Validator.check_schema(schema)
     for reference in _references(schema):

@@ -1,4 +1,4 @@
-"""The policy: rules as data, with a version and the hash of their text; loaded whole or not at all."""
+"""The policy: rules as data, with a version and the hash of their text; it is loaded completely or not at all."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -49,8 +49,8 @@ ENTRY_NAMES: expression.Names = (
     ("entry.pipeline", "string"),
     ("entry.provenance", "any"),
 )
-# What a term of the priority may read besides the age: values that many entries share, so that the best of a million
-# are found without scoring a million.
+# The fields besides the age that a priority term may read. Many entries share their values, so the best of a million
+# entries are found without scoring all of them.
 GROUP_FIELDS = ("category", "labels", "pipeline", "priority", "service", "signals", "source", "team")
 _KINDS = dict(ENTRY_NAMES)
 TERM_NAMES: expression.Names = (
@@ -61,7 +61,7 @@ TERM_NAMES: expression.Names = (
 
 
 class RuleFile(Model):
-    """One eligibility rule; all must be true."""
+    """One eligibility rule; all rules must be true."""
 
     id: ID
     check: str
@@ -77,7 +77,7 @@ class TermFile(Model):
 
 
 class ExampleFile(Model):
-    """An order that the priority must give, run by `policy test` and at every load."""
+    """An order that the priority must produce, checked by `policy test` and at every load."""
 
     name: str
     entries: dict[str, dict[str, Any]]
@@ -96,7 +96,7 @@ class PriorityFile(Model):
 
 
 class DispatchFile(Model):
-    """How many go in one tick, how many bells may wait ahead of each slot, and how many light entries share a bell."""
+    """Entries dispatched per tick, bells that may wait for each slot, and light entries per bell."""
 
     top: int = Field(default=20, ge=1, le=10_000)
     ahead: float = Field(default=1.0, ge=0, le=10_000)
@@ -104,7 +104,7 @@ class DispatchFile(Model):
 
 
 class ClaimsFile(Model):
-    """The lease of a claim, its heartbeat, how many runs a cause outside may end, and how long a quota may hold it."""
+    """The lease of a claim, its heartbeat, the number of runs that outages may end, and the longest quota wait."""
 
     timeout: Duration = timedelta(minutes=2)
     heartbeat: Duration = timedelta(seconds=30)
@@ -123,13 +123,13 @@ class ClaimsFile(Model):
 
 
 class AdmissionFile(Model):
-    """The most that may be chosen or under way at once, in the whole fleet."""
+    """The maximum of entries that are ready or in progress in the whole fleet."""
 
     max_in_progress: int = Field(default=100, ge=1)
 
 
 class DeadLetterFile(Model):
-    """Who answers for dead letters, and by when."""
+    """The owner of dead letters, and the time to answer them."""
 
     owner: str = "unassigned"
     role: str = "reviewer"
@@ -179,14 +179,14 @@ class Term:
     cap: float | None
 
     def points(self, values: Mapping[str, Any]) -> tuple[float, float]:
-        """Return the value and what it adds to the score."""
+        """Return the value of the term and its contribution to the score."""
         value = self.value.number(values)
         return value, self.weight * (value if self.cap is None else min(value, self.cap))
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A checked policy; its stamp is put on every score, claim and record."""
+    """A validated policy; its stamp is stored with every score, claim and record."""
 
     version: int
     hash: str
@@ -215,7 +215,7 @@ class Policy:
 
     @property
     def grouped(self) -> tuple[str, ...]:
-        """Return the fields of an entry that its rank group holds: what the terms read, and what limits are for."""
+        """Return the fields that define a rank group: those that the terms and the limits read."""
         teams = {"team"} if any(rule.queues and rule.scope == Scope.TEAM for rule in self.budgets) else set()
         return tuple(sorted({*self.reads, "pipeline", *teams}))
 
@@ -225,18 +225,18 @@ class Policy:
         return f"{self.version} ({self.hash[:6]})"
 
     def eligibility(self, values: Mapping[str, Any]) -> dict[str, bool]:
-        """Ask every rule; what cannot be evaluated says no."""
+        """Evaluate every rule; an evaluation error counts as false."""
         return {rule.id: _said(rule, values) for rule in self.rules}
 
     def done_before(self, values: Mapping[str, Any]) -> bool:
-        """Ask whether an entry was done before it came here; what cannot be evaluated says no."""
+        """Return whether an entry was done before it came here; an evaluation error counts as false."""
         return self.done is not None and _said(Rule("doneBefore", self.done), values)
 
 
 def load(body: str, *, file: str = "policy.yml", stored: bool = False) -> Policy:
-    """Check the text of a policy; raises InvalidFileError with every finding at once.
+    """Load and validate a policy; raises InvalidFileError with every finding.
 
-    One that is *stored* came into force before: an alert of it that cannot be asked here does not stop everything else.
+    A *stored* policy was in force before: an alert of it that cannot be compiled here does not fail the load.
     """
     source = document.read(body, file=file, group=GROUP)
     checked = source.checked(PolicyFile)
@@ -288,7 +288,7 @@ def _heartbeat(source: Document, claims: ClaimsFile) -> Iterator[Finding]:
 
 
 def _sections(checked: PolicyFile) -> dict[str, Any]:
-    """Return the sections that are taken as they stand in the file."""
+    """Return the sections that are used as they are in the file."""
     same = (
         *("dispatch", "claims", "admission", "dead_letter", "defaults", "dedupe", "generation", "ownership"),
         "retention",
@@ -299,7 +299,7 @@ def _sections(checked: PolicyFile) -> dict[str, Any]:
 
 
 def _categories_of(checked: PolicyFile) -> dict[str, CategoryFile]:
-    """Return the categories of a policy; the built-in ones take the highest and the lowest priority that exist here."""
+    """Return the categories of a policy; the built-in ones use its highest and lowest priority."""
     labels = checked.priority.labels
     if "categories" in checked.model_fields_set or not labels:
         return dict(checked.categories)
@@ -322,7 +322,7 @@ def _categories(source: Document, checked: PolicyFile) -> Iterator[Finding]:
         if category.priority not in checked.priority.labels and "categories" in (source.value or {}):
             known = ", ".join(checked.priority.labels)
             hint = f"one of: {known}, or add it to `priority.labels`"
-            text = f'the category "{name}" has the priority "{category.priority}", which does not exist here'
+            text = f'the category "{name}" has the unknown priority "{category.priority}"'
             yield source.finding(("categories", name, "priority"), "03", text, hint=hint)
 
 
@@ -372,7 +372,7 @@ def _doubled(source: Document, checked: PolicyFile) -> Iterator[Finding]:
                 yield source.finding((*path, index, "id"), "05", f'the id "{each}" stands twice')
 
 
-# Days at which a term of age is tried: every half day for two months, every week for three years, every year for ten.
+# The ages in days at which a term is evaluated: half days for two months, weeks for three years, years for ten.
 _AGES = (
     *(day / 2 for day in range(120)),
     *(float(day) for day in range(60, 1100, 7)),
@@ -381,7 +381,7 @@ _AGES = (
 
 
 def _falling(source: Document, policy: Policy) -> Iterator[Finding]:
-    """Find terms that fall with age: inside a group of equal entries the oldest must be the best."""
+    """Yield findings for terms that decrease with age: in a rank group the oldest entry must be the best."""
     base: dict[str, Any] = {f"entry.{name}": "" for name in GROUP_FIELDS} | {"entry.labels": [], "entry.signals": {}}
     for index, term in enumerate(policy.terms):
         if "age_days" not in expression.read_fields(term.value.source):
@@ -391,8 +391,8 @@ def _falling(source: Document, policy: Policy) -> Iterator[Finding]:
             try:
                 points = [term.points({**values, "entry.age_days": age})[1] for age in _AGES]
             except ExpressionError:
-                continue  # the term needs values that only an entry has; it is tried on entries
+                continue  # the term needs values of an entry, so it is checked on entries
             if any(later < earlier for earlier, later in pairwise(points)):
                 path: document.Path = ("priority", "terms", index, "value")
-                yield source.finding(path, "08", f'the term "{term.id}" falls while an entry grows older')
+                yield source.finding(path, "08", f'the term "{term.id}" decreases while an entry grows older')
                 break

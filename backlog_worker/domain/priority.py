@@ -1,7 +1,7 @@
-"""The score of an entry with its terms, and the order in which entries go.
+"""The score of an entry with its terms, and the order of dispatch.
 
-Entries with equal metadata form a rank group. Terms of age never fall (the policy is refused otherwise), so inside a
-group the oldest entry is the best one, and the best N of a million are found by looking at the heads of the groups.
+Entries with equal metadata form a rank group. Terms never decrease with age (otherwise the policy is refused), so in a
+group the oldest entry is the best, and the best N of a million are found by reading the heads of the groups.
 """
 
 import json
@@ -25,7 +25,7 @@ Place = tuple[float, datetime, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """An entry with its score, term by term; where a term failed the score is None and the error says why."""
+    """An entry with its score and terms; if a term failed, the score is None and `error` says why."""
 
     entry: Entry
     score: float | None
@@ -34,7 +34,7 @@ class Scored:
 
     @property
     def place(self) -> Place:
-        """Return the sort key: better first, then older, then by id; what cannot be scored comes last."""
+        """Return the sort key: better first, then older, then by id; entries without a score come last."""
         return (-(self.score if self.score is not None else float("-inf")), self.entry.created_at, self.entry.id)
 
 
@@ -49,7 +49,7 @@ def group_of(fields: Mapping[str, Any], reads: Sequence[str], more: Mapping[str,
 
 
 def score_group(policy: Policy, group: str, created_at: datetime, now: datetime) -> tuple[float, dict[str, float]]:
-    """Score whoever belongs to *group* and was created then; raises ExpressionError where a term fails."""
+    """Score an entry of *group* created at that time; raises ExpressionError if a term fails."""
     values = {**_values(group, policy.reads), "labels": policy.labels, "entry.age_days": age_days(created_at, now)}
     terms: dict[str, float] = {}
     for term in policy.terms:
@@ -66,7 +66,7 @@ def score_group(policy: Policy, group: str, created_at: datetime, now: datetime)
 
 
 def scored(policy: Policy, entry: Entry, now: datetime) -> Scored:
-    """Score one entry; a failing term becomes an error on this entry, never the end of the tick."""
+    """Score one entry; a failing term becomes an error of this entry and does not stop the tick."""
     fields = {name: getattr(entry, name) for name in policy.reads}
     try:
         score, terms = score_group(policy, group_of(fields, policy.reads), entry.created_at, now)
@@ -76,13 +76,13 @@ def scored(policy: Policy, entry: Entry, now: datetime) -> Scored:
 
 
 def rank(entries: Sequence[Entry], policy: Policy, now: datetime) -> list[Scored]:
-    """Put entries in the order in which they should go."""
+    """Return entries in the order of dispatch."""
     return sorted((scored(policy, entry, now) for entry in entries), key=lambda each: each.place)
 
 
 @lru_cache(maxsize=10_000)
 def _values(group: str, reads: tuple[str, ...]) -> Mapping[str, Any]:
-    """Return what the terms may read of a rank group; raises ExpressionError where the group holds other fields."""
+    """Return the values of a rank group for the terms; raises ExpressionError if it lacks a field."""
     known = json.loads(group)
     missing = [name for name in reads if name not in known]
     if missing:

@@ -1,6 +1,6 @@
-"""What a history tells of the rows of other tables: runs, stages, reviews, write-backs and links, column by column.
+"""Projection of a history onto other tables: runs, stages, reviews, write-backs and links, column by column.
 
-A history whose first events are older than their rows tells of them in part: such a row is *unbound*, and never proof.
+Old histories describe their rows only in part; such rows are *unbound* and are not evidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ from backlog_worker.domain.entry import ENDS, Change, Note, fold
 from backlog_worker.domain.errors import BacklogError
 from backlog_worker.domain.events import REDACTED, Event, digest, upcast
 
-# What a row of `runs` must say as its history does, whatever its version.
+# The columns of `runs` that must agree with the history of any version.
 RUN_COLUMNS = ("attempt", "worker", "pipeline_hash", "policy_hash", "ended_by")
 WORDS: Mapping[str, str] = {
     "runs": "run",
@@ -26,14 +26,14 @@ WORDS: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class Compared:
-    """Rows beside their history: what is wrong, how many rows are bound, and how many are not evidence, by table."""
+    """A comparison of rows with their history: differences, and the numbers of bound and unbound rows by table."""
 
     wrong: list[str] = field(default_factory=list)
     bound: int = 0
     unbound: dict[str, int] = field(default_factory=dict)
 
     def loose(self, what: str, number: int = 1) -> None:
-        """Count rows that nothing binds."""
+        """Count unbound rows."""
         if number:
             self.unbound[what] = self.unbound.get(what, 0) + number
 
@@ -41,9 +41,9 @@ class Compared:
 def compared(
     events: Sequence[Event], tables: Mapping[str, Sequence[Mapping[str, Any]]], *, gone: bool = False
 ) -> Compared:
-    """Compare the rows of one entry, by table, with what its history tells of them.
+    """Compare the rows of one entry, by table, with its history.
 
-    With *gone* the values have left that only their digests are told of, as those of a retired entry do.
+    With *gone*, values that are bound only by digest are absent, as for a retired entry.
     """
     found, known, whole = Compared(), told(events), complete(events)
     hidden = any(event.change == Note.REDACTED for event in events)
@@ -63,7 +63,7 @@ def compared(
                 found.wrong += [f"{words}: {', '.join(differing)}"] if differing else []
                 found.bound += 1
             elif whole:
-                found.wrong.append(f"{words} is not told of")
+                found.wrong.append(f"{words} is not in the history")
             else:
                 found.loose(table)
         found.wrong += [f"{WORDS[table]} {_short(name)} is missing" for name in left]
@@ -73,7 +73,7 @@ def compared(
 
 
 def rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of an entry as its history tells of them: for one whose rows have left."""
+    """Return the rows of an entry rebuilt from its history, for an entry whose rows were deleted."""
     known = told(events)
     found = {
         table: [BOUND[table].row(entry_id, name, facts) for name, facts in sorted(known[table].items())]
@@ -85,7 +85,7 @@ def rows(events: Sequence[Event], entry_id: str) -> dict[str, list[dict[str, Any
 
 
 def runs(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """Return the runs of one entry by id, as its claims and ends give them."""
+    """Return the runs of one entry by id, from its claims and ends."""
     found: dict[str, dict[str, Any]] = {}
     for event in events:
         data = upcast(event)
@@ -108,23 +108,23 @@ def runs(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
 
 
 def inputs(events: Iterable[Event]) -> set[str]:
-    """Return the digest of every input that an entry ever had."""
+    """Return the digests of all inputs that an entry ever had."""
     said = (upcast(event).get("set", {}) for event in events)
     return {str(each["input_sha256"]) for each in said if each.get("input_sha256")}
 
 
 def wrong_inputs(events: Sequence[Event], given: Mapping[str, Any], *, gone: bool = False) -> list[str]:
-    """Return the inputs that do not match their digests, not told of, or missing; *gone* ones are not missed."""
+    """Return errors for inputs that do not match their digest, are unknown, or (unless *gone*) are missing."""
     known, hidden = inputs(events), any(event.change == Note.REDACTED for event in events)
     found = [
         f"input {sha[:12]} does not match its digest" for sha in given if not gives(given[sha], sha, hidden=hidden)
     ]
-    found += [f"input {sha[:12]} is not told of" for sha in given if sha not in known]
+    found += [f"input {sha[:12]} is not in the history" for sha in given if sha not in known]
     return found + [f"input {sha[:12]} is missing" for sha in sorted(known - set(given)) if not gone]
 
 
 def retired_differing(events: Sequence[Event], left: Mapping[str, Any]) -> list[str]:
-    """Return the columns of what is left of a retired entry that its history does not give."""
+    """Return the columns of a retired entry that differ from its history."""
     try:
         values = fold(event for event in events if event.change != Change.RETIRED)
     except BacklogError as error:
@@ -145,7 +145,7 @@ def retired_differing(events: Sequence[Event], left: Mapping[str, Any]) -> list[
 
 
 def receipts(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Return what the ticks said that chose an entry: when, where it stood, and the terms of its score."""
+    """Return the receipts of the ticks that chose an entry: time, position, and the terms of its score."""
     found = []
     for event in events:
         if event.change == Change.DISPATCHED:
@@ -156,24 +156,24 @@ def receipts(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def records(events: Iterable[Event]) -> dict[str, Mapping[str, Any]]:
-    """Return the records of an entry by their digests."""
+    """Return the records of an entry by digest."""
     told_of = [upcast(event) for event in events if event.change == Note.RECORDED]
     return {str(data["sha256"]): data["record"] for data in told_of}
 
 
 def changed_at(events: Iterable[Event]) -> datetime | None:
-    """Return when an entry was last moved."""
+    """Return when the status of an entry last changed."""
     moved = [event.at for event in events if event.change in set(Change)]
     return moved[-1] if moved else None
 
 
 def gives(value: object, sha256: object, *, hidden: bool) -> bool:
-    """Return whether a value has a digest, or was redacted, where that is on record, and says so."""
+    """Return whether a value matches its digest, or is marked as redacted and the redaction is on record."""
     return (hidden and value == {REDACTED: sha256}) or digest(value) == sha256
 
 
 def _by_digest(row: Mapping[str, Any], pairs: Mapping[str, str], *, hidden: bool, gone: bool) -> list[str]:
-    """Return the values of a row that do not give the digest beside them."""
+    """Return the values of a row that do not match the digest beside them."""
     found = []
     for name, sha in pairs.items():
         value, sha256 = row.get(name), row.get(sha)
@@ -185,19 +185,19 @@ def _by_digest(row: Mapping[str, Any], pairs: Mapping[str, str], *, hidden: bool
 
 
 def _wrong_runs(events: Sequence[Event], given: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the runs that an older history misses, does not tell of, or tells otherwise."""
+    """Return errors for runs that are missing, unknown, or different from an older history."""
     known, found = runs(events), []
     for row in given:
         wanted = known.pop(row["id"], None)
         if wanted is None:
-            found.append(f"run {row['id']} is not told of")
+            found.append(f"run {row['id']} is not in the history")
         elif differing := [name for name in RUN_COLUMNS if row[name] != wanted[name]]:
             found.append(f"run {row['id']}: {', '.join(differing)}")
     return found + [f"run {run_id} is missing" for run_id in known]
 
 
 def _wrong_outputs(events: Iterable[Event], given: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the stages whose output a worker stored and no checkpoint of an older history tells of."""
+    """Return the stages with a stored output that no checkpoint of an older history contains."""
     known = {str(upcast(event).get("sha256")) for event in events if event.change == Note.CHECKPOINTED}
     stored = [row for row in given if row.get("sha256") and row.get("takes") and row.get("worker")]
     stored = [row for row in stored if row["status"] == "completed"]

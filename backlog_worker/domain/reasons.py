@@ -1,10 +1,10 @@
-"""Why an entry does not run, as stable codes; the same in commands, records and history."""
+"""The reasons why an entry does not run, as stable codes used in commands, records and history."""
 
 from enum import StrEnum
 
 
 class Bar(StrEnum):
-    """A reason that keeps an entry out of the queue until something happens."""
+    """A reason that keeps an entry blocked until something happens."""
 
     INPUT_INVALID = "INPUT_INVALID"
     DEFINITION_MISSING = "DEFINITION_MISSING"
@@ -15,7 +15,7 @@ class Bar(StrEnum):
 
 
 class Wait(StrEnum):
-    """A reason that keeps a queued entry back for this tick only; in the order in which they are named."""
+    """A reason that keeps a queued entry back for this tick only, in the order of reporting."""
 
     SCORE_ERROR = "SCORE_ERROR"
     PIPELINE_RETIRED = "PIPELINE_RETIRED"
@@ -29,12 +29,12 @@ class Wait(StrEnum):
     BELOW_CUTOFF = "BELOW_CUTOFF"
 
 
-# Nobody who comes later in the order can go where one of these is said.
+# After one of these no later candidate can be dispatched.
 ROOM = frozenset({Wait.NO_WORKER, Wait.NO_SLOT, Wait.BELOW_CUTOFF})
 
 
 class Standing(StrEnum):
-    """Where an entry is instead of waiting."""
+    """The state of an entry that no longer waits."""
 
     DISPATCHED = "DISPATCHED"
     CLAIMED = "CLAIMED"

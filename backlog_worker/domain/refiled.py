@@ -1,4 +1,4 @@
-"""What a draft says of an entry that was filed before with its key: what may be changed, and what stays."""
+"""Refiling: which fields of an existing entry a draft with the same key changes, and which stay."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from backlog_worker.domain.draft import Draft
 from backlog_worker.domain.entry import Entry
 from backlog_worker.domain.events import digest
 
-# What an entry says of where it came from stays; an update changes everything else that a draft names.
+# The origin of an entry never changes; an update changes every other field that a draft names.
 ORIGIN = (
     "url",
     "source",
@@ -26,7 +26,7 @@ CHANGES = (
 
 
 def changes(entry: Entry, draft: Draft, named: Collection[str]) -> dict[str, Any]:
-    """Return the fields, of those that a record *named*, that an update of *entry* would write."""
+    """Return the *named* fields that an update of *entry* would write."""
     found = {
         name: value for name in CHANGES if name in named and (value := _value(draft, name)) != _stored(entry, name)
     }
@@ -34,11 +34,11 @@ def changes(entry: Entry, draft: Draft, named: Collection[str]) -> dict[str, Any
 
 
 def kept(entry: Entry, draft: Draft, named: Collection[str]) -> list[str]:
-    """Return the fields that a record *named* with another value, and that no update changes."""
+    """Return the *named* fields with a different value that an update never changes."""
     said: Mapping[str, Any] = entry.provenance
     told = {name: getattr(entry, name, said.get(name)) for name in ORIGIN}
     told["eligible_at"] = draft.eligible_at if said.get("eligible_at") == _moment(draft) else said.get("eligible_at")
-    told["depends_on"] = []  # its links; that they are the same is not known here
+    told["depends_on"] = []  # links cannot be compared here
     return [name for name in ORIGIN if name in named and getattr(draft, name) != told[name]]
 
 

@@ -1,4 +1,4 @@
-"""An account as text of 80 columns, as Markdown and as HTML; what others wrote is escaped and nothing of it is run."""
+"""Renderers of an account: text of 80 columns, Markdown and HTML. Foreign text is escaped and never active."""
 
 import html as markup
 import textwrap
@@ -11,7 +11,7 @@ from backlog_worker.domain.masking import masked
 
 WIDTH = 80
 INDENT = "  "
-LAST, MANY = 20, 12  # a last column is no narrower; so many rows are better read side by side
+LAST, MANY = 20, 12  # the minimum width of the last column; from this number of rows a table is kept side by side
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24}"
     "h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem;border-bottom:1px solid #d0d7de}"
@@ -23,7 +23,7 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def text(sections: Sequence[Section], *, width: int = WIDTH) -> str:
-    """Render an account for a terminal; a table that is too wide stands on one line for each cell."""
+    """Render an account for a terminal; a table that is too wide is printed with one line per cell."""
     lines: list[str] = []
     for number, section in enumerate(sections):
         title = clean(section.title)
@@ -40,7 +40,7 @@ def text(sections: Sequence[Section], *, width: int = WIDTH) -> str:
 
 
 def markdown(sections: Sequence[Section]) -> str:
-    """Render an account as Markdown; what others wrote cannot mention, make a link of words, or carry HTML."""
+    """Render an account as Markdown; foreign text cannot contain mentions, links or HTML."""
     lines: list[str] = []
     for number, section in enumerate(sections):
         lines += [f"{'##' if number else '#'} {escaped(section.title)}", ""]
@@ -56,7 +56,7 @@ def markdown(sections: Sequence[Section]) -> str:
 
 
 def html(sections: Sequence[Section]) -> str:
-    """Render an account as one page without scripts, pictures or links; a browser loads nothing for it."""
+    """Render an account as one HTML page without scripts, images or links; a browser loads nothing else."""
     title = _marked(sections[0].title if sections else "")
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
@@ -76,7 +76,7 @@ def html(sections: Sequence[Section]) -> str:
 
 
 def clean(value: str) -> str:
-    """Return text without secrets and without anything that a terminal or a reader would take for more than text."""
+    """Return text without secrets and without control sequences for a terminal or a reader."""
     return one_line(masked(value))
 
 
@@ -101,7 +101,7 @@ def _table(section: Section, width: int) -> list[str]:
 
 
 def _hanging(row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
-    """Put the last cell beside the others, on as many lines as it takes."""
+    """Put the last cell beside the others, wrapped onto as many lines as needed."""
     head = INDENT.join(cell.ljust(wide) for cell, wide in zip(row[:-1], widths, strict=False)) + INDENT
     return _wrapped(head + row[-1], width, len(head))
 

@@ -1,4 +1,4 @@
-"""What an executor returned, judged at one place: every part of a result can be kept, or its job has failed."""
+"""Validation of an executor's result: every part of it can be stored, or the job has failed."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,11 +15,11 @@ from backlog_worker.domain.output import BYTES_MAX, as_json
 from backlog_worker.domain.review import ReviewKind
 
 WORDS_MAX = 400
-WITHIN_MAX = timedelta(days=3650)  # in which a person may be asked to answer
+WITHIN_MAX = timedelta(days=3650)  # the longest deadline for an answer
 
 
 def checked(result: object, *, most: int = BYTES_MAX) -> Result:
-    """Return a result of which every part can be kept; where one cannot, a fault that names it."""
+    """Return the result if every part of it can be stored, otherwise a fault that names the invalid part."""
     try:
         match result:
             case Done():
@@ -32,14 +32,14 @@ def checked(result: object, *, most: int = BYTES_MAX) -> Result:
                 return _failed(result, most)
     except InvalidInputError as error:
         return _fault(str(error))
-    return _fault(f"it returned no result but {kind_of(result)}")
+    return _fault(f"it returned {kind_of(result)} instead of a result")
 
 
 def _asked(result: Asked) -> Asked:
     question, role = _words(result.question, "question"), _words(result.role, "role")
     kind, detail = _words(result.kind, "kind"), _words(result.detail, "detail")
     if not isinstance(result.within, timedelta) or result.within <= timedelta(0):
-        message = f"it asks a person to answer within {shown(result.within)}, which is no length of time"
+        message = f"it asks a person to answer within {shown(result.within)}, which is not a duration"
         raise InvalidInputError(message)
     if kind not in set(ReviewKind) - {ReviewKind.DEAD_LETTER}:
         message = f"it asks a question of the kind {shown(kind)}; known: approval, question, permission, budget"
@@ -66,13 +66,13 @@ def _asked(result: Asked) -> Asked:
 
 def _throttled(result: Throttled) -> Throttled:
     if not isinstance(result.wait, timedelta) or not isinstance(result.until, datetime | None):
-        message = "it says that it is throttled, and names no length and no moment of time"
+        message = "it is throttled, but names neither a duration nor a moment"
         raise InvalidInputError(message)
     return replace(result, reason=_words(result.reason, "reason"))
 
 
 def _failed(result: Faulted | Refused, most: int) -> Faulted | Refused:
-    """Keep why a job failed, whatever else is wrong: data that cannot be kept is left out, and that is said."""
+    """Return the failure with its reason; data that cannot be stored is left out, and the reason says so."""
     reason, rule = _words(result.reason, "reason"), _words(result.rule, "rule")
     try:
         kind = FailureKind(result.kind)
@@ -81,7 +81,7 @@ def _failed(result: Faulted | Refused, most: int) -> Faulted | Refused:
     try:
         data = None if result.data is None else as_json(result.data, most=most)
     except InvalidInputError as error:
-        data, reason = None, cut(f"{cut(reason, 250)} (what it returned cannot be kept: {error})", WORDS_MAX)
+        data, reason = None, cut(f"{cut(reason, 250)} (its output cannot be stored: {error})", WORDS_MAX)
     if isinstance(result, Refused):
         return replace(result, kind=kind, reason=reason, rule=rule, data=data, role=_words(result.role, "role"))
     return replace(result, kind=kind, reason=reason, rule=rule, data=data)

@@ -1,4 +1,4 @@
-"""What a person is asked, and what the typed answers mean."""
+"""Reviews: questions to people, and the meaning of the typed answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from backlog_worker.domain.errors import UsageError
 
 
 class ReviewKind(StrEnum):
-    """Why a person is asked."""
+    """The kind of a review."""
 
     APPROVAL = "approval"
     QUESTION = "question"
@@ -21,7 +21,7 @@ class ReviewKind(StrEnum):
 
 
 class Answer(StrEnum):
-    """What a person may say."""
+    """The possible answers."""
 
     APPROVE = "approve"
     REJECT = "reject"
@@ -47,7 +47,7 @@ ANSWERS: Mapping[ReviewKind, Mapping[Answer, Change]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """A question to a person, with everything needed to answer it; `seq` is the entry as it was shown."""
+    """A question to a person, with everything needed to answer it; `seq` is the version of the entry shown."""
 
     id: str
     env: str
@@ -77,15 +77,15 @@ class Review:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """Return the roles of which one may answer."""
+        """Return the roles that may answer; one is enough."""
         return tuple(each.strip() for each in self.role.split(",") if each.strip())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """A person's decision: what, who, why; the corrected input, or the value of an answer, where one is given.
+    """A person's decision: answer, name and reason, with the corrected input or the value of an answer, if any.
 
-    *unfinished* says that the person knows which jobs never ran, and completes the entry all the same.
+    *unfinished* confirms that the person knows which jobs never ran and completes the entry nevertheless.
     """
 
     answer: Answer
@@ -97,7 +97,7 @@ class Decided:
 
 
 def meaning(kind: ReviewKind, decided: Decided) -> Change:
-    """Say what an answer does to the entry; raises UsageError where it makes no sense or gives no reason."""
+    """Return the change of the entry for an answer; raises UsageError if it does not fit or has no reason."""
     changes = ANSWERS[kind]
     if decided.answer not in changes:
         message = f"{decided.answer} does not answer a review of kind {kind}; answer with one of: {', '.join(changes)}"

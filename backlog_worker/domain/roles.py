@@ -1,4 +1,4 @@
-"""Who may do what: scopes, and the roles that hold them; whatever is not named here is refused."""
+"""Permissions: scopes and the roles that hold them; everything not named here is refused."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: a name for the history, what it may do, in which environment (none: in every one), the role given."""
+    """The caller: its name for the history, its scopes, its environment ("" means all), and its role."""
 
     name: str
     scopes: frozenset[str]
@@ -44,9 +44,9 @@ class Caller:
     roles: frozenset[str] = frozenset()
 
     def must(self, scope: str, what: str, *, env: str = "") -> None:
-        """Make sure that the caller holds *scope*, and may work in *env*; raises NotAllowedError."""
+        """Check that the caller holds *scope* and may work in *env*; raises NotAllowedError."""
         if self.env and env not in {"", self.env}:
-            message = f"{self.name} may not work in environment {env}: its token is one of {self.env}"
+            message = f"{self.name} may not work in environment {env}: its token belongs to {self.env}"
             raise NotAllowedError(message)
         if scope not in self.scopes:
             message = f"{self.name} may not {what}: it has no scope {scope}"
@@ -55,9 +55,10 @@ class Caller:
 
 
 def holds(caller: Caller, role: str, people: Mapping[str, Sequence[str]]) -> bool:
-    """Return whether a caller has a role: by its token, by name in the policy, or by its scopes where that names none.
+    """Return whether a caller has a role: by token, by name in the policy, or by scopes if the policy names nobody.
 
-    A role of the policy is its people's alone; one of ours that the policy leaves out belongs to all who may as much.
+    A role that the policy names belongs only to its people; any other built-in role belongs to all callers with its
+    scopes.
     """
     if role in caller.roles:
         return True
@@ -67,22 +68,22 @@ def holds(caller: Caller, role: str, people: Mapping[str, Sequence[str]]) -> boo
 
 
 def holders(role: str, people: Mapping[str, Sequence[str]]) -> str:
-    """Say who has a role."""
+    """Return a text that says who has a role."""
     if role in people:
         return ", ".join(people[role])
     return f"any token of role {role}, and people at the terminal" if role in ROLES else "nobody: the policy names none"
 
 
 def must_answer(caller: Caller, wanted: Sequence[str], people: Mapping[str, Sequence[str]], *, env: str) -> None:
-    """Make sure that a caller may answer what one of the roles *wanted* is asked; raises NotAllowedError."""
+    """Check that a caller has one of the roles *wanted* and may answer; raises NotAllowedError."""
     caller.must("reviews.decide", "answer a review", env=env)
     if not wanted or any(holds(caller, role, people) for role in wanted):
         return
     who = "; ".join(f"{role}: {holders(role, people)}" for role in wanted)
     message = f"{caller.name} may not answer this review: it needs the role {' or '.join(wanted)} ({who})"
-    raise NotAllowedError(message, hint=f"`roles` of the policy says who has it, such as {{ {wanted[0]}: [ana, li] }}")
+    raise NotAllowedError(message, hint=f"`roles` of the policy names who has it, such as {{ {wanted[0]}: [ana, li] }}")
 
 
 def everything(name: str) -> Caller:
-    """Return a person at the terminal of this machine, who holds the database already."""
+    """Return the caller for a person at this machine's terminal, who has access to the database anyway."""
     return Caller(name=name, scopes=frozenset(SCOPES))

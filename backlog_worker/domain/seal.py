@@ -1,4 +1,4 @@
-"""A seal as it is kept elsewhere: what it must hold, and why something is none that proves anything of one history."""
+"""Seals kept elsewhere: their required fields, and why a seal proves nothing about a single history."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,17 +11,17 @@ TREE, FLAT = "backlog-worker/seal@2", "backlog-worker/seal@1"
 
 
 def seal_fault(seal: Mapping[str, Any]) -> str:
-    """Say why something is no seal that proves anything of one history; nothing where it is one."""
+    """Return why *seal* proves nothing about a single history, or ""."""
     if seal.get("schema") not in {TREE, FLAT}:
-        return f"not a seal: its schema is {seal.get('schema')!r}, wanted {TREE}"
+        return f"not a seal: its schema is {seal.get('schema')!r}, expected {TREE}"
     if wrong := _misshapen(seal):
         return f"not a seal: {wrong}"
     if not matches(seal):
         return f"the seal {seal['id']} does not match its own hash: it was altered"
     if seal["schema"] == FLAT or not merkle.is_tree(seal):
         return (
-            f"not provable under this seal: {seal['id']} is of an older release, a plain hash that proves a whole"
-            " database (`audit verify --seal FILE`) and no single history"
+            f"not provable under this seal: {seal['id']} is from an older release, a plain hash that proves a whole"
+            " database (`audit verify --seal FILE`) but not a single history"
         )
     return ""
 
@@ -29,7 +29,7 @@ def seal_fault(seal: Mapping[str, Any]) -> str:
 def _misshapen(seal: Mapping[str, Any]) -> str:
     strange = sorted(set(seal) - {*NAMES, "schema"})
     if strange or (missing := [name for name in NAMES if name not in seal]):
-        return f"it has no {', '.join(missing)}" if not strange else f"nobody knows its {', '.join(strange)}"
+        return f"it has no {', '.join(missing)}" if not strange else f"it has unknown fields: {', '.join(strange)}"
     for name in NAMES:
         whole = isinstance(seal[name], int) and not isinstance(seal[name], bool)
         if not (whole if name in {"entries", "events"} else isinstance(seal[name], str)):
@@ -44,6 +44,6 @@ def _misshapen(seal: Mapping[str, Any]) -> str:
 
 
 def matches(seal: Mapping[str, Any]) -> bool:
-    """Return whether a seal, with its moments as texts, gives its own hash."""
+    """Return whether a seal, with its moments as texts, matches its own hash."""
     moments = {name: datetime.fromisoformat(seal[name]) for name in ("at", "since")}
     return merkle.seal_hash({**seal, **moments}) == str(seal["hash"])

@@ -1,4 +1,4 @@
-"""Rows that belong to no entry: what a seal holds of each, beside the heads of the histories."""
+"""Sealed rows without an entry: what a seal contains of each, besides the heads of the histories."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ DIGEST_LENGTH = 32  # 128 bits of a digest are enough for one receipt among thos
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """A table that is only added to: when a row began, what names it, and what of it is no evidence.
+    """An append-only table: the column with a row's time, its key, and the columns that are not evidence.
 
-    What may *leave* by retention is not missed; what may begin *anew* is somewhere else then.
+    Rows that may *leave* by retention are not reported as missing; rows that may begin *anew* are found elsewhere.
     """
 
     key: tuple[str, ...] = ("id",)
@@ -44,13 +44,13 @@ def sealed_name(table: str, row: Mapping[str, Any]) -> str:
 
 
 def sealed_digest(table: str, row: Mapping[str, Any]) -> str:
-    """Return the digest of all that a row says; what is as by default is not in it."""
+    """Return the digest of a row without its default values."""
     loose = SEALED[table].loose
     return digest({name: plain(each) for name, each in row.items() if name not in loose})
 
 
 def receipt_digest(row: Mapping[str, Any]) -> str:
-    """Return the digest of a receipt, as its decision holds it."""
+    """Return the digest of a receipt, as stored in its decision."""
     score = None if row["score"] is None else float(row["score"])
     said = [row["position"], score, dict(row["terms"]), list(row["waits"])]
     return digest(said)[:DIGEST_LENGTH]

@@ -14,7 +14,7 @@ from backlog_worker.domain.outcome import FailureKind
 from backlog_worker.domain.reasons import Bar
 from backlog_worker.domain.wire import fault_in_text
 
-# key -> the words that it takes; nothing means any text.
+# key -> its allowed words; empty means any text.
 KEYS: Mapping[str, tuple[str, ...]] = {
     "status": tuple(Status),
     "reason": tuple(Bar),
@@ -33,9 +33,9 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "url": (),
     "is": ("live", "retired"),
 }
-# Keys that name a column of an entry as it is.
+# Keys that are columns of an entry.
 PLAIN = ("category", "owner", "pipeline", "priority", "service", "source", "status", "team")
-FREE = ("title", "dedupe_key", "url", "external_ref")  # where a free word may stand
+FREE = ("title", "dedupe_key", "url", "external_ref")  # the fields that free words search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +49,25 @@ class Clause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """A text of the search language as a value; it matches everything where it has no clause."""
+    """A parsed search; without clauses it matches everything."""
 
     text: str
     clauses: tuple[Clause, ...]
 
     @property
     def retired(self) -> bool:
-        """Return whether it asks for retired entries; one that says nothing of it asks for those that are there."""
+        """Return whether it asks for retired entries; the default are present entries."""
         said = [("retired" in each.values) != each.negated for each in self.clauses if each.key == "is"]
         return bool(said) and all(said)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Return the free words that must be there."""
+        """Return the free words that must occur."""
         return tuple(each.values[0] for each in self.clauses if each.key == "words" and not each.negated)
 
 
 def parsed(text: str) -> Filter:
-    """Parse *text*; raises UsageError with the position and a suggestion for a key or a value that is not known."""
+    """Parse *text*; raises UsageError with the position of an unknown key or value and a suggestion."""
     if fault := fault_in_text(text):
         message = f"the filter {cut(ascii(text), 100)} is {fault}"
         raise UsageError(message)
@@ -80,7 +80,7 @@ def parsed(text: str) -> Filter:
 
 
 def matches(wanted: Filter, entry: Entry, now: datetime) -> bool:
-    """Return whether an entry that has no row any more matches, as `Unit.search` says of those that have one."""
+    """Return whether a retired entry matches, by the same rules as `Unit.search` for present ones."""
     return all(_holds(each, entry, now) != each.negated for each in wanted.clauses if each.key != "is")
 
 
@@ -97,7 +97,7 @@ def _holds(clause: Clause, entry: Entry, now: datetime) -> bool:
         return any(entry.created_at < edge if sign == ">" else entry.created_at > edge for sign, edge in edges)
     if clause.key == "key":
         return entry.dedupe_key in clause.values
-    return clause.key == "url" and entry.url in clause.values  # no question about a retired entry is open
+    return clause.key == "url" and entry.url in clause.values  # a retired entry has no open reviews
 
 
 def age(value: str) -> tuple[str, timedelta]:
@@ -108,7 +108,7 @@ def age(value: str) -> tuple[str, timedelta]:
     except ValueError:
         length = None
     if sign not in "<>" or not sign or length is None:
-        message = f"age:{value} is not understood; write age:>7d or age:<24h"
+        message = f"age:{value} is invalid; write age:>7d or age:<24h"
         raise UsageError(message)
     return sign, length
 

@@ -1,11 +1,11 @@
-"""When a cron line falls due in a time zone, also where its clock is changed.
+"""The slots of a cron line in a time zone, including clock changes.
 
-Two kinds of line, told apart by the field of the hour:
+The hour field distinguishes two kinds of lines:
 
-- An *interval* runs in every hour (`*/5 * * * *`, `0 * * * *`). It goes on in real time: its minutes are those of the
-  zone's standard time, so the distance of two slots is the same in every night of the year.
-- *Times of day* name hours (`0 3 * * *`, `0 */6 * * *`). Each is due once a day, by the clock on the wall: a time
-  that is shown twice at the first, one that is skipped at the first moment after the gap, and all of a gap is one.
+- An *interval* runs in every hour (`*/5 * * * *`, `0 * * * *`) and follows real time: its minutes are those of the
+  zone's standard time, so the distance between slots does not change with the clock.
+- *Times of day* name hours (`0 3 * * *`, `0 */6 * * *`). Each is due once a day, in wall-clock time: an ambiguous time
+  at its first occurrence, and all times in a gap once, at the first moment after the gap.
 
 Everything returned is UTC.
 """
@@ -20,7 +20,7 @@ from cronsim import CronSim, CronSimError
 
 FIELDS = 5
 HOURS = 24
-YEARS_MAX = 50  # a line that is not due for so long never is
+YEARS_MAX = 50  # a line without a slot in this period is never due
 MARGIN = timedelta(hours=25)  # no zone ever skipped more than a day
 _MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
 _START = datetime(2000, 1, 1)  # noqa: DTZ001 - the clock on a wall has no zone
@@ -31,7 +31,7 @@ def zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        message = f"{name!r} is no time zone; write one such as Europe/Berlin, or UTC"
+        message = f"{name!r} is not a time zone; write one such as Europe/Berlin, or UTC"
         raise ValueError(message) from None
 
 
@@ -49,7 +49,7 @@ def moment(wall: datetime, where: ZoneInfo) -> datetime:
 
 
 def local(at: datetime, where: ZoneInfo) -> str:
-    """Say a moment by the clock of a zone, with its offset."""
+    """Format a moment in a zone, with its offset."""
     return at.astimezone(where).isoformat(sep=" ", timespec="minutes")
 
 
@@ -62,15 +62,17 @@ class Slots:
 
     @classmethod
     def of(cls, cron: str, timezone: str = "UTC") -> "Slots":
-        """Read a line of five fields; raises ValueError where it or the zone is none, or it is never due."""
+        """Parse a line of five fields; raises ValueError if it or the zone is invalid, or if it is never due."""
         found = cls(cron, zone(timezone))
         if len(cron.split()) != FIELDS:
-            message = f"{cron!r} is no cron line: it has {len(cron.split())} fields; minute, hour, day, month, weekday"
+            message = (
+                f"{cron!r} is not a cron line: it has {len(cron.split())} fields; minute, hour, day, month, weekday"
+            )
             raise ValueError(message)
         try:
             next(CronSim(cron, _START))
         except CronSimError as error:
-            message = f"{cron!r} is no cron line: {error}"
+            message = f"{cron!r} is not a cron line: {error}"
             raise ValueError(message) from None
         except StopIteration:
             message = f"{cron!r} is never due"
@@ -97,7 +99,7 @@ class Slots:
         return (each for each in self._walls(start, back=True) if each <= at)
 
     def next(self, now: datetime) -> datetime | None:
-        """Return the next slot after *now*; None where there is none in fifty years."""
+        """Return the next slot after *now*; None if there is none in fifty years."""
         return next(self.after(now), None)
 
     def last(self, now: datetime) -> datetime | None:
@@ -114,7 +116,7 @@ class Slots:
         return found[::-1]
 
     def _walls(self, start: datetime, *, back: bool) -> Iterator[datetime]:
-        """Yield the moments of the times of day; those that fall into one gap are one moment."""
+        """Yield the moments of the times of day; all times in one gap give one moment."""
         before: datetime | None = None
         for wall in CronSim(self.cron, start.replace(microsecond=0), reverse=back):
             found = moment(wall, self.where)
@@ -123,7 +125,7 @@ class Slots:
             before = found
 
     def _stepped(self, at: datetime, step: int) -> Iterator[datetime]:
-        """Yield the slots of an interval from a full minute on, onwards or back; days that do not fit are skipped."""
+        """Yield the slots of an interval from a full minute, forwards or backwards; other days are skipped."""
         line = CronSim(self.cron, _START)
         stop = at.year + step * YEARS_MAX
         while (at.year - stop) * step < 0:
@@ -138,7 +140,7 @@ class Slots:
             at += step * (wait or 1) * _MINUTE
 
     def _edge(self, at: datetime, day: date, step: int) -> datetime:
-        """Return the first minute after a day, or the last one before it; always further than *at*."""
+        """Return the first minute after a day, or the last one before it; always beyond *at*."""
         if step > 0:
             return max(at + _MINUTE, moment(datetime.combine(day + _DAY, time()), self.where))
         return min(at - _MINUTE, moment(datetime.combine(day, time()), self.where) - _MINUTE)

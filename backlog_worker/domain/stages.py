@@ -11,7 +11,7 @@ from backlog_worker.domain.pipeline import Job
 
 
 class StageStatus(StrEnum):
-    """Where a stage stands."""
+    """The status of a stage."""
 
     PENDING = "pending"
     WAITING = "waiting"
@@ -23,10 +23,10 @@ class StageStatus(StrEnum):
 
 
 class Unbegun(StrEnum):
-    """Why a job ended without ever beginning, as the `kind` of its reason."""
+    """Why a job ended without having begun, as the `kind` of its reason."""
 
     CONDITION = "condition"  # its own `when` was false, or the pipeline it calls had nothing to do
-    DEPENDENCY = "dependency"  # something before it did not run, or failed
+    DEPENDENCY = "dependency"  # an earlier job did not run, or failed
     FAILURE = "failure"  # the run failed elsewhere
 
 
@@ -35,10 +35,10 @@ ENDED = frozenset({StageStatus.COMPLETED, StageStatus.FAILED, StageStatus.SKIPPE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One job of one entry at run time, as its row stands.
+    """One job of one entry at run time, as stored in its row.
 
-    `based_on` says from which takes it was decided: for each job that was read, the run in which that one had ended.
-    Of a stage of an older release that is not known.
+    `based_on` holds the takes from which it was decided: for each job that was read, the run in which that job ended.
+    It is unknown for a stage of an older release.
     """
 
     entry_id: str
@@ -78,12 +78,12 @@ def idle(stage: Stage | None) -> bool:
 
 
 def tolerated(job: Job, stage: Stage) -> bool:
-    """Return whether a failed stage counts as completed for those that do not read its status."""
+    """Return whether a failed stage counts as completed for jobs that do not read its status."""
     return job.continue_on_error and stage.status == StageStatus.FAILED
 
 
 def seen(stage: Stage | None) -> dict[str, Any]:
-    """Return what conditions and texts see of a job: status, output, attempts, reason."""
+    """Return the values of a job for conditions and texts: status, output, attempts, reason."""
     if stage is None:
         return {"status": "pending", "output": None, "attempts": 0, "reason": ""}
     reason = str((stage.reason or {}).get("text", ""))
@@ -94,12 +94,12 @@ def seen(stage: Stage | None) -> dict[str, Any]:
 
 
 def failure(stage: Stage) -> Mapping[str, Any]:
-    """Return the last failed attempt of a stage with what it left; nothing where none failed."""
+    """Return the last failed attempt of a stage with its details; empty if none failed."""
     return stage.tries[-1] if stage.tries else {}
 
 
 def wakes(stage: Stage) -> datetime | None:
-    """Return when a stage that waits for a moment goes on; None for one that waits for somebody, or for nothing."""
+    """Return when a stage that waits for a moment continues; None for any other stage."""
     if stage.status != StageStatus.WAITING or (stage.reason or {}).get("kind") not in PAUSES:
         return None
     return stage.wake_at or datetime.fromisoformat(str((stage.reason or {})["until"]))

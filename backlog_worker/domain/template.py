@@ -1,7 +1,7 @@
-"""Texts with holes: `${{ expression }}` and `{{variable}}`, looked up in typed values; nothing else is evaluated.
+"""Templates: `${{ expression }}` and `{{variable}}` are filled from typed values; nothing else is evaluated.
 
-A text that is one hole keeps the type of its value. A hole is a plain path, such as `draft.output.title`, or a
-CEL expression that gives a number, a text or a truth.
+A text that consists of one placeholder (a *hole*) keeps the type of its value. A hole is a plain path, such as
+`draft.output.title`, or a CEL expression that returns a number, a text or a boolean.
 """
 
 import json
@@ -19,12 +19,12 @@ ROOTS = ("context", "entry", "env", "input", "inputs", "jobs", "params", "run", 
 _HOLE = re.compile(r"\$\{\{(?P<cel>(?:(?!\$\{\{).)*?)\}\}|\{\{(?P<word>[^{}]*?)\}\}", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,9})\]|\[\"([^\"]*)\"\]|\['([^']*)'\]")
 _HEAD = re.compile(r"[A-Za-z_][\w-]*")
-_GO = frozenset({"end", "else", "break", "continue"})  # words of Go's templates, which shells are given
+_GO = frozenset({"end", "else", "break", "continue"})  # keywords of Go templates, which shell commands may contain
 _SECRET = re.compile(r"secrets\.([A-Za-z_][A-Za-z0-9_]*)$")
 
 
 class TemplateError(InvalidInputError):
-    """A hole cannot be filled."""
+    """A placeholder cannot be filled."""
 
     def __init__(self, message: str, column: int = 0) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class TemplateError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """One hole of a text: where it stands, what it says, and its path where it is a plain look-up."""
+    """One placeholder of a text: its position, its content, and its path if it is a plain look-up."""
 
     start: int
     end: int
@@ -43,13 +43,13 @@ class Hole:
 
     @property
     def secret(self) -> str:
-        """Return the name of the secret that it wants, or nothing."""
+        """Return the name of the secret that it names, or ""."""
         found = _SECRET.fullmatch(self.text)
         return found.group(1) if found else ""
 
 
 def holes(text: str, jobs: Mapping[str, str] = {}) -> Iterator[Hole]:
-    """Find the holes of a text; *jobs* maps the ids that the text knows to those of the pipeline."""
+    """Yield the placeholders of a text; *jobs* maps the ids that the text may use to ids of the pipeline."""
     for match in _HOLE.finditer(text):
         inside = (match["cel"] if match["cel"] is not None else match["word"]).strip()
         yield Hole(match.start(), match.end(), inside, _path(inside, jobs), match["cel"] is None)
@@ -58,14 +58,14 @@ def holes(text: str, jobs: Mapping[str, str] = {}) -> Iterator[Hole]:
 def faults(
     text: str, jobs: Mapping[str, str], ancestors: frozenset[str], params: frozenset[str]
 ) -> Iterator[tuple[int, str]]:
-    """Say what is wrong with the holes of a text where that can be known before it runs: (column from 0, words)."""
+    """Yield errors in the placeholders of a text that are known before it runs, as (column from 0, message)."""
     for hole in holes(text, jobs):
         for word in _unknown(hole, jobs, ancestors, params):
             yield hole.start, word
 
 
 def filled(value: Any, values: Mapping[str, Any], jobs: Mapping[str, str]) -> Any:  # noqa: ANN401 - free JSON in and out
-    """Fill every hole inside a JSON value; raises TemplateError that names the hole and what is missing."""
+    """Fill every placeholder in a JSON value; raises TemplateError that names it and what is missing."""
     if isinstance(value, str):
         return _text(value, values, jobs)
     if isinstance(value, Mapping):
@@ -76,9 +76,9 @@ def filled(value: Any, values: Mapping[str, Any], jobs: Mapping[str, str]) -> An
 
 
 def in_command(text: str) -> str:
-    """Return the first hole of a command that we would be asked to fill, or nothing.
+    """Return the first placeholder in a command that would be ours to fill, or "".
 
-    What begins with a dot, or holds more than a path, belongs to the shell: `docker ps --format '{{.Names}}'`.
+    A `{{ }}` that begins with a dot, or is not a plain path, belongs to the shell: `docker ps --format '{{.Names}}'`.
     """
     for hole in holes(text):
         if not hole.bare or (hole.path is not None and hole.text not in _GO):
@@ -87,7 +87,7 @@ def in_command(text: str) -> str:
 
 
 def secrets_in(value: str) -> list[str]:
-    """Return the names of the secrets that a text wants."""
+    """Return the names of the secrets that a text uses."""
     return [hole.secret for hole in holes(value) if hole.secret]
 
 
@@ -115,7 +115,7 @@ def _value(hole: Hole, values: Mapping[str, Any], jobs: Mapping[str, str]) -> An
 
 def _looked_up(hole: Hole, values: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever stands there
     path = hole.path or ()
-    if path and path[0] not in values:  # a bare variable: the run's context, then what the job is given
+    if path and path[0] not in values:  # a bare variable: first the run's context, then the inputs of the job
         scopes = [values.get(name) or {} for name in ("context", "inputs", "params", "env")]
         scope: Any = next((each for each in scopes if path[0] in each), None)
     else:
@@ -155,7 +155,7 @@ def _path(text: str, jobs: Mapping[str, str]) -> tuple[str | int, ...] | None:
 
 def _unknown(hole: Hole, jobs: Mapping[str, str], ancestors: frozenset[str], params: frozenset[str]) -> Iterator[str]:
     if not hole.text:
-        yield "an empty hole"
+        yield "an empty placeholder"
     elif hole.path is None:
         try:
             expression.compiled(rewritten(hole.text, jobs).text, HOLE_NAMES, "any")

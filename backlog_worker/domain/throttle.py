@@ -1,7 +1,7 @@
-"""What a provider says about when its limit is over, read with distrust: a wrong answer stops nothing for long.
+"""When the limit of a provider ends, read defensively: a wrong answer never blocks work for long.
 
-A length is a finite number that is not negative; a date is one that can be read. Anything else is no answer, and
-whoever asked waits as long as where nothing was said.
+A duration must be a finite number that is not negative, and a date must be valid. Any other answer is treated as if the
+provider had given none.
 """
 
 import math
@@ -13,12 +13,12 @@ from backlog_worker.domain.masking import cut
 from backlog_worker.domain.outcome import Throttled
 
 DEFAULT = timedelta(minutes=1)
-LEAST = timedelta(seconds=1)  # "at once" for ever would be a loop without a pause
-_SECONDS_MAX = 10.0**9  # more than thirty years; keeps the arithmetic of times in its range
+LEAST = timedelta(seconds=1)  # prevents a loop without a pause if the provider always answers "at once"
+_SECONDS_MAX = 10.0**9  # more than thirty years; keeps date arithmetic in range
 
 
 def length(value: object, *, unit: float = 1.0) -> timedelta | None:
-    """Return a length of time in units of so many seconds; None where *value* is none."""
+    """Return a duration given in multiples of *unit* seconds; None if *value* is invalid."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -31,7 +31,7 @@ def length(value: object, *, unit: float = 1.0) -> timedelta | None:
 
 
 def date(text: str) -> datetime | None:
-    """Return the moment that an ISO date means, in UTC where it names no zone; None where it is none."""
+    """Return the moment of an ISO date, in UTC if it has no zone; None if it is invalid."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -40,7 +40,7 @@ def date(text: str) -> datetime | None:
 
 
 def retry_after(reason: str, text: str | None, milliseconds: str | None = None) -> Throttled:
-    """Return what the header `Retry-After` means: seconds, or a date; *milliseconds* is the finer header beside it."""
+    """Parse the header `Retry-After`: seconds or a date; *milliseconds* is the header with the finer value."""
     if (wait := length(milliseconds, unit=0.001)) is not None or (wait := length(text)) is not None:
         return Throttled(reason=reason, wait=wait)
     try:
@@ -51,9 +51,9 @@ def retry_after(reason: str, text: str | None, milliseconds: str | None = None) 
 
 
 def resumes(result: Throttled, now: datetime, most: timedelta) -> tuple[datetime, str]:
-    """Return when a throttled job is tried again, at most *most* from now, and the reason, which says if it was capped.
+    """Return when a throttled job is retried, at most *most* from now, and the reason, which mentions a cap.
 
-    A moment that has passed is no answer. *now* is the database's.
+    A moment in the past is ignored. *now* is the database's.
     """
     until = result.until.replace(tzinfo=result.until.tzinfo or UTC) if result.until else None
     said = until - now if until else result.wait

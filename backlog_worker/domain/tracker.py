@@ -1,6 +1,6 @@
-"""Records of trackers to drafts: `gh --json`, REST dumps of GitHub, GitLab and Jira; anything else is a draft already.
+"""Records of trackers to drafts: `gh --json`, REST dumps of GitHub, GitLab and Jira; anything else is already a draft.
 
-What is wrong in a record is passed on as it stands, so that the check of the draft names the field.
+Invalid values are passed on unchanged, so that the validation of the draft names the field.
 """
 
 import re
@@ -13,7 +13,7 @@ from backlog_worker.domain.draft import Constraints
 from backlog_worker.domain.masking import cut
 
 ELIGIBLE_LABEL = "ai-ok"
-# Fields of a draft that no tracker has, or that go before what is read from its labels.
+# Fields of a draft that no tracker has, or that take precedence over values read from labels.
 OURS = (
     *("constraints", "category", "service", "signals", "due_date", "pipeline", "priority", "team"),
     *("owner", "eligible_by", "eligible_at", "dedupe_key", "source"),
@@ -33,7 +33,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passed:
-    """A record that is no open work, and why: it is counted and said, and nothing is filed."""
+    """A record that is not open work, with the reason: it is counted and reported, but not filed."""
 
     why: str
     title: str = ""
@@ -43,12 +43,12 @@ class Passed:
 
     @property
     def names(self) -> set[str]:
-        """Return what other records may call it."""
+        """Return the names by which other records may refer to it."""
         return {self.key, self.number, self.title} - {""}
 
 
 def drafted(record: Record) -> Record | Passed:
-    """Return a record as a draft, or why it is none: a pull request, or closed at its source."""
+    """Return a record as a draft, or why it is skipped: a pull request, or closed at its source."""
     made: Record
     if "fields" in record and "key" in record:
         made = {**_jira(record), **_carried(record)}
@@ -67,15 +67,15 @@ def drafted(record: Record) -> Record | Passed:
 
 
 def _carried(issue: Record) -> dict[str, Any]:
-    """Return what an issue says of itself in our words: an export that somebody completed for the import.
+    """Return the fields of a draft that somebody added to an issue for the import.
 
-    A condition on running that stands outside of `constraints` is passed on as it is, so that it is refused.
+    A condition on running outside of `constraints` is passed on unchanged, so that it is refused.
     """
     return {name: issue[name] for name in (*OURS, *Constraints.model_fields) if issue.get(name) not in (None, "")}
 
 
 def identity(record: Record) -> tuple[str, str, str]:
-    """Return what people know a record by, whatever its form: its title, its address and its number."""
+    """Return the title, the address and the number of a record of any form."""
     fields = record.get("fields")
     title = record.get("title") or (fields.get("summary") if isinstance(fields, Mapping) else "")
     url = record.get("html_url") or record.get("web_url") or record.get("url") or record.get("self")
@@ -99,7 +99,7 @@ def _passed(record: Record) -> str:
 
 
 def _github(issue: Record) -> dict[str, Any]:
-    """Translate an issue as `gh --json` and the REST interface give it; what a worker needs goes into `input`."""
+    """Translate an issue from `gh --json` or the REST interface; the data for a worker goes into `input`."""
     labels, number = _names(issue.get("labels"), "name"), issue["number"]
     url = _github_url(issue)
     people = _names(issue.get("assignees"), "login")
@@ -141,7 +141,7 @@ def _jira(issue: Record) -> dict[str, Any]:
 
 
 def _draft(issue: Record, labels: Any, *, url: object, number: object) -> dict[str, Any]:  # noqa: ANN401 - as it stands
-    """Return what issues of all trackers have; the key of one without an address is made of what it says."""
+    """Return the fields common to issues of all trackers; without an address the key is made from the content."""
     said = [each for each in labels if isinstance(each, str)] if isinstance(labels, list) else []
     key = dedupe.key_of(url) if isinstance(url, str) else ""
     eligible = ELIGIBLE_LABEL in said
@@ -165,7 +165,7 @@ def _draft(issue: Record, labels: Any, *, url: object, number: object) -> dict[s
 
 
 def _github_url(issue: Record) -> object:
-    """Return the address of an issue for people; that of a REST record without one follows from its repository."""
+    """Return the web address of an issue; for a REST record without one it is built from the repository."""
     url = issue.get("html_url") or issue.get("url") or ""
     if isinstance(url, str) and dedupe.key_of(url):
         return url
@@ -174,12 +174,12 @@ def _github_url(issue: Record) -> object:
 
 
 def _counted(name: str, value: object) -> bool:
-    """Return whether a dump gives only the number of comments, which is not what they say."""
+    """Return whether a dump contains the number of comments instead of their text."""
     return name == "comments" and isinstance(value, int)
 
 
 def _priority(labels: Iterable[str]) -> dict[str, str]:
-    """Return the priority that a label names, if one does."""
+    """Return the priority named by a label, if any."""
     for label in labels:
         if match := _PRIORITY.match(label.strip()):
             word = match.group(1).lower()
@@ -188,7 +188,7 @@ def _priority(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _names(value: Any, *keys: str) -> Any:  # noqa: ANN401 - as it stands
-    """Return a list of names, of texts and of objects with one of *keys*; anything else as it stands."""
+    """Return the names in a list of texts and of objects with one of *keys*; any other value unchanged."""
     if isinstance(value, Mapping) and isinstance(value.get("nodes"), list):
         value = value["nodes"]
     if not isinstance(value, list):
@@ -210,7 +210,7 @@ def _in(value: object, *names: str) -> object:
 
 
 def _text(value: object) -> str:
-    """Return the words of a description: a text, or the document of nested nodes that Jira Cloud gives."""
+    """Return the text of a description: a text, or the nested document format of Jira Cloud."""
     if isinstance(value, str):
         return value
     if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What starts by itself: whether an event fits a trigger, and which slot of a schedule is due."""
+"""Triggers: whether an event matches a trigger, and which slots of a schedule are due."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from backlog_worker.domain.slots import Slots, local
 
 _CRONTAB = re.compile(r"crontab: (\S+ \S+ \S+ \S+ \S+)")
 LATE = timedelta(minutes=5)  # a slot that is older when it is first seen was missed
-MADE_UP_MAX = 24  # the most that `catchUp: all` does again
-COUNTED_MAX = 1000  # of a line that was missed for longer the oldest are not counted
+MADE_UP_MAX = 24  # the most slots that `catchUp: all` catches up on
+COUNTED_MAX = 1000  # the most missed slots that are counted; older ones are ignored
 SILENCE_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened elsewhere: its type, its branch and files where it has some, and what it says."""
+    """An external event: its type, its branch and files if it has any, and its payload."""
 
     type: str
     delivery: str
@@ -33,9 +33,9 @@ class Event:
 
 
 def fits(trigger: TriggerFile, event: Event) -> bool:
-    """Return whether an event starts a pipeline by this trigger; a filter that names nothing refuses nothing.
+    """Return whether an event matches a trigger; an empty filter matches everything.
 
-    Of several files that changed, one that the patterns take in is enough, as it is at GitHub.
+    One matching file among the changed ones is enough, as on GitHub.
     """
     if trigger.type != event.type:
         return False
@@ -46,9 +46,9 @@ def fits(trigger: TriggerFile, event: Event) -> bool:
 
 
 def given(trigger: TriggerFile, event: Event) -> dict[str, Any]:
-    """Return the input of the entry: the trigger's own, and what its `transform` takes from the event.
+    """Return the input of the new entry: the trigger's own, and the results of its `transform`.
 
-    Raises InvalidInputError where an expression cannot be evaluated: nothing is filed half.
+    Raises InvalidInputError if an expression cannot be evaluated; then nothing is filed.
     """
     if not trigger.transform:
         return {**trigger.input, "event": dict(event.payload)}
@@ -65,7 +65,7 @@ def given(trigger: TriggerFile, event: Event) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What of a schedule is to be done now: the slots to run, and those that were missed, made up for or not."""
+    """The due slots of a schedule: those to run now, and those that were missed, with and without catching up."""
 
     run: tuple[datetime, ...] = ()
     missed: tuple[datetime, ...] = ()
@@ -73,7 +73,7 @@ class Due:
 
     @property
     def words(self) -> str:
-        """Say what was missed, and what became of it; nothing where nothing was missed."""
+        """Return a text about missed slots and what was done about them; "" if none was missed."""
         if not self.missed:
             return ""
         many = f"at least {COUNTED_MAX}" if len(self.missed) >= COUNTED_MAX else str(len(self.missed))
@@ -83,7 +83,7 @@ class Due:
 
 
 def due(slots: Slots, since: datetime, now: datetime, catch_up: str) -> Due:
-    """Say which slots later than *since* run now: those on time, and of those that were missed what `catchUp` says.
+    """Return the slots after *since* to run now: those on time, and missed ones according to `catchUp`.
 
     `none`: nothing. `once`: the newest, unless a slot on time does the same work now. `all`: the newest 24.
     """
@@ -96,27 +96,27 @@ def due(slots: Slots, since: datetime, now: datetime, catch_up: str) -> Due:
 
 
 def cron_in(shown: str) -> str:
-    """Return the five fields of a crontab as Celery shows it; nothing for another kind of schedule."""
+    """Return the five fields of a crontab as Celery prints it; "" for any other schedule."""
     match = _CRONTAB.search(shown)
     return match[1] if match else ""
 
 
 def spoken(slots: Sequence[datetime], of: Slots, *, most: int = 50) -> list[str]:
-    """Say slots by the clock of their zone, the newest *most* of them."""
+    """Format the newest *most* slots in their zone."""
     return [local(each, of.where) for each in slots[-most:]]
 
 
 def step_of(schedule: object) -> float:
-    """Return the seconds of a schedule that is an interval; 0 for a time of day."""
+    """Return the interval of a schedule in seconds; 0 for a time of day."""
     every = getattr(schedule, "run_every", None)
     return every.total_seconds() if isinstance(every, timedelta) else 0.0
 
 
 def to_send(slot: datetime, sent: datetime | None, heard: datetime | None, *, now: datetime, step: float) -> bool:
-    """Return whether a slot is to be sent after the one that was *sent* last, all by the clock of the database.
+    """Return whether a slot must be sent after the one *sent* last; all times are the database's.
 
-    A tick that nobody *heard* is followed by the next after twice the silence, at most a minute: an outage of the
-    workers piles up a few ticks, and none is lost for good. A clock that was set back stops no interval.
+    While no worker *heard* a tick, the pause between ticks doubles, up to a minute: during an outage of the workers
+    only a few ticks pile up, and the schedule continues. Setting the clock back does not stop an interval.
     """
     if sent is None or (step and sent > now):
         return True
@@ -127,7 +127,7 @@ def to_send(slot: datetime, sent: datetime | None, heard: datetime | None, *, no
 
 
 def _same(payload: Mapping[str, Any], name: str, wanted: Any) -> bool:  # noqa: ANN401 - free JSON
-    """Return whether the payload says at *name* (dots lead inside) what is wanted, or one of what is wanted."""
+    """Return whether the payload has, at the dotted path *name*, the wanted value or one of several."""
     for start in (payload, payload.get("client_payload"), payload.get("inputs")):
         scope: Any = start
         for part in name.split("."):

@@ -1,4 +1,4 @@
-"""What a job or a provider tells of its usage: what is no cost and no count is refused, and said as it was told."""
+"""Usage reported by a job or a provider: invalid costs and counts are refused, and recorded as reported."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -7,21 +7,21 @@ from typing import Any
 from backlog_worker.domain.budget import Usage
 from backlog_worker.domain.legible import legible
 
-USD_MAX = 1e6  # what one call may cost at most; more is no price but a mistake
+USD_MAX = 1e6  # the maximum cost of one call; a higher one is an error
 TOKENS_MAX = 1e12
 
 
 def claimed(told: Mapping[str, Any]) -> Usage:
-    """Return what a job or a provider tells of one call; whatever is no cost, no count or no name is refused."""
+    """Validate the reported usage of one call; invalid costs, counts and names are refused."""
     refused: list[str] = []
     usd = told.get("usd")
     if usd is not None and not _between(usd, USD_MAX):
-        refused.append(f"the cost {_shown(usd)} is no number from 0 to {USD_MAX:g} USD")
+        refused.append(f"the cost {_shown(usd)} is not a number from 0 to {USD_MAX:g} USD")
         usd = None
     counts = {name: told.get(name) for name in ("input_tokens", "output_tokens")}
     for name, value in counts.items():
         if value is not None and not _is_count(value):
-            refused.append(f"{name} {_shown(value)} is no count from 0 to {TOKENS_MAX:g}")
+            refused.append(f"{name} {_shown(value)} is not a count from 0 to {TOKENS_MAX:g}")
             counts[name] = None
     known = [value for value in counts.values() if value is not None]
     read = int(counts["input_tokens"] or 0)
@@ -41,9 +41,9 @@ def claimed(told: Mapping[str, Any]) -> Usage:
 
 
 def of_provider(told: object) -> dict[str, Any]:
-    """Return the token counts of one call, in whatever form a provider tells them; what it does not tell is None.
+    """Return the token counts of one call from any provider's format; missing counts are None.
 
-    OpenAI counts what it read from its cache within `prompt_tokens`; Anthropic counts its caches beside `input_tokens`.
+    OpenAI includes cached tokens in `prompt_tokens`; Anthropic reports them in addition to `input_tokens`.
     """
     usage: Mapping[str, Any] = told if isinstance(told, dict) else {}
     read = usage.get("prompt_tokens", usage.get("input_tokens"))
@@ -63,18 +63,18 @@ def of_provider(told: object) -> dict[str, Any]:
 
 
 def checked(usage: Usage) -> Usage:
-    """Check a usage that an executor made by itself, as `claimed` checks what is told."""
+    """Validate a usage built by an executor by the same rules as `claimed`."""
     found = claimed({each.name: getattr(usage, each.name) for each in fields(usage)})
     return replace(found, refused=(*usage.refused, *found.refused))
 
 
 def _part(told: Mapping[str, Any], name: str, most: int, refused: list[str]) -> int:
-    """Return a part of the tokens that were read; what is no such part is priced as the rest."""
+    """Return a part of the input tokens; an invalid part is priced like the rest."""
     value = told.get(name)
     if value is None:
         return 0
     if not _is_count(value) or value > most:
-        refused.append(f"{name} {_shown(value)} is no count from 0 to the {most} that are left of the input")
+        refused.append(f"{name} {_shown(value)} is not a count from 0 to the remaining {most} input tokens")
         return 0
     return int(value)
 
@@ -84,7 +84,7 @@ def _is_count(value: Any) -> bool:  # noqa: ANN401 - free JSON of a provider
 
 
 def _between(value: object, most: float) -> bool:
-    """Return whether a value is a number from 0 to *most*; neither a truth nor what is not finite is one."""
+    """Return whether a value is a finite number from 0 to *most*; booleans are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= most
 
 
@@ -95,5 +95,5 @@ def _name(value: object) -> str:
 def _shown(value: object) -> str:
     try:
         return legible(repr(value)[:60])
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list in a list in a list
+    except (ValueError, RecursionError):  # an integer with thousands of digits, or deep nesting
         return "of a size that nobody reads"

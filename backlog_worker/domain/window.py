@@ -11,7 +11,7 @@ from backlog_worker.domain.masking import cut
 from backlog_worker.domain.slots import local, moment, zone
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-DAYS_AHEAD = 22  # a day a week, and twice in a row it lies in a gap of the clock
+DAYS_AHEAD = 22  # three weeks: a weekly window may fall into clock gaps twice in a row
 _TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
@@ -20,7 +20,7 @@ def _days(text: str) -> str:
     for part in parts:
         for day in part.split("-"):
             if day not in DAYS or part.count("-") > 1:
-                message = f"{text!r} names no days; write mon-fri, or mon,wed,sat"
+                message = f"{text!r} does not name days; write mon-fri, or mon,wed,sat"
                 raise ValueError(message)
     return ",".join(parts)
 
@@ -28,7 +28,7 @@ def _days(text: str) -> str:
 def _hours(text: str) -> str:
     start, _, end = (part.strip() for part in text.partition("-"))
     if not _TIME.fullmatch(start) or not (_TIME.fullmatch(end) or end == "24:00"):
-        message = f"{text!r} are no hours; write 08:00-20:00"
+        message = f"{text!r} does not name hours; write 08:00-20:00"
         raise ValueError(message)
     return text
 
@@ -38,7 +38,7 @@ def _zone(name: str) -> str:
 
 
 class Window(BaseModel):
-    """Days and hours in a time zone; hours that end before they begin go on over midnight."""
+    """Days and hours in a time zone; hours whose end is before their begin continue past midnight."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,10 +50,10 @@ class Window(BaseModel):
         return f"{self.days} {self.hours} {self.timezone}"
 
     def opens(self, now: datetime) -> datetime | None:
-        """Return None while the window is open, else the moment at which it opens next.
+        """Return None while the window is open, otherwise the moment at which it opens next.
 
-        Both ends are times of day: where the clock is changed, the window opens and closes at the first moment that
-        shows them, or the first after the gap that skips them; one that lies in a gap whole does not open that day.
+        Both ends are wall-clock times. On a clock change the window opens and closes at their first occurrence, or at
+        the first moment after the gap; a window that lies completely in a gap does not open that day.
         """
         where = zone(self.timezone)
         start, end, days = *self._ends(), self._weekdays()
@@ -78,16 +78,16 @@ class Window(BaseModel):
         return chosen
 
     def _ends(self) -> tuple[timedelta, timedelta]:
-        """Return both ends as lengths since midnight; the second is later, on the next day where it must."""
+        """Return both ends as durations since midnight; the second is always later, on the next day if necessary."""
         first, _, last = (part.strip() for part in self.hours.partition("-"))
         start, end = (timedelta(hours=int(part[:2]), minutes=int(part[3:])) for part in (first, last))
         return start, end if end > start else end + timedelta(hours=24)
 
 
 def parsed(value: object) -> object:
-    """Read a window as people write it, `mon-fri 08:00-20:00 Europe/Berlin`; what is no text is returned as it stands.
+    """Parse a window such as `mon-fri 08:00-20:00 Europe/Berlin`; a value that is not a text is returned unchanged.
 
-    Each of the three parts may be left out. Raises ValueError.
+    Each of the three parts is optional. Raises ValueError.
     """
     if not isinstance(value, str):
         return value
@@ -95,23 +95,23 @@ def parsed(value: object) -> object:
     for part in value.split():
         kind = "hours" if part[0].isdigit() else "days" if part[:3].lower() in DAYS and "/" not in part else "timezone"
         if kind in found:
-            message = f"{cut(value, 80)!r} is no window; write mon-fri 08:00-20:00 Europe/Berlin"
+            message = f"{cut(value, 80)!r} is not a window; write mon-fri 08:00-20:00 Europe/Berlin"
             raise ValueError(message)
         found[kind] = part
     if not found:
-        message = "an empty text is no window; write mon-fri 08:00-20:00 Europe/Berlin"
+        message = "an empty text is not a window; write mon-fri 08:00-20:00 Europe/Berlin"
         raise ValueError(message)
     return found
 
 
 def opens(windows: Sequence[Window], now: datetime) -> datetime | None:
-    """Return None where no window is given or one is open, else the first moment at which one opens."""
+    """Return None if there is no window or one is open, otherwise the first moment at which one opens."""
     found = _soonest(windows, now)
     return found[0] if found else None
 
 
 def announced(windows: Sequence[Window], now: datetime) -> str:
-    """Say when the first of closed windows opens, by the clock of its zone, with the offset."""
+    """Return when the first of closed windows opens, in its zone with the offset."""
     found = _soonest(windows, now)
     return local(found[0], zone(found[1].timezone)) if found else "now"
 

@@ -1,4 +1,4 @@
-"""JSON that every database keeps: read from text, or told what is wrong with it and where."""
+"""JSON that every database can store: parsing and validation, with the place of an error."""
 
 import json
 import math
@@ -10,18 +10,18 @@ from backlog_worker.domain.errors import InvalidInputError
 from backlog_worker.domain.masking import cut
 
 DEPTH_MAX = 64
-DIGITS_MAX = 308  # what a double holds, and no tool reads more
-_BYTES = range(0xDC80, 0xDD00)  # how a byte that is no UTF-8 is read with `surrogateescape`
+DIGITS_MAX = 308  # the limit of a double
+_BYTES = range(0xDC80, 0xDD00)  # how `surrogateescape` decodes a byte that is not UTF-8
 
 
 def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
-    """Read JSON; raises InvalidInputError for what is none, for NaN, half characters, NUL, and nesting without end."""
+    """Parse JSON; raises InvalidInputError for invalid JSON, NaN, lone surrogates, NUL and too deep nesting."""
     try:
         value = json.loads(text, parse_constant=_refused)
     except RecursionError:
         message = f"{what} is nested deeper than {DEPTH_MAX} levels"
         raise InvalidInputError(message) from None
-    except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
+    except ValueError as error:  # invalid JSON, invalid UTF-8, or a number with thousands of digits
         message = f"{what} is not JSON: {cut(str(error), 200)}"
         raise InvalidInputError(message) from None
     check(value, what)
@@ -29,14 +29,14 @@ def parsed(text: str | bytes, what: str) -> Any:  # noqa: ANN401 - free JSON out
 
 
 def check(value: object, what: str) -> None:
-    """Raise InvalidInputError for a JSON value that no database keeps."""
+    """Raise InvalidInputError for a JSON value that no database can store."""
     if why := fault(value):
         message = f"{what} holds what no database keeps: {why}"
         raise InvalidInputError(message)
 
 
 def fault(value: object) -> str:
-    """Say what of a JSON value cannot be stored, and where in it; nothing where all of it can."""
+    """Return which part of a JSON value cannot be stored, and why; "" if all of it can be."""
     waiting: deque[tuple[object, str, int]] = deque([(value, "", 0)])
     while waiting:
         each, place, depth = waiting.popleft()
@@ -55,7 +55,7 @@ def fault(value: object) -> str:
 
 
 def fault_in_text(text: str) -> str:
-    """Say why no database keeps a text; nothing where each does."""
+    """Return why no database can store a text, or ""."""
     if "\x00" in text:
         return "a text with the character NUL"
     return "" if text.isascii() else _halved(text)
@@ -65,7 +65,7 @@ def _said(value: object) -> str:
     if isinstance(value, str):
         return fault_in_text(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return f"{value} is no finite number"
+        return f"{value} is not a finite number"
     if isinstance(value, int) and abs(value) >= 10**DIGITS_MAX:
         return f"a number has more than {DIGITS_MAX} digits"
     return ""
@@ -83,5 +83,5 @@ def _short(place: str) -> str:
 
 
 def _refused(word: str) -> NoReturn:
-    message = f"{word} is no number of JSON"
+    message = f"{word} is not a JSON number"
     raise ValueError(message)

@@ -1,7 +1,6 @@
-"""The accountability record of a run: versioned JSON from which a person can rebuild the run, and its Markdown.
+"""The accountability record of a run: versioned JSON that is sufficient to reconstruct the run, and its Markdown.
 
-Within a version fields are only added. A record is stored as it was written, for good; who reads an older one reads it
-through `newest`.
+Within a version, fields are only added. Stored records never change; older versions are read through `newest`.
 """
 
 import json
@@ -26,7 +25,7 @@ NEVER = frozenset({StageStatus.PENDING, StageStatus.CANCELED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What the record says of the run itself."""
+    """The facts of the run in its record."""
 
     run_id: str
     attempt: int
@@ -45,7 +44,7 @@ class RunFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """A decision of a person that the run rests on."""
+    """A decision of a person that the run depends on."""
 
     name: str
     at: datetime
@@ -62,7 +61,7 @@ class Person:
 def record(
     entry: Entry, run: RunFacts | None, pipeline: Pipeline | None, stages: Mapping[str, Stage], end: "End"
 ) -> dict[str, Any]:
-    """Make the record of one ended run, or of an entry that ended without one; secrets are masked, moments are UTC."""
+    """Return the record of an ended run, or of an entry that ended without one; secrets are masked, moments are UTC."""
     verdict = end.verdict
     jobs = [job.id for job in pipeline.jobs] if pipeline else []
     reached = [stages[job] for job in jobs if job in stages and _begun(stages[job])]
@@ -97,7 +96,7 @@ def record(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How the run ended, who decided along the way, what was lost, and the head of the history it all rests on."""
+    """How the run ended, the decisions of people, lost stages, and the head of the history."""
 
     verdict: Verdict
     review_id: str | None
@@ -119,7 +118,7 @@ _STATUS = {
 
 
 def newest(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record of any version in the words of this one; raises InvalidInputError for a version not known."""
+    """Return a record of any version in the newest format; raises InvalidInputError for an unknown version."""
     found = dict(value)
     while found.get("schema") != SCHEMA:
         step = _UPCASTS.get(str(found.get("schema")))
@@ -229,11 +228,11 @@ def _pinned(pipeline: Pipeline | None) -> dict[str, Any]:
 
 
 def _recovered(entry: Entry, stages: Mapping[str, Stage], end: "End") -> dict[str, Any]:
-    """Return what had to be done again, and why.
+    """Return what was repeated, and why.
 
-    `retries` are the attempts at jobs beyond the first of each, `runs` all runs of the entry; of these `faults` ended
-    by a fault of a job, `outages` by a cause outside, `expiries` with their worker, since a person last requeued it.
-    `lost` names every stage that went with its worker, from the history.
+    `retries` counts attempts beyond the first of each job, and `runs` all runs of the entry. Since a person last
+    requeued it, `faults` ended by a job's own fault, `outages` by an outage, and `expiries` by the loss of the worker.
+    `lost` names every stage that was lost with its worker, from the history.
     """
     return {
         "retries": sum(max(0, stage.attempts - 1) for stage in stages.values()),
@@ -272,7 +271,7 @@ def _jobs(run: RunFacts | None, pipeline: Pipeline | None, stages: Mapping[str, 
 
 
 def _effects(pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """Return what completed jobs may change at the source: labels to add and to remove, and whether to comment."""
+    """Return the permitted effects of completed jobs at the source: labels to add and remove, and a comment."""
     done = [job for job in (pipeline.jobs if pipeline else ()) if _completed(stages.get(job.id)) and job.write_back]
     allowed = [job.write_back for job in done if job.write_back]
     return {
@@ -283,7 +282,7 @@ def _effects(pipeline: Pipeline | None, stages: Mapping[str, Stage]) -> dict[str
 
 
 def _begun(stage: Stage) -> bool:
-    """Return whether a stage ended, waits or runs, or was begun once and cut off."""
+    """Return whether a stage ended, waits or runs, or was started and interrupted."""
     return stage.status not in NEVER or stage.takes > 0
 
 
@@ -298,14 +297,14 @@ def _row(stage: Mapping[str, Any]) -> str:
 
 
 def _stood(stage: Mapping[str, Any]) -> str:
-    """Say where a stage stood: one that its own `when` ended had nothing to do."""
+    """Return the status of a stage: `nothing to do` if its own `when` was false."""
     if stage["status"] == StageStatus.SKIPPED and (stage["reason"] or {}).get("kind") == Unbegun.CONDITION:
         return "nothing to do"
     return "begun, cut off" if stage["status"] in NEVER else str(stage["status"])
 
 
 def _named(jobs: Mapping[str, Sequence[str]]) -> list[str]:
-    """Name the jobs by what became of them, each list with its length: nothing that was skipped passes for done."""
+    """List the jobs by outcome, with the length of each list, so skipped jobs never count as done."""
     said = [
         f"{word} {len(names)} ({ends.listed([escaped(each) for each in names], 20)})"
         for word, names in jobs.items()
@@ -340,13 +339,13 @@ def _output(value: Mapping[str, Any]) -> str:
 
 
 def _cost(costs: Sequence[Mapping[str, Any]]) -> float | None:
-    """Add up what stages cost; None where one of them does not know."""
+    """Return the total cost of stages; None if the cost of one is unknown."""
     known = [cost["usd"] for cost in costs if cost.get("usd") is not None]
     return sum(known) if costs and len(known) == len(costs) else None
 
 
 def _deadline(due: datetime | None, change: Change, at: datetime | None) -> dict[str, Any]:
-    """Say whether an end came after the due date; what did not complete in time may do so yet, which nobody knows."""
+    """Return whether the run ended after the due date; unknown if the entry may still complete in time."""
     if due is None or at is None:
         return {"due_date": _moment(due), "missed": None}
     missed = True if at >= due else False if change == Change.COMPLETED else None
@@ -365,7 +364,7 @@ def _moment(value: datetime | None) -> str | None:
 
 
 def _second(value: dict[str, Any]) -> dict[str, Any]:
-    """From version 1: the stamp of the policy becomes its number, and the entry tells what generation knows of it."""
+    """Convert version 1: the policy's stamp becomes its number, and the entry gets the fields of generation."""
     decision = value["decision"]
     if decision is not None:
         named = {name: each for name, each in decision.items() if name != "policy"}

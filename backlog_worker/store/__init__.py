@@ -1,7 +1,7 @@
-"""Durable truth: a Store opens Units, and a Unit's verbs say what they guarantee.
+"""Durable storage: a Store opens Units of work, whose methods document their guarantees.
 
-PostgreSQL and SQLite run the same statements, a store in memory is SQLite in memory, and one in files is that, kept in
-two files: the conformance suite in `tests/store` defines what they must do alike.
+PostgreSQL and SQLite run the same statements. The memory store is SQLite in memory, and the file store is the memory
+store persisted in two files. The conformance suite in `tests/store` defines their common behaviour.
 """
 
 import tempfile

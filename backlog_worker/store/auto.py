@@ -1,6 +1,6 @@
-"""`auto`: PostgreSQL; while it is away, a journal that takes in new work and nothing else, until it is back.
+"""The `auto` store: PostgreSQL and, while that is unreachable, a journal that accepts new work only.
 
-There is no second truth: nothing is dispatched, claimed, answered or settled from the journal. What it holds is merged
+The journal is not a second database: nothing is dispatched, claimed, answered or settled from it. Its content is merged
 by dedupe key and event id as soon as PostgreSQL answers again.
 """
 
@@ -22,7 +22,7 @@ from backlog_worker.telemetry import emit
 
 
 class AutoStore(Store):
-    """A PostgreSQL store with a journal beside it; `away_since` says since when the database has not answered."""
+    """A PostgreSQL store with a journal; `away_since` is the time since which the database does not answer."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class AutoStore(Store):
     ) -> None:
         super().__init__(url, clock=clock, env=env)
         self.away_since: datetime | None = None
-        self.away_told: datetime | None = None  # the outage of which people were told
+        self.away_told: datetime | None = None  # the start of the outage that people were notified about
         self._journal = JsonlStore(journal, env=env)
         self._prepare = prepare
         self._retry_seconds = retry_seconds
@@ -45,19 +45,19 @@ class AutoStore(Store):
 
     @contextmanager
     def begin(self, *, actor: str = "system") -> Iterator[Unit]:
-        """Open a transaction on PostgreSQL; raises UnreachableError while it is away."""
+        """Open a transaction on PostgreSQL; raises UnreachableError during an outage."""
         with self._reached(), super().begin(actor=actor) as unit:
             yield unit
 
     @contextmanager
     def read(self) -> Iterator[Unit]:
-        """Open a transaction on PostgreSQL that only reads; raises UnreachableError while it is away."""
+        """Open a read-only transaction on PostgreSQL; raises UnreachableError during an outage."""
         with self._reached(), super().read() as unit:
             yield unit
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """Open a bare connection to PostgreSQL; raises UnreachableError while it is away."""
+        """Open a bare connection to PostgreSQL; raises UnreachableError during an outage."""
         try:
             with super().connected() as opened:
                 yield opened
@@ -67,50 +67,50 @@ class AutoStore(Store):
 
     @contextmanager
     def intake(self, *, actor: str = "system") -> Iterator[Unit]:
-        """Open a transaction for new work: on PostgreSQL, or on the journal while that is away.
+        """Open a transaction for new work: on PostgreSQL, or on the journal during an outage.
 
-        Whoever only takes in work asks PostgreSQL again every five minutes; a worker finds out by its next tick.
+        A process that only accepts work retries PostgreSQL every five minutes; a worker retries at its next tick.
         """
         with ExitStack() as stack:
             unit = None
             if self.away_since is None or time.monotonic() >= self._retry_at:
                 with suppress(UnreachableError):
                     unit = stack.enter_context(self.begin(actor=actor))
-            if unit is None:  # a merge must not take the journal away between its being looked at and written
+            if unit is None:  # a merge must not move the journal between the check and the write
                 stack.enter_context(self.exclusively())
                 unit = stack.enter_context(self.journal().begin(actor=actor))
             yield unit
 
     @property
     def journal_folder(self) -> Path:
-        """Return where the journal lies."""
+        """Return the folder of the journal."""
         return self._journal.folder
 
     def journal(self) -> JsonlStore:
-        """Return the journal, with its schema and the definitions of the project in force in it."""
+        """Return the journal with its schema and the project's definitions in force."""
         if not self._prepared or self._journal.empty():
             self._prepare(self._journal)
             self._prepared = True
         return self._journal
 
     def journaled(self) -> bool:
-        """Return whether the journal holds work that is not merged yet; opens nothing where nothing was written."""
+        """Return whether the journal contains unmerged work; an empty journal is not opened."""
         if self._journal.empty():
             return False
         with self._journal.read() as unit:
             return bool(unit.value("SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM operations)"))
 
     def of(self, env: str) -> Store:
-        """Return the same database for another environment, with a journal of its own beside this one."""
+        """Return the store of another environment of the same database, with its own journal."""
         folder = self._journal.folder.parent / env
         return AutoStore(self.url, folder, retry_seconds=self._retry_seconds, prepare=self._prepare, env=env)
 
     def exclusively(self) -> AbstractContextManager[None]:
-        """Keep everybody else out of the journal, over several transactions."""
+        """Lock the journal exclusively, over several transactions."""
         return self._journal.exclusively()
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close all connections."""
         super().close()
         self._journal.close()
 
@@ -128,7 +128,7 @@ class AutoStore(Store):
             self.away_since = None
 
     def _check(self) -> None:
-        """Make sure that this release knows the schema, before the first word to a database that was away."""
+        """Check that this release supports the schema, before the first statement after an outage."""
         plain = Store(self.url)
         try:
             migrate.fitting(plain)

@@ -1,4 +1,4 @@
-"""What a disk says is wrong, in our own words: a full one is waited for, any other fault names the file."""
+"""Translation of disk errors: a full disk raises FullError, which callers wait for; others name the file."""
 
 import errno
 from collections.abc import Callable
@@ -20,7 +20,7 @@ S = TypeVar("S", bound=_InFolder)
 
 
 def on_disk(step: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Let an OSError of *step* leave as one of our own errors."""
+    """Decorate *step* to raise our own error instead of an OSError."""
 
     def _own(self: S, /, *arguments: P.args, **named: P.kwargs) -> R:
         try:
@@ -32,10 +32,12 @@ def on_disk(step: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P],
 
 
 def own(error: OSError, folder: Path) -> BacklogError:
-    """Make one of our errors of an OSError over files in *folder*."""
+    """Return our error for an OSError on files in *folder*."""
     where = error.filename or folder
     if error.errno in _FULL:
-        return FullError(f"the disk of {where} is full: {error.strerror}", hint="make room; what waits goes on then")
+        return FullError(
+            f"the disk of {where} is full: {error.strerror}", hint="free some space; waiting work then continues"
+        )
     return UnreachableError(
-        f"{where} cannot be used: {error.strerror or error}", hint="look at its disk and its rights"
+        f"{where} cannot be used: {error.strerror or error}", hint="check the disk and the permissions"
     )

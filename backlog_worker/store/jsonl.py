@@ -1,9 +1,9 @@
-"""A backlog in two files that a person can read: `items.jsonl` and `events.jsonl`, both only ever added to.
+"""A backlog in two readable, append-only files: `items.jsonl` and `events.jsonl`.
 
-The same SQL as everywhere runs on SQLite in memory, which is what the files say. A transaction appends its events, then
-a line for every row that it changed, then a line that commits both; without that line nothing of it counts. One file
-lock lets one process write at a time, and each reads first what others wrote. The last line of an id is the one that
-counts. `compact` writes the files anew, and a redo note makes the two renames one.
+The files are loaded into SQLite in memory, which runs the same SQL as the other stores. A transaction appends its
+events, then a line for every changed row, then a commit line; without the commit line it has no effect. A file lock
+admits one writer at a time, and each process first reads what others wrote. The last line of an id is valid. `compact`
+rewrites the files; a redo note makes the two renames atomic.
 """
 
 import json
@@ -50,13 +50,13 @@ class JsonlStore(Store):
         self.folder = folder
         self._alone = threading.RLock()  # always taken before the file's lock
         self._generation = -1
-        self._items = self._events = 0  # how much of each file is in memory
+        self._items = self._events = 0  # how much of each file is loaded
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.lock = FileLock(folder / "lock", timeout=LOCK_SECONDS)
 
     @contextmanager
     def begin(self, *, actor: str = "system") -> Iterator[Unit]:
-        """Open a transaction that writes; it is in the files, synced, before it counts in memory."""
+        """Open a writing transaction; it is synced to the files before it is committed in memory."""
         with self.exclusively():
             self._catch_up(writes=True)
             with connection.opened(self.engine, writes=True) as opened:
@@ -67,13 +67,13 @@ class JsonlStore(Store):
                 try:
                     self._append(opened)
                 except BaseException:
-                    self._generation = -1  # memory and files may differ now: the next one reads the files again
+                    self._generation = -1  # memory and files may differ now, so the next transaction reloads the files
                     raise
                 self._counted(unit)
 
     @contextmanager
     def read(self) -> Iterator[Unit]:
-        """Open a transaction that only reads, over everything that was committed before."""
+        """Open a read-only transaction over everything committed so far."""
         with self._alone:
             with self.exclusively():
                 self._catch_up(writes=False)
@@ -82,7 +82,7 @@ class JsonlStore(Store):
 
     @contextmanager
     def connected(self) -> Iterator[Connection]:
-        """Open a bare connection, for migrations; a schema that changed is written to the files."""
+        """Open a bare connection for migrations; a changed schema is written to the files."""
         with self.exclusively():
             self._catch_up(writes=True)
             with super().connected() as opened:
@@ -95,17 +95,17 @@ class JsonlStore(Store):
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Keep every other thread and process out, over several transactions; raises BusyError."""
+        """Lock out other threads and processes, over several transactions; raises BusyError."""
         with self._alone, ExitStack() as stack:
             self._locked(stack)
             yield
 
     def of(self, env: str) -> Store:
-        """Return a store of the same files for another environment; it reads them by itself."""
+        """Return a store of the same files for another environment, with its own copy in memory."""
         return JsonlStore(self.folder, clock=self._clock, env=env)
 
     def compact(self) -> tuple[int, int]:
-        """Write the files anew with the last line of every id; returns their size before and after, in bytes."""
+        """Rewrite the files with the last line of every id; return their size before and after, in bytes."""
         with self.exclusively():
             self._catch_up(writes=True)
             before = self._items + self._events
@@ -114,28 +114,28 @@ class JsonlStore(Store):
 
     @on_disk
     def backup(self, path: Path) -> None:
-        """Copy both files into a new folder, as they stand after a whole transaction."""
+        """Copy both files, as of the last complete transaction, into a new folder."""
         with self.exclusively():
             self._catch_up(writes=True)
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
-                message = f"{path} is there already"
+                message = f"{path} already exists"
                 raise UsageError(message, hint="name a new folder") from None
             for name in (EVENTS, ITEMS):
                 if (self.folder / name).exists():
                     shutil.copyfile(self.folder / name, path / name)
 
     def empty(self) -> bool:
-        """Return whether nothing was ever written here, without opening it."""
+        """Return whether nothing was ever written here, without opening the store."""
         return not (self.folder / ITEMS).exists()
 
     def move_to(self, folder: Path) -> None:
-        """Put the files aside whole, and begin anew; the caller is in `exclusively`."""
+        """Move the files away and start with empty ones; the caller holds `exclusively`."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in (EVENTS, ITEMS):
             shutil.copyfile(self.folder / name, folder / name)
-        for name in (ITEMS, EVENTS):  # without items nothing is here, whatever a crash leaves behind
+        for name in (ITEMS, EVENTS):  # items first: without them the store counts as empty, even after a crash
             (self.folder / name).unlink()
         self._reset()
 
@@ -145,11 +145,11 @@ class JsonlStore(Store):
             stack.enter_context(self.lock)
         except Timeout:
             message = f"another process has held the files of {self.folder} for {LOCK_SECONDS} s"
-            raise BusyError(message, hint="look for a process that is stopped, and end it") from None
+            raise BusyError(message, hint="find the stopped process and end it") from None
 
     @on_disk
     def _catch_up(self, *, writes: bool) -> None:
-        """Read what others have committed since; a writer cuts off what nobody committed, and says so."""
+        """Load what others committed since; a writer truncates an uncommitted end, and reports it."""
         self._finish_compaction()
         path = self.folder / ITEMS
         if not path.exists():
@@ -176,7 +176,7 @@ class JsonlStore(Store):
                 return dict(header)
         except (*_UNREADABLE, TypeError, KeyError):
             pass
-        raise self._wrong(ITEMS, 1, "the first line is no header of a backlog", "restore the file from a backup")
+        raise self._wrong(ITEMS, 1, "the first line is not the header of a backlog", "restore the file from a backup")
 
     def _build(self, header: Mapping[str, Any]) -> None:
         with super().connected() as opened:
@@ -186,7 +186,7 @@ class JsonlStore(Store):
         self._generation = int(header["generation"])
 
     def _watch(self) -> None:
-        """Let every change of a row be noticed, whatever statement makes it."""
+        """Record every change of a row, whichever statement makes it."""
         with super().connected() as opened:
             raw = opened.connection.cursor()
             raw.execute("CREATE TEMP TABLE IF NOT EXISTS capturing (live INTEGER)")
@@ -200,7 +200,7 @@ class JsonlStore(Store):
                     raw.execute(statement)
 
     def _apply(self, items: BinaryIO) -> None:
-        """Read whole transactions from where we are; what comes after the last commit is not ours to believe."""
+        """Load complete transactions from the current position; data after the last commit is ignored."""
         waiting: list[dict[str, Any]] = []
         at = items.tell()
         with super().connected() as opened:
@@ -319,10 +319,10 @@ class JsonlStore(Store):
 
     @on_disk
     def _rewrite(self) -> None:
-        """Write both files aside, note that, rename them; a crash at any point leaves the old pair or the new one."""
+        """Write new files, note that, and rename them; after a crash either the old or the new pair is valid."""
         with super().connected() as opened:
             raw = opened.connection.cursor()
-            # Drawn, not counted: files that were put aside and begun anew are never taken for the old ones.
+            # Random, not counted, so that new files are never mistaken for the ones moved away.
             header = {"format": FORMAT, "revision": _revision(opened), "generation": 1 + secrets.randbits(48)}
             events = self._aside(EVENTS, (rendering.line_of(row) for row in rendering.rows(raw, "events")))
             lines = [rendering.line_of(header)]
@@ -350,7 +350,7 @@ class JsonlStore(Store):
             return
         try:
             json.loads(redo.read_bytes())
-        except ValueError:  # the note itself is torn: nothing was renamed yet
+        except ValueError:  # the note itself is incomplete, so nothing was renamed yet
             redo.unlink()
             return
         for name in (EVENTS, ITEMS):
@@ -379,7 +379,7 @@ class JsonlStore(Store):
 
 @lru_cache(maxsize=8)
 def _schema(revision: int) -> bytes:
-    """Return an empty database of a revision, made once in a process."""
+    """Return an empty database of a revision, cached in the process."""
     store = Store("memory://")
     with store.connected() as opened:
         migrate.build(opened, revision)

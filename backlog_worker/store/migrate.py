@@ -1,4 +1,4 @@
-"""Alembic over our own engine: upgrade, dry run as SQL, and where a database stands."""
+"""Migrations with Alembic on our own engine: upgrade, dry run as SQL, and the revision of a database."""
 
 import io
 import logging
@@ -17,25 +17,25 @@ from backlog_worker.store.sql.deadline import patiently
 from backlog_worker.store.sql.unit import Store
 
 FOLDER = Path(__file__).parent / "migrations"
-# The range of revisions that this release works with; workers outside of it neither start nor claim.
+# The range of revisions that this release supports; outside of it workers neither start nor claim.
 SCHEMA_MIN = 8
 SCHEMA_MAX = 8
 
 
 def revision(store: Store) -> int:
-    """Return the number of the revision that the database is at; 0 for an empty one."""
+    """Return the revision of the database; 0 for an empty one."""
     with store.connected() as connection:
         head = MigrationContext.configure(connection).get_current_revision()
     return int(head) if head else 0
 
 
 def head() -> int:
-    """Return the number of the newest revision of this release."""
+    """Return the newest revision of this release."""
     return int(ScriptDirectory.from_config(_config()).get_current_head() or 0)
 
 
 def upgrade(store: Store) -> tuple[int, int]:
-    """Bring the database to the newest revision; doing it again changes nothing. Returns (from, to)."""
+    """Upgrade the database to the newest revision; idempotent. Returns (from, to)."""
     before = revision(store)
     if before < head():
         with store.connected() as connection, _alone(connection):
@@ -47,7 +47,7 @@ def upgrade(store: Store) -> tuple[int, int]:
 
 
 def build(connection: sa.Connection, number: int) -> None:
-    """Make the tables of revision *number* in an empty database."""
+    """Create the tables of revision *number* in an empty database."""
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, f"{number:04d}")
@@ -55,7 +55,7 @@ def build(connection: sa.Connection, number: int) -> None:
 
 
 def dry_run(store: Store) -> str:
-    """Return the SQL that `upgrade` would run; nothing is changed."""
+    """Return the SQL that `upgrade` would run, without running it."""
     text = io.StringIO()
     config = _config()
     config.output_buffer = text
@@ -67,22 +67,22 @@ def dry_run(store: Store) -> str:
 
 
 def fitting(store: Store) -> None:
-    """Make sure that this release can work on the schema; raises ConflictError that says what to do.
+    """Check that this release supports the schema; raises ConflictError with the remedy.
 
-    A newer schema is served where it says that releases of our newest revision still can: so a fleet is upgraded
-    worker by worker.
+    A newer schema is accepted if it declares that releases of our newest revision can still use it, so a fleet can be
+    upgraded worker by worker.
     """
     found = revision(store)
     if found < SCHEMA_MIN or (found > SCHEMA_MAX and works_from(store, found) > SCHEMA_MAX):
-        message = f"the database is at revision {found}, this release works with {SCHEMA_MIN} to {SCHEMA_MAX}"
+        message = f"the database is at revision {found}, this release supports {SCHEMA_MIN} to {SCHEMA_MAX}"
         older = found < SCHEMA_MIN
         raise ConflictError(message, hint="backlog-worker db migrate" if older else "install a newer backlog-worker")
 
 
 def works_from(store: Store, number: int) -> int:
-    """Return the oldest revision whose release can still work on revision *number*; that itself where nothing is said.
+    """Return the oldest revision whose release can use revision *number*; *number* itself if none is recorded.
 
-    The revision before it must be known here, or nothing could be read.
+    The table that records this must exist, so an unknown older schema cannot be read.
     """
     with store.read() as unit:
         found = unit.value("SELECT works_from FROM schema_revisions WHERE number = :number", number=number)
@@ -91,11 +91,11 @@ def works_from(store: Store, number: int) -> int:
 
 @contextmanager
 def _alone(connection: sa.Connection) -> Iterator[None]:
-    """Let one process migrate at a time; the second finds the work done."""
+    """Lock the database so that one process migrates at a time; a second one finds nothing to do."""
     if connection.dialect.name != "postgresql":
         yield
         return
-    # All of it lies in one transaction: behind a pooler the next one may be another session.
+    # One transaction for everything: behind a pooler the next transaction may use another session.
     words = (
         "SET LOCAL lock_timeout = '30s'",
         "SET LOCAL statement_timeout = 0",
@@ -108,7 +108,7 @@ def _alone(connection: sa.Connection) -> Iterator[None]:
 
 
 def _config() -> Config:
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said by whoever asked for it
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the caller reports what was done
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("version_path_separator", "os")

@@ -1,4 +1,4 @@
-"""How rows become lines that a person can read, and lines rows again; raw statements of the driver do both."""
+"""Conversion of rows to readable lines and back, with raw statements of the driver."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def triggers(raw: Any, table: str) -> Iterator[str]:  # noqa: ANN401 - the driver's cursor
-    """Return the triggers that note every row of a table that is written, and the key of every row that goes."""
+    """Yield triggers that record every written row of a table, and the key of every deleted row."""
     key = ", ".join(f"'{name}', OLD.{name}" for name in _key(raw, table))
     live = "WHEN (SELECT live FROM capturing) = 1"
     for verb in ("INSERT", "UPDATE"):
@@ -27,7 +27,7 @@ def triggers(raw: Any, table: str) -> Iterator[str]:  # noqa: ANN401 - the drive
 
 
 def put(raw: Any, table: str, row: Mapping[str, Any]) -> None:  # noqa: ANN401 - the driver's cursor
-    """Insert a row, or put it in place of an older one; columns that this release does not know are left out."""
+    """Insert or replace a row; columns unknown to this release are left out."""
     known = [name for name in row if name in METADATA.tables[table].c]
     marks = ", ".join("?" for _ in known)
     values = [stored(table, name, row[name]) for name in known]
@@ -35,13 +35,13 @@ def put(raw: Any, table: str, row: Mapping[str, Any]) -> None:  # noqa: ANN401 -
 
 
 def row(raw: Any, table: str, place: int) -> dict[str, Any] | None:  # noqa: ANN401 - the driver's cursor
-    """Return the row at a place of a table, as a person reads it; None where it is gone."""
+    """Return the row with a rowid in readable form; None if it was deleted."""
     found = raw.execute(f"SELECT * FROM {table} WHERE rowid = ?", (place,)).fetchone()
     return None if found is None else _named(raw, table, found)
 
 
 def rows(raw: Any, table: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - the driver's cursor
-    """Yield every row of a table in the order of its key; none where a schema does not have the table."""
+    """Yield every row of a table in key order; nothing if the schema lacks the table."""
     if raw.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone():
         order = ", ".join(_key(raw, table))
         for each in raw.execute(f"SELECT * FROM {table} ORDER BY {order}"):
@@ -49,7 +49,7 @@ def rows(raw: Any, table: str) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - th
 
 
 def _key(raw: Any, table: str) -> list[str]:  # noqa: ANN401 - the driver's cursor
-    """Return the key of a table, as far as a schema, which may be an older one, has it."""
+    """Return the key columns of a table that the schema, possibly an older one, has."""
     there = {each[1] for each in raw.execute(f"PRAGMA table_info({table})")}
     return [name for name in KEYS[table] if name in there]
 
@@ -63,7 +63,7 @@ def _named(raw: Any, table: str, values: Sequence[Any]) -> dict[str, Any]:  # no
 
 
 def shown(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
-    """Return a value as a person reads it: moments in ISO 8601, JSON as JSON."""
+    """Return a value in readable form: moments in ISO 8601, JSON as JSON."""
     kind = kind_of(table, name)
     if kind == "moment" and isinstance(value, int | float):
         return datetime.fromtimestamp(value, UTC).isoformat()
@@ -71,7 +71,7 @@ def shown(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value
 
 
 def stored(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one value of any column
-    """Return a value that a person may have read as the database holds it."""
+    """Convert a value from the readable form to the database's form."""
     kind = kind_of(table, name)
     if kind == "moment" and isinstance(value, str):
         return datetime.fromisoformat(value).timestamp()

@@ -91,7 +91,7 @@ def test_c2_a_bundle_is_shown_and_exported_in_every_form(table, run, done, tmp_p
     assert "&lt;b&gt;loop" in page.read_text()
     assert "## What is proved" in run("audit", "export", done, "--format", "markdown")
     bundle.write_text(bundle.read_text().replace("worker@bench", "worker@eve"))
-    assert "This is no proof" in run("audit", "show", bundle, code=7)
+    assert "This bundle proves nothing" in run("audit", "show", bundle, code=7)
     bundle.write_text("{}")
     with pytest.raises(Exception, match="cannot be shown"):
         run("audit", "show", bundle)

@@ -119,8 +119,8 @@ def test_a5_what_is_no_pattern_is_a_finding_at_its_place(pattern):
 
 def test_a5_patterns_that_only_take_out_and_paths_that_never_come_are_refused():
     for triggers, words in (
-        ("{ type: push, paths: ['!docs/**'] }", "choose nothing"),
-        ("{ type: pull_request, paths: ['**'], secret: '${{ secrets.HOOK }}' }", "names no files"),
+        ("{ type: push, paths: ['!docs/**'] }", "match nothing"),
+        ("{ type: pull_request, paths: ['**'], secret: '${{ secrets.HOOK }}' }", "contains no file names"),
     ):
         with pytest.raises(InvalidFileError, match=words):
             pipeline.load(f"name: p\ntriggers: [{triggers}]\njobs: [{{ id: a, run: 'true' }}]")

@@ -60,7 +60,7 @@ def test_a5_what_is_not_ambiguous_is_kept_as_it_is_written(scalar):
         ("env: { 1: 0x1F }", "0x1F is a number in YAML", '"0x1F"'),
         ("concurrency: { cancelInProgress: yes }", "yes is a text in YAML 1.2", "true or false"),
         ("concurrency: { cancelInProgress: off }", "off is a text in YAML 1.2", "true or false"),
-        ("retryRuns: '3'", "a number is wanted", "without quotes"),
+        ("retryRuns: '3'", "expected a number", "without quotes"),
     ],
 )
 def test_a5_a_scalar_of_another_type_says_what_it_is_and_how_to_write_what_is_meant(line, words, hint):

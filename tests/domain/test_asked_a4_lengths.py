@@ -88,7 +88,7 @@ def test_a_length_of_zero_is_refused_where_it_means_nothing(kind, path):
         assert load(kind, path, "0s")
         return
     for value in ("0s", 0, "-5s", -1):
-        with pytest.raises(InvalidFileError, match="length of"):
+        with pytest.raises(InvalidFileError, match="a duration"):
             load(kind, path, value)
 
 

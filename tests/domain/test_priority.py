@@ -105,7 +105,7 @@ def refused(text: str) -> str:
 def test_a_term_that_falls_with_age_is_refused_with_its_place():
     text = TEXT.replace("priority:\n", 'priority:\n  terms:\n    - { id: young, value: "0.0 - entry.age_days" }\n')
     said = refused(text)
-    assert "falls while an entry grows older" in said
+    assert "decreases while an entry grows older" in said
     assert "policy.yml:6:" in said
 
 

@@ -63,7 +63,7 @@ class Raises:
 
 
 BAD = {
-    "not a number": (lambda: float("nan"), "nan, which is no number of JSON"),
+    "not a number": (lambda: float("nan"), "nan, which is not a JSON number"),
     "infinity": (lambda: {"a": [float("inf")]}, "the output.a[0] is inf"),
     "half a character": (lambda: "\ud800", "lone surrogate"),
     "half a character in a key": (lambda: {"\udfff": 1}, "a key of the output"),
@@ -73,14 +73,14 @@ BAD = {
     "200,000 objects": (lambda: nested(DEEP, dict), "more than 64 levels"),
     "itself": (recursive, "more than 64 levels"),
     "a tree without an end": (doubled, "more than 1000000 bytes"),
-    "a huge number": (lambda: 10**5000, "whole number beyond"),
-    "a negative huge number": (lambda: [-(10**400)], "whole number beyond"),
+    "a huge number": (lambda: 10**5000, "an integer beyond"),
+    "a negative huge number": (lambda: [-(10**400)], "an integer beyond"),
     "a key that is a number": (lambda: {1: 2}, "an int and no text"),
     "a key that is null": (lambda: {None: 2}, "NoneType and no text"),
     "a key that is a tuple": (lambda: {(1, 2): 2}, "a tuple and no text"),
-    "bytes": (lambda: b"x", "a bytes, which is no JSON"),
-    "a set": (lambda: {"a": {1, 2}}, "a set, which is no JSON"),
-    "an object": (object, "an object, which is no JSON"),
+    "bytes": (lambda: b"x", "a bytes, which is not JSON"),
+    "a set": (lambda: {"a": {1, 2}}, "a set, which is not JSON"),
+    "an object": (object, "an object, which is not JSON"),
     "a length of time": (lambda: timedelta(1), "a timedelta"),
     "a generator": (lambda: (n for n in (1, 2)), "a generator"),
     "a liar": (Liar, "cannot be read"),
@@ -98,7 +98,7 @@ def test_a1_a_faulty_output_is_named_with_its_place_wherever_it_comes_from(name)
     assert (result.kind, words in result.reason) == (FailureKind.VALIDATION, True)
     kept = checked(Refused(kind=FailureKind.EXECUTION, reason="no", data=make()))
     assert kept.data is None
-    assert kept.reason.startswith("no (what it returned cannot be kept: ")
+    assert kept.reason.startswith("no (its output cannot be stored: ")
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -279,7 +279,7 @@ def test_a1_a_command_with_a_faulty_output_has_failed_at_once(command, run):  # 
     assert SHELL[run] in result.reason
 
 
-@pytest.mark.parametrize(("name", "words"), [(b"a\xff.txt", "no UTF-8"), (b"a\n.txt", "control characters")])
+@pytest.mark.parametrize(("name", "words"), [(b"a\xff.txt", "not UTF-8"), (b"a\n.txt", "control characters")])
 def test_a1_an_artifact_without_a_name_that_can_be_kept_is_a_named_fault(command, tmp_path, name, words):  # noqa: F811
     run = f"cd $BACKLOG_WORKSPACE && python -c \"open({name!r}, 'w')\""
     result = command.perform(job(run=json.dumps(run), artifacts="['*']"), work())

@@ -64,7 +64,7 @@ def test_every_executor_and_permission_is_in_the_table():
 )
 def test_a_permission_that_the_executor_cannot_enforce_is_refused_at_load(driver, name):
     text = f"---\nexecutor: {driver}\npermissions:\n  {name}: {RESTRICTS[name]}\n---\nDo."
-    with pytest.raises(InvalidFileError, match=f"{driver} cannot hold an agent to `{name}") as refused:
+    with pytest.raises(InvalidFileError, match=f"{driver} cannot enforce the permission `{name}") as refused:
         agents.load(text, name="x")
     (finding,) = refused.value.findings
     assert (finding.code, finding.line) == ("BW535", 4)
@@ -73,7 +73,7 @@ def test_a_permission_that_the_executor_cannot_enforce_is_refused_at_load(driver
 
 
 def test_a_command_of_an_automatic_executor_counts_as_one():
-    with pytest.raises(InvalidFileError, match="command cannot hold"):
+    with pytest.raises(InvalidFileError, match="command cannot enforce"):
         agents.load("---\ncommand: [x]\npermissions: { shell: deny }\n---\nDo.", name="x")
 
 

@@ -25,7 +25,7 @@ def test_a2_an_agent_that_tells_a_cost_that_is_none_spends_an_unknown_sum(name, 
     found = given.report.cost()
     assert found["usd"] is None
     assert found["input_tokens"] == 10
-    assert "is no number" in found["findings"][0]
+    assert "is not a number" in found["findings"][0]
 
 
 @pytest.mark.parametrize("value", [-5, 1.5, math.nan, "many", True, [1]], ids=str)

@@ -370,7 +370,7 @@ def test_what_an_earlier_release_filed_is_known(table, put, monkeypatch, case, r
 def test_a_title_is_measured_in_characters(table, put):
     found = load(table, put("a.json", json.dumps([issue(1, "語" * 512), issue(2, "語" * 513)])))
     assert sorted((each.number, each.error.partition(" (got")[0]) for each in found) == [
-        ("", ""), ("2", "title: a title may have 512 characters, this one has 513")]  # fmt: skip
+        ("", ""), ("2", "title: a title may have at most 512 characters, this one has 513")]  # fmt: skip
 
 
 GH = issue(5, "Rate limit", updatedAt="2026-11-02T00:00:00Z", author={"login": "li"}, assignees=[{"login": "ana"}],
@@ -460,7 +460,7 @@ def test_records_depend_on_each_other_in_any_order(table, put):
         numbers = {each.number: each.error for each in found if each.error}
         assert set(numbers) == {"6", "7", "8", "9", "10", "11", "12"}
         for number in "678":
-            assert "in a circle" in numbers[number]
+            assert "in a cycle" in numbers[number]
             assert all(f"#{each}" in numbers[number] for each in "678")
         assert "depends on itself" in numbers["12"]
         assert "github:acme/platform#4711" in numbers["10"]

@@ -153,7 +153,7 @@ def test_a2_a_cost_that_is_none_is_a_finding_of_its_stage_and_opens_no_cap(usd, 
         found = unit.entry(first)
         stages = unit.stages({first: found.pipeline_hash})[first]
         (body,) = [each["body"] for each in unit.wishes(first)]
-    assert any("is no number" in text for text in stages["b"].cost["findings"])
+    assert any("is not a number" in text for text in stages["b"].cost["findings"])
     assert stages["b"].cost["usd"] is None
     assert body["cost_usd"] is None, "what is not known is not said to be 42"
     second = filed(table)

@@ -158,7 +158,7 @@ def test_priorities_of_other_names_fit_the_built_in_categories_and_wrong_ones_ar
     labels = "priority: { labels: { P0: 4, P1: 3, P2: 2, P3: 1 } }\n"
     found = policy.load(POLICY + labels).categories
     assert {name: each.priority for name, each in found.items()} == {"reliability": "P0", "risk": "P0", "debt": "P3"}
-    with pytest.raises(InvalidFileError, match="which does not exist here") as caught:
+    with pytest.raises(InvalidFileError, match="unknown priority") as caught:
         policy.load(POLICY + labels + "categories: { debt: { priority: low, due_days: 60 } }\n")
     assert "one of: P0, P1, P2, P3" in str(caught.value)
 

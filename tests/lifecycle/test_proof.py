@@ -271,7 +271,7 @@ def test_c1_a_seal_proves_what_was_under_it_and_nothing_else(story, seal, bundle
         "not a seal: its schema": {},
         "its schema is 'x'": {**seal, "schema": "x"},
         "it has no root": {name: each for name, each in seal.items() if name != "root"},
-        "nobody knows its more": {**seal, "more": 1},
+        "it has unknown fields: more": {**seal, "more": 1},
         "its entries is '3'": {**seal, "entries": "3"},
         "its entries is True": {**seal, "entries": True},
         "its at is 'then'": {**seal, "at": "then"},

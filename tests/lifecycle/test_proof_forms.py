@@ -144,7 +144,7 @@ def test_c2_a_bundle_is_read_by_a_person_on_80_columns(bundle):
         assert words in text.replace("\n" + " " * 10, ""), words
     assert bundle["events"][-1]["hash"] in text
     faulty = {**bundle, "sha256": "0"}
-    assert "This is no proof" in render.text(account(faulty, evidence.checked(faulty)))
+    assert "This bundle proves nothing" in render.text(account(faulty, evidence.checked(faulty)))
 
 
 TEXTS = st.one_of(

@@ -1,4 +1,4 @@
-"""Who may ask, what was done by people and jobs, what fires: tokens, operations, alerts, snapshots, the dashboard."""
+"""Tokens, operations, alerts, snapshots, digests, and the queries of the dashboard."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -18,14 +18,14 @@ _OPEN = "status NOT IN (" + ", ".join(f"'{status}'" for status in sorted(FINAL))
 
 
 class Access(Seals):
-    """Verbs of tokens, operations, alerts and what the dashboard shows."""
+    """Methods for tokens, operations, alerts and the dashboard."""
 
     def add_token(self, row: Mapping[str, Any]) -> None:
-        """Store a token; of the token itself only a keyed hash is kept."""
+        """Store a token; only its keyed hash is stored."""
         self.insert("tokens", [{**row, "created_at": self.now()}])
 
     def token(self, token_id: str) -> Row | None:
-        """Return one token by its id, used up or not."""
+        """Return one token by its id, valid or not."""
         rows = self.select("tokens", f"SELECT {_TOKEN} FROM tokens WHERE id = :id", id=token_id)
         return rows[0] if rows else None
 
@@ -35,13 +35,13 @@ class Access(Seals):
         return self.select("tokens", text, env=env)
 
     def use_token(self, token_id: str) -> None:
-        """Note that a token was used, at most once a minute."""
+        """Record the use of a token, at most once a minute."""
         minute = "{now} - " + self._seconds_of("60")
         text = f"UPDATE tokens SET used_at = {{now}} WHERE id = :id AND (used_at IS NULL OR used_at < {minute})"
         self.count(text, id=token_id)
 
     def revoke_token(self, env: str, token_id: str, actor: str) -> bool:
-        """Revoke a token for good; False where there is none that still works."""
+        """Revoke a token permanently; False if there is no valid one."""
         text = (
             f"UPDATE tokens SET revoked_at = {self._moment('at')}, revoked_by = :actor WHERE env = :env AND id = :id"
             " AND revoked_at IS NULL"
@@ -49,11 +49,11 @@ class Access(Seals):
         return bool(self.count(text, env=env, id=token_id, actor=actor, at=self.now().timestamp()))
 
     def act(self, row: Mapping[str, Any]) -> None:
-        """Record an operation, or an attempt that was denied; never changed afterwards."""
+        """Record an operation or a denied attempt; it never changes afterwards."""
         self.insert("operations", [{**row, "at": self.now()}])
 
     def adopt_acts(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take in operations that a journal recorded, once each, as of now."""
+        """Insert operations from a journal, each once, with the current time."""
         self.insert("operations", [{**row, "at": self.now()} for row in rows], "ON CONFLICT DO NOTHING")
 
     def acts(self, env: str, *, action: str = "", result: str = "", most: int = 100) -> list[Row]:
@@ -65,17 +65,17 @@ class Access(Seals):
         return self.select("operations", text, env=env, action=action, result=result, most=most)
 
     def open_alerts(self, env: str) -> dict[str, Row]:
-        """Return the alerts that have not been resolved, by rule."""
+        """Return the unresolved alerts by rule."""
         text = f"SELECT {_ALERT} FROM alerts WHERE env = :env AND resolved_at IS NULL"
         return {row["rule"]: row for row in self.select("alerts", text, env=env)}
 
     def alerts(self, env: str, most: int) -> list[Row]:
-        """Return alerts, newest first, resolved ones too."""
+        """Return alerts, including resolved ones, newest first."""
         text = f"SELECT {_ALERT} FROM alerts WHERE env = :env ORDER BY since DESC, id DESC LIMIT :most"
         return self.select("alerts", text, env=env, most=most)
 
     def begin_alert(self, row: Mapping[str, Any]) -> None:
-        """Store that a rule became true; a unique index keeps it to one open alert for a rule."""
+        """Record that a rule became true; a unique index allows one open alert per rule."""
         self.insert("alerts", [{**row, "since": self.now()}], "ON CONFLICT DO NOTHING")
 
     def fire_alert(self, alert_id: str, words: str) -> bool:
@@ -84,13 +84,13 @@ class Access(Seals):
         return bool(self.count(text, id=alert_id, words=words))
 
     def resolve_alert(self, alert_id: str) -> bool:
-        """Mark an alert as over, once."""
+        """Mark an alert as resolved, once."""
         return bool(
             self.count("UPDATE alerts SET resolved_at = {now} WHERE id = :id AND resolved_at IS NULL", id=alert_id)
         )
 
     def ack_alert(self, env: str, alert_id: str, actor: str, reason: str) -> bool:
-        """Note who looks after an alert, by its id or its rule; False where none of that name is open and unowned."""
+        """Record who handles an alert, named by id or rule; False if none is open and unacknowledged."""
         text = (
             "UPDATE alerts SET acked_at = {now}, acked_by = :actor, reason = :reason WHERE env = :env"
             " AND (id = :id OR rule = :id) AND resolved_at IS NULL AND acked_at IS NULL"
@@ -98,11 +98,11 @@ class Access(Seals):
         return bool(self.count(text, env=env, id=alert_id, actor=actor, reason=reason))
 
     def keep_snapshot(self, env: str, kind: str, at: datetime, data: Mapping[str, Any]) -> None:
-        """Store what was measured at a moment; the same moment is stored once."""
+        """Store the measurement of a moment; each moment is stored once."""
         self.insert("snapshots", [{"env": env, "kind": kind, "at": at, "data": data}], "ON CONFLICT DO NOTHING")
 
     def snapshots(self, env: str, kind: str, since: datetime) -> list[Row]:
-        """Return what was measured since a moment, oldest first."""
+        """Return the measurements since a moment, oldest first."""
         text = (
             "SELECT env, kind, at, data FROM snapshots WHERE env = :env AND kind = :kind"
             f" AND at >= {self._moment('since')} ORDER BY at"
@@ -110,7 +110,7 @@ class Access(Seals):
         return self.select("snapshots", text, env=env, kind=kind, since=since.timestamp())
 
     def keep_digest(self, env: str, row: Mapping[str, Any]) -> None:
-        """Keep a digest, in place of an older one of its kind and period."""
+        """Store a digest, replacing the one of the same kind and period."""
         tail = (
             "ON CONFLICT (env, kind, period) DO UPDATE SET sha256 = excluded.sha256, body = excluded.body,"
             " at = excluded.at"
@@ -118,7 +118,7 @@ class Access(Seals):
         self.insert("digests", [{**row, "env": env, "at": self.now()}], tail)
 
     def digest(self, env: str, kind: str, period: str = "") -> Row | None:
-        """Return a digest, the newest where no period is named."""
+        """Return the digest of a period; without *period*, the newest."""
         text = (
             "SELECT kind, period, sha256, body, at FROM digests WHERE env = :env AND kind = :kind"
             " AND (:period = '' OR period = :period) ORDER BY period DESC LIMIT 1"
@@ -127,7 +127,7 @@ class Access(Seals):
         return rows[0] if rows else None
 
     def overdue_entries(self, env: str, most: int) -> tuple[int, list[Row]]:
-        """Count open entries past their due date, and return those that have been longest so."""
+        """Count open entries past their due date, and return the most overdue ones."""
         where = f"FROM entries WHERE env = :env AND due_date < {{now}} AND {_OPEN}"
         count = int(self.value(f"SELECT count(*) {where}", env=env))
         text = f"SELECT id, title, service, category, owner, priority, status, due_date {where} ORDER BY due_date, id"
@@ -151,10 +151,10 @@ class Access(Seals):
         return [(row[0], int(row[1])) for row in self.run(text, env=env, most=most)]
 
     def pressure(self, env: str, days: float) -> list[Row]:
-        """Return, by service, what presses on it: open, overdue, escalated and retrying entries, and failed runs.
+        """Return, by service, the numbers of open, overdue, escalated and retrying entries, and of failed runs.
 
-        Entries that digests made are not among them, nor what was forked from or called by these: a digest that
-        counted them would press on itself.
+        Entries created from digests, their forks and the entries that they called are excluded, so that digests do not
+        influence themselves.
         """
         self.plan_freely()
         text = (

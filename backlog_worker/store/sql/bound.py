@@ -1,4 +1,4 @@
-"""Rows that belong to entries: whatever writes one hands it to the next event of its entry, in the same statement."""
+"""Rows that belong to entries: every written row is added to the next event of its entry."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -12,27 +12,27 @@ from backlog_worker.store.sql.statements import Row
 
 
 class BoundRows(History):
-    """Verbs that write rows of entries; `flush` puts what they wrote into the history."""
+    """Methods that write rows of entries; `flush` adds the written rows to the history."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.written: dict[str, dict[str, dict[str, Any]]] = {}  # entry -> table -> name of the row -> what it says
+        self.written: dict[str, dict[str, dict[str, Any]]] = {}  # entry -> table -> row name -> values
 
     def insert_bound(self, table: str, rows: Iterable[Mapping[str, Any]], tail: str = "") -> list[Row]:
-        """Insert rows and return those that were written, without values that a digest binds."""
+        """Insert rows and return the written ones, without values that a digest binds."""
         return self._bound(table, self.insert(table, rows, f"{tail} RETURNING {', '.join(columns_of(table))}"))
 
     def update_bound(self, table: str, rows: Iterable[Mapping[str, Any]], guard: str) -> list[Row]:
-        """Update one row for each of *rows*, where *guard* holds, and return those that were written."""
+        """Update one row for each of *rows* where *guard* holds, and return the written ones."""
         listed = ", ".join(f"{table}.{column}" for column in columns_of(table))
         return self._bound(table, self.update(table, rows, f"{guard} RETURNING {listed}"))
 
     def write_bound(self, table: str, text: str, **values: object) -> list[Row]:
-        """Run an UPDATE of *table* and return the rows that it wrote."""
+        """Run an UPDATE of *table* and return the written rows."""
         return self._bound(table, self.run(f"{text} RETURNING {', '.join(columns_of(table))}", **values))
 
     def remove_bound(self, table: str, text: str, **values: object) -> int:
-        """Run a DELETE of *table*; returns how many rows went."""
+        """Run a DELETE of *table*; returns the number of deleted rows."""
         columns = (BOUND[table].owner, *BOUND[table].key)
         rows = self.run(f"{text} RETURNING {', '.join(columns)}", **values)
         found = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -41,7 +41,7 @@ class BoundRows(History):
         return len(found)
 
     def bound_rows(self, table: str, entry_ids: Sequence[str]) -> dict[str, list[Row]]:
-        """Return the rows of entries as they stand, without what is loose or as by default, by entry."""
+        """Return the current rows of entries, without loose and default values, by entry."""
         bound = BOUND[table]
         listed = ", ".join((*columns_of(table), *bound.by_digest))
         text = f"SELECT {listed} FROM {table} WHERE {bound.owner} {{ids}} ORDER BY {', '.join(bound.key)}"
@@ -51,7 +51,7 @@ class BoundRows(History):
         return found
 
     def restore_rows(self, table: str, entry_id: str, rows: Sequence[Mapping[str, Any]], *, alone: bool) -> None:
-        """Write rows as a history tells of them, for `audit rebuild`; *alone*: no others of the entry stay."""
+        """Write rows rebuilt from a history, for `audit rebuild`; with *alone*, other rows of the entry are deleted."""
         bound, made = BOUND[table], [_restored(table, row, self.now()) for row in rows]
         if alone:
             kept = {bound.name(row) for row in rows}
@@ -74,13 +74,13 @@ class BoundRows(History):
         return found
 
     def _keep(self, table: str, row: Row, facts: Mapping[str, Any] | None) -> None:
-        if row[BOUND[table].owner]:  # what is told of digests and alerts belongs to no entry
+        if row[BOUND[table].owner]:  # write-backs of digests and alerts belong to no entry
             rows = self.written.setdefault(row[BOUND[table].owner], {}).setdefault(table, {})
             rows[BOUND[table].name(row)] = facts
 
 
 def _restored(table: str, row: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return a whole row of what a history tells: defaults where it says nothing, and a lease that is over."""
+    """Return a complete row from the values in a history, with defaults and an expired lease."""
     kinds = {column: kind_of(table, column) for column in columns_of(table)}
     full = {**{column: default_of(table, column) for column in kinds}, **row}
     found = {
@@ -94,6 +94,6 @@ def _restored(table: str, row: Mapping[str, Any], now: datetime) -> dict[str, An
 
 @lru_cache
 def columns_of(table: str) -> tuple[str, ...]:
-    """Return the columns of a table that are bound as they are."""
+    """Return the columns of a table whose values are bound directly."""
     apart = {*BOUND[table].loose, *BOUND[table].by_digest}
     return tuple(column.name for column in METADATA.tables[table].columns if column.name not in apart)

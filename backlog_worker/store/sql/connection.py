@@ -1,4 +1,4 @@
-"""Engines and transactions: a pool per process, made after the fork; writers of SQLite queue from their first word."""
+"""Engines and transactions: a pool per process, created after the fork; SQLite writers lock at BEGIN."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from backlog_worker.domain.errors import InvalidInputError, MissingExtraError
 from backlog_worker.store.sql import deadline, faults
 from backlog_worker.store.sql.dialect import POSTGRES, SQLITE, Dialect
 
-# A statement or a lock that hangs must end before half of the shortest sensible lease.
+# A hanging statement or lock must end before half of the shortest sensible lease.
 # Every hot statement has its index; a table that is small, or not yet analyzed, must not tempt the planner to read
 # all of it, dead rows included, once per statement; nor every row of an environment by a bitmap.
 _OPTIONS = (
@@ -36,22 +36,22 @@ os.register_at_fork(before=FORKING.acquire, after_in_parent=FORKING.release, aft
 
 
 def made(url: str, *, clock: Clock | None = None) -> tuple[Engine, Dialect]:
-    """Make an engine for *url*; *clock* replaces the database's clock, for SQLite in tests only.
+    """Create an engine for *url*; *clock* replaces the database's clock, for SQLite in tests only.
 
-    Raises InvalidInputError for what is no address of a database.
+    Raises InvalidInputError for an invalid database address.
     """
     try:
         if url.startswith("postgresql"):
             return _postgres(url), POSTGRES
         return _sqlite(url, clock or time.time), SQLITE
-    except (ArgumentError, ValueError, TypeError):  # their words may hold a password
-        message = f"BACKLOG_DATABASE_URL is no address of a database: {url.partition(':')[0]}:..."
+    except (ArgumentError, ValueError, TypeError):  # their messages may contain a password
+        message = f"BACKLOG_DATABASE_URL is not a database address: {url.partition(':')[0]}:..."
         raise InvalidInputError(message, hint=_ADDRESSES) from None
 
 
 @contextmanager
 def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
-    """Open one transaction; whatever the driver raises, at the commit too, leaves as one of our own errors."""
+    """Open one transaction; errors of the driver, including those at commit, are raised as our own."""
     with reached(engine) as connection:
         if engine.dialect.name == "sqlite":
             connection.execution_options(begin="BEGIN IMMEDIATE" if writes else "BEGIN")
@@ -61,7 +61,7 @@ def opened(engine: Engine, *, writes: bool) -> Iterator[Connection]:
 
 @contextmanager
 def reached(engine: Engine) -> Iterator[Connection]:
-    """Connect; whatever the driver raises leaves as one of our own errors, UnreachableError where nobody answers."""
+    """Connect; errors of the driver are raised as our own, UnreachableError if the server does not answer."""
     wrong = (SQLAlchemyError, engine.dialect.loaded_dbapi.Error)
     try:
         connection = engine.connect()
@@ -93,10 +93,10 @@ def _postgres(url: str) -> Engine:
 
 
 def _settled(raw: Any, _record: object) -> None:  # noqa: ANN401 - the driver, which is imported where it is used
-    """Set what every session needs; behind a pooler such as PgBouncer each transaction does so for itself.
+    """Apply the session settings; behind a pooler such as PgBouncer they are applied per transaction.
 
-    There a session is not ours alone: startup options are refused, and what is set or prepared meets somebody else.
-    A pooler is known by the id that it gives for the server's process.
+    A pooler refuses startup options and shares sessions, so settings and prepared statements would affect other
+    clients. It is recognised by the process id that it reports for the server.
     """
     raw.autocommit = True
     raw.pooled = raw.execute("SELECT pg_backend_pid()").fetchone()[0] != raw.info.backend_pid

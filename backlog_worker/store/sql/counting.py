@@ -1,6 +1,6 @@
-"""The counts that measures are made of: of the rows that are there, and of what is left of retired ones.
+"""The counts behind the measures, from present rows and from the remains of retired entries.
 
-Nothing here reads a whole history but for entries that were retired before their tallies were kept.
+A whole history is read only for entries that were retired before tallies existed.
 """
 
 from collections import Counter
@@ -32,14 +32,14 @@ _DOUBLED = (
     " FROM entries e WHERE e.id = v.entry_id AND e.env = :env) OR EXISTS (SELECT 1 FROM retired r"
     " WHERE r.entry_id = v.entry_id AND r.env = :env)) GROUP BY v.entry_id HAVING count(*) > 1) doubled"
 )
-_MARGIN = timedelta(minutes=1)  # a row says when it was cleared by a clock that was read before its event's
+_MARGIN = timedelta(minutes=1)  # a row's clearing time is read slightly before that of its event
 
 
 class Counting(Access):
-    """Verbs that count."""
+    """Methods that count."""
 
     def counts(self, env: str) -> Counts:
-        """Count what measures are made of."""
+        """Return the counts for measures."""
         self.plan_freely()
         left = self._left(env)
         rows = [
@@ -68,19 +68,19 @@ class Counting(Access):
         )
 
     def doubled(self, env: str) -> int:
-        """Count the entries that completed more than once, by the history."""
+        """Count the entries that completed more than once according to their history."""
         self.plan_freely()
         return int(self.value(_DOUBLED, env=env))
 
     def keep_tallies(self, env: str, most: int) -> int:
-        """Keep what is countable of entries that were retired before tallies were kept; returns how many they were."""
+        """Store tallies for entries that were retired before tallies existed; returns their number."""
         text = "SELECT entry_id FROM retired r WHERE env = :env AND tally IS NULL AND EXISTS (SELECT 1 FROM events v"
         ids = [row[0] for row in self.run(f"{text} WHERE v.entry_id = r.entry_id) LIMIT :most", env=env, most=most)]
         self.keep_tally(ids)
         return len(ids)
 
     def _left(self, env: str) -> Tally:
-        """Count retired entries: by their tallies, or by their histories where no tally was kept yet."""
+        """Count retired entries by their tallies, or by their histories if they have none."""
         tally = Tally(self.now())
         text = "SELECT status, tally, count(*) AS seq FROM retired WHERE env = :env AND tally IS NOT NULL GROUP BY 1, 2"
         for row in self.select("retired", text, env=env):

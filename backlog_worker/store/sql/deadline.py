@@ -1,7 +1,7 @@
-"""A deadline for every answer of PostgreSQL, kept on this side: a network that swallows packets says nothing at all.
+"""A client-side deadline for every answer of PostgreSQL, because a network may drop packets silently.
 
-The server's own time-outs end a statement that takes too long. They do not help where its answer never arrives, or
-where its host is gone without a word: then the connection is closed from here, and whoever waited gets an error.
+The server's timeouts end slow statements. They do not help if an answer never arrives or the host disappears: then the
+connection is closed on this side, and the caller gets an error.
 """
 
 import time
@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-ANSWER_SECONDS = 35.0  # above the server's statement_timeout, which is the better word where it still comes
-# Packets that nobody acknowledges end a connection after these, in the kernel's time.
+ANSWER_SECONDS = 35.0  # above the server's statement_timeout, whose error is more precise if it arrives
+# The kernel closes a connection with unacknowledged packets after these times.
 SOCKET = {
     "connect_timeout": 5,
     "tcp_user_timeout": 10_000,
@@ -25,7 +25,7 @@ SOCKET = {
 
 
 def limited(engine: Engine) -> None:
-    """Let no connection of *engine* wait longer for an answer."""
+    """Apply the deadline to every connection of *engine*."""
     seconds = ANSWER_SECONDS
     silent: Any = engine.dialect.loaded_dbapi
 
@@ -48,7 +48,7 @@ def limited(engine: Engine) -> None:
 
 @contextmanager
 def patiently(connection: Connection) -> Iterator[None]:
-    """Wait as long as it takes, for a migration; only PostgreSQL's connections have a deadline."""
+    """Suspend the deadline, for a migration; only PostgreSQL connections have one."""
     raw: Any = connection.connection.driver_connection
     if connection.dialect.name != "postgresql":
         yield
@@ -61,9 +61,9 @@ def patiently(connection: Connection) -> Iterator[None]:
 
 
 def _until(deadline: float, steps: Generator[Any, Any, Any], late: Callable[[], Exception]) -> Generator[Any, Any, Any]:
-    """Pass on what the driver's generator waits for; past *deadline*, and with nothing to read, raise what *late* is.
+    """Drive the driver's generator; raise the error from *late* after *deadline* if there is nothing to read.
 
-    The driver wakes its generators several times a second, with nothing where nothing came.
+    The driver resumes its generators several times a second even if no data arrived.
     """
     try:
         wanted = next(steps)

@@ -1,7 +1,7 @@
-"""Where the two databases differ: time, locks, and how many rows travel in one bound value.
+"""The differences between the two databases: time, locks, and binding many rows in one value.
 
-Statements are texts made of our own names only; whatever comes from outside is a bound value. Many rows are bound as
-one JSON array, so a statement keeps its text, and with it its plan, however many rows it writes.
+The text of statements contains only our own names; all external values are bound. Many rows are bound as one JSON
+array, so the text and the plan of a statement do not depend on the number of rows.
 """
 
 import json
@@ -20,7 +20,7 @@ from backlog_worker.store.sql import columns, ledgers, tables
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """The words of one database."""
+    """The SQL dialect of one database."""
 
     name: str
     now: str
@@ -49,7 +49,7 @@ class Dialect:
         return f"(SELECT {parts} FROM json_each(:rows)) AS r"
 
     def value(self, table: str, column: str) -> str:
-        """Return how a column of `r` is written into *table*."""
+        """Return the SQL that converts a column of `r` for *table*."""
         moment = kind_of(table, column) == "moment" and self.name == "postgresql"
         return f'to_timestamp(r."{column}")' if moment else f'r."{column}"'
 
@@ -85,12 +85,12 @@ def packed(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def decoded(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a row as the driver gave it into Python values: moments in UTC, JSON as objects."""
+    """Convert a driver's row into Python values: moments in UTC, JSON as objects."""
     return decode(table, tuple(row), tuple(row.values()))
 
 
 def decode(table: str, columns: tuple[str, ...], values: Sequence[Any]) -> dict[str, Any]:
-    """Turn values in the order of *columns* into a row; only the columns that need it are looked at."""
+    """Return a row from values in the order of *columns*, converting only columns that need it."""
     row = dict(zip(columns, values, strict=True))
     for column, kind in _special(table, columns):
         if row[column] is not None:
@@ -106,12 +106,12 @@ def moment(value: object) -> datetime:
 
 
 METADATA = columns.METADATA
-MODULES = (tables, ledgers)  # both are read before the first statement, or METADATA would not know their tables
+MODULES = (tables, ledgers)  # imported so that METADATA contains all tables before the first statement
 
 
 @lru_cache(maxsize=512)
 def kind_of(table: str, column: str) -> str:
-    """Return what a column holds: text, int, number, moment, data or bool."""
+    """Return the kind of a column: text, int, number, moment, data or bool."""
     kind = METADATA.tables[table].c[column].type
     if isinstance(kind, JSONB):
         return "data"
@@ -120,13 +120,13 @@ def kind_of(table: str, column: str) -> str:
 
 
 def bare(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row without what is as its column's default: so a column that comes later changes no digest."""
+    """Return a row without values equal to the column's default, so new columns do not change digests."""
     defaults = _defaults(table)
     return {name: value for name, value in row.items() if value != defaults.get(name)}
 
 
 def default_of(table: str, column: str) -> Any:  # noqa: ANN401 - a value of any column
-    """Return the default of a column; None where it has none."""
+    """Return the default of a column, or None."""
     return _defaults(table).get(column)
 
 

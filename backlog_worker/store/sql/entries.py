@@ -1,8 +1,8 @@
-"""Entries: hold, move, file; every change is one guarded update with its event in the same transaction.
+"""Entries: hold, move and file. Every change is one guarded update with its event in the same transaction.
 
-An entry is *held* when its row was read, and locked, in this transaction. `move` and `note` then say what happens to
-it, and `flush` (called before the commit) writes one guarded UPDATE for all held entries and one INSERT for their
-events. No row for a held entry means that somebody else was right: the whole transaction is refused.
+An entry is *held* once its row was read and locked in this transaction. `move` and `note` then record changes, and
+`flush` (called before the commit) writes one guarded UPDATE for all held entries and one INSERT for their events. If
+the UPDATE misses a held entry, another transaction changed it, and the whole transaction is refused.
 """
 
 import time
@@ -24,7 +24,7 @@ COLUMNS = tuple(each.name for each in fields(Entry))
 LISTED = ", ".join(COLUMNS)
 _HOLD = f"SELECT {LISTED} FROM entries WHERE id {{ids}} AND {HERE} ORDER BY id {{lock}}"
 _RENEW = f"SELECT {LISTED} FROM entries WHERE run_id {{ids}} AND status = 'in_progress' AND {HERE} ORDER BY id {{lock}}"
-# The whole guard: the row is still the one that was read, and still belongs to the run that read it.
+# The guard: the row is unchanged since it was read, and still belongs to the same run.
 _GUARD = (
     "entries.id = r.id__ AND entries.seq = r.seq__read AND entries.status = r.status__read"
     " AND coalesce(entries.run_id, '') = coalesce(r.run_id__read, '') RETURNING entries.id"
@@ -33,31 +33,31 @@ _GUARD = (
 
 @dataclass(slots=True)
 class Held:
-    """An entry that this transaction has read, and what it has decided about it so far."""
+    """An entry read in this transaction, with its pending changes."""
 
     read: Entry
     entry: Entry
     head: str
     seq: int
-    run_id: str | None = None  # the last run that held it in this transaction, which may have ended in it
+    run_id: str | None = None  # the last run that held it in this transaction; it may have ended since
     events: list[Event] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
 
 
 class Entries(BoundRows):
-    """Verbs of entries."""
+    """Methods for entries."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.held: dict[str, Held] = {}
         self.actor = "system"
         self.lease: float | None = None
-        self.began = time.monotonic()  # no lease that this transaction gives is older
+        self.began = time.monotonic()  # leases given by this transaction begin no earlier
 
     def hold(self, entry_ids: Iterable[str]) -> dict[str, Entry]:
-        """Lock entries, in the order of their ids, and return them as they stand.
+        """Lock entries in the order of their ids and return them.
 
-        Unknown ids are left out, and so are those of another environment.
+        Unknown ids and ids of another environment are left out.
         """
         ids = self.dialect.bind(sorted(set(entry_ids)))
         return self._held(self.select("entries", _HOLD, ids=ids, env=self.env))
@@ -69,7 +69,7 @@ class Entries(BoundRows):
         return {str(entry.run_id): entry for entry in found.values()}
 
     def renewed(self, run_id: str) -> Entry:
-        """Lock the entry that one run holds; raises LostClaimError where it holds none."""
+        """Lock the entry that one run holds; raises LostClaimError if it holds none."""
         entry = self.renew([run_id]).get(run_id)
         if entry is None:
             message = f"run {run_id} has lost its claim"
@@ -77,12 +77,12 @@ class Entries(BoundRows):
         return entry
 
     def move(self, entry_id: str, change: Change, reason: str, data: Data = None, **values: Any) -> Entry:
-        """Make *change* on a held entry where the table allows it; *data* goes into its event beside the new values."""
+        """Apply *change* to a held entry if the table allows it; *data* is added to its event."""
         held = self.held[entry_id]
         status = target(change, held.entry.status)
         free = dict(UNHELD)
         if status in HELD:
-            del free["leased_until"]  # given by the flush, in the database's time
+            del free["leased_until"]  # set by the flush, in the database's time
         bars = {} if status == Status.BLOCKED else {"bars": ()}
         wake = {"wake_at": None, "rings": 0}
         moved = {**free, **bars, **wake, "reason": cut(reason, 500), "changed_at": self.now(), **values}
@@ -100,7 +100,7 @@ class Entries(BoundRows):
         return held.entry
 
     def note(self, entry_id: str, note: Note, data: Mapping[str, Any], **values: Any) -> Entry:
-        """Record what happened to a held entry without moving it."""
+        """Record an event of a held entry that does not change its status."""
         held = self.held[entry_id]
         if values:
             held.entry = replace(held.entry, seq=held.seq + 1, **values)
@@ -111,10 +111,10 @@ class Entries(BoundRows):
         return held.entry
 
     def flush(self) -> None:
-        """Write what was decided; `lease`, in seconds, is given to what a run or a bell holds then.
+        """Write the pending changes; entries held by a run or a bell get a lease of `lease` seconds.
 
-        The rows of an entry that were written go into its last event. Raises ConflictError, and with it the transaction
-        ends without a trace, where a held row is not as it was read.
+        The written rows of an entry are added to its last event. Raises ConflictError if a held row changed since it
+        was read; the transaction is then rolled back.
         """
         self._bind()
         dirty = [held for held in self.held.values() if held.events]
@@ -133,7 +133,7 @@ class Entries(BoundRows):
             held.events, held.written = [], set()
 
     def file(self, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, object]) -> set[str]:
-        """Insert new entries with their inputs, leaving out a second (env, dedupe key); return the new ids."""
+        """Insert new entries with their inputs, except those with an existing (env, dedupe key); return the new ids."""
         tail = "ON CONFLICT (env, dedupe_key) DO NOTHING RETURNING id"
         new = {row[0] for row in self.insert("entries", in_order(rows), tail)}
         kept = [row for row in rows if row["id"] in new]
@@ -141,7 +141,7 @@ class Entries(BoundRows):
         return new
 
     def keep_inputs(self, inputs: Mapping[str, tuple[str, object]]) -> None:
-        """Keep inputs by their digest; an input that was replaced stays readable."""
+        """Store inputs by digest; replaced inputs stay readable."""
         rows = [{"entry_id": entry, "sha256": sha, "value": value} for entry, (sha, value) in inputs.items()]
         self.insert("entry_inputs", rows, "ON CONFLICT DO NOTHING")
 
@@ -156,7 +156,7 @@ class Entries(BoundRows):
         return {each: self.held[each].entry for each in found}
 
     def _bind(self) -> None:
-        """Put the rows that were written into the last event of their entry, or into one of their own."""
+        """Add the written rows to the last event of their entry, or to a new event."""
         if missing := [entry_id for entry_id in self.written if entry_id not in self.held]:
             self.hold(missing)
         for entry_id, rows in self.written.items():
@@ -194,12 +194,12 @@ class Entries(BoundRows):
 
 
 def entry(row: Mapping[str, Any]) -> Entry:
-    """Make an Entry of a decoded row."""
+    """Return the Entry of a decoded row."""
     return Entry(**{**row, "status": Status(row["status"])})
 
 
 def in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return rows of entries by their keys: two that file the same in another order would wait for each other."""
+    """Sort rows of entries by key, so that two transactions filing the same keys cannot deadlock."""
     return sorted(rows, key=lambda row: (row["env"], row["dedupe_key"]))
 
 

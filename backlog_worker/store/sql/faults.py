@@ -1,11 +1,11 @@
-"""What a driver says is wrong, in our own words: no error of a driver, or of SQLAlchemy, leaves the store.
+"""Translation of driver errors: no error of a driver or of SQLAlchemy leaves the store.
 
 | ours | PostgreSQL | SQLite |
 |---|---|---|
 | FullError | 53100 | FULL, or an I/O error where the disk has no room |
 | BusyError | class 40, lock and statement time-outs, every connection in use here | BUSY, LOCKED, PROTOCOL |
 | UnreachableError | no connection, a lost one, too many, a standby | CANTOPEN, IOERR, READONLY |
-| StoreError | whatever remains: it is wrong each time | the same |
+| StoreError | everything else: a retry would fail too | the same |
 """
 
 import re
@@ -30,9 +30,9 @@ _TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE|TABLE|JOIN)\s+\"?([a-z_]+)", re.IGNO
 
 
 def own(engine: Engine, error: Exception, *, connecting: bool = False) -> BacklogError:
-    """Make one of our errors of what the driver raised; *connecting* where no statement was sent yet."""
+    """Return our error for an error of the driver; *connecting* if no statement was sent yet."""
     if isinstance(error, PoolTimeoutError):
-        return BusyError("every database connection of this process is in use", hint="it is tried again")
+        return BusyError("every database connection of this process is in use", hint="it is retried")
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     code = getattr(cause, "sqlite_errorcode", None)
@@ -46,10 +46,10 @@ def own(engine: Engine, error: Exception, *, connecting: bool = False) -> Backlo
 
 
 def unreachable(engine: Engine, reason: str) -> UnreachableError:
-    """Say which database does not answer, and what to do."""
+    """Return the error that names the unreachable database and the remedy."""
     return UnreachableError(
         f"the database {_address(engine)} does not answer: {reason}",
-        hint="start it, or correct BACKLOG_DATABASE_URL; workers wait and go on when it is back",
+        hint="start it, or correct BACKLOG_DATABASE_URL; workers wait and continue when it is back",
     )
 
 
@@ -62,7 +62,7 @@ def _of_postgres(engine: Engine, cause: BaseException) -> type[BacklogError]:
     if state.startswith(("08", "28")) or state in _AWAY:
         return UnreachableError
     driver = engine.dialect.loaded_dbapi
-    # Without a state the server said nothing: the connection was refused, or ended under us.
+    # Without a state the server sent no error: the connection was refused or lost.
     silent = not state and isinstance(cause, driver.OperationalError | driver.InterfaceError)
     return UnreachableError if silent else StoreError
 
@@ -76,7 +76,7 @@ def _of_sqlite(engine: Engine, code: int | None) -> type[BacklogError]:
 
 
 def _room(engine: Engine) -> bool:
-    """Return whether the disk of an embedded database has room: SQLite says `disk I/O error` for some full disks."""
+    """Return whether the disk of SQLite has space: it reports some full disks as `disk I/O error`."""
     try:
         return shutil.disk_usage(Path(engine.url.database or ".").absolute().parent).free >= ROOM_BYTES
     except OSError:
@@ -88,7 +88,7 @@ def _worded(engine: Engine, kind: type[BacklogError], error: Exception, cause: B
     if kind is UnreachableError:
         return unreachable(engine, reason)
     if kind is FullError:
-        hint = "make room; workers wait and go on when there is some"
+        hint = "free some space; workers wait and then continue"
         return FullError(f"the disk of the database {_address(engine)} is full: {reason}", hint=hint)
     if kind is BusyError:
         return _busy(engine, error, cause, reason)
@@ -104,23 +104,23 @@ def _rotten(cause: BaseException) -> bool:
 
 
 def _busy(engine: Engine, error: Exception, cause: BaseException, reason: str) -> BusyError:
-    """Say who holds what, as far as the database tells."""
-    hint = "it is tried again; where that does not help, look for who holds the lock"
+    """Return the error that names the holder of a lock, as far as the database reports it."""
+    hint = "it is retried; if that does not help, find the holder of the lock"
     if engine.dialect.name == "sqlite":
         file = engine.url.database or "memory"
-        hint = f"it is tried again; where that does not help, end the process that holds it: fuser {file}"
+        hint = f"it is retried; if that does not help, end the process that holds it: fuser {file}"
         return BusyError(f"another process holds the lock of {file}{_at(error)}: {reason}", hint=hint)
     if getattr(cause, "sqlstate", None) == "55P03":
         hint = (
-            "it is tried again; a migration or a maintenance command may hold it: SELECT pid, query FROM"
+            "it is retried; a migration or a maintenance command may hold it: SELECT pid, query FROM"
             " pg_stat_activity WHERE pid IN (SELECT unnest(pg_blocking_pids(pid)) FROM pg_stat_activity)"
         )
-        return BusyError(f"another session holds a lock that this needs{_at(error)}: {reason}", hint=hint)
+        return BusyError(f"another session holds a lock that is needed here{_at(error)}: {reason}", hint=hint)
     return BusyError(f"the database is busy{_at(error)}: {reason}", hint=hint)
 
 
 def _at(error: Exception) -> str:
-    """Return the words for the table of the statement that failed, where there was one."""
+    """Return a text with the table of the failed statement, or ""."""
     found = _TABLE.search(str(getattr(error, "statement", None) or ""))
     return f" a statement over {found[1]}" if found else ""
 

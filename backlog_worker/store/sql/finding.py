@@ -1,4 +1,4 @@
-"""Entries by what people call them: pieces of their keys, numbers, addresses and titles, retired ones too."""
+"""Look-up of entries, including retired ones, by parts of keys, numbers, addresses and titles."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ _TOLD = (
 )
 
 
-# Where the random part of an id begins, after its prefix and the ten characters of its time.
+# The offset of the random part of an id, after its prefix and the ten characters of its time.
 _IDS: Mapping[str, tuple[str, str]] = {
     "entries": ("id", "bl_"),
     "retired": ("entry_id", "bl_"),
@@ -25,7 +25,7 @@ _IDS: Mapping[str, tuple[str, str]] = {
 
 
 class Finding(Health):
-    """Verbs that find what a person means."""
+    """Methods that find what a person names."""
 
     def beginning(self, table: str, part: str, most: int) -> list[str]:
         """Return ids of a table whose random part begins with *part*, or that begin with it as a whole, in order."""
@@ -45,13 +45,13 @@ class Finding(Health):
         return [row[0] for row in self.run(text, env=self.env, most=most, **bounds)]
 
     def named(self, env: str, pieces: Sequence[str], after: str, most: int) -> list[Row]:
-        """Return what entries are called that hold every piece somewhere in it, in the order of their ids."""
+        """Return the naming fields of entries that contain every piece, in the order of their ids."""
         where = "".join(f" AND ({_held(piece, name)})" for piece, name in zip(pieces, _names(pieces), strict=True))
         text = f"SELECT {', '.join(NAMED)} FROM entries WHERE env = :env AND id > :after{where} ORDER BY id LIMIT :most"
         return self.select("entries", text, env=env, after=after, most=most, **_bound(pieces))
 
     def retired_named(self, env: str, pieces: Sequence[str], after: str, most: int) -> list[str]:
-        """Return retired entries that hold every piece in their key, or in what their history says of them."""
+        """Return retired entries that contain every piece in their key or their history."""
         where = "".join(
             f" AND (lower(r.dedupe_key) LIKE :{name} OR r.entry_id LIKE :{name}"
             f" OR {_TOLD.replace('{piece}', f':{name}')})"
@@ -62,7 +62,7 @@ class Finding(Health):
         return [row[0] for row in self.run(ordered, env=env, after=after, most=most, **_bound(pieces))]
 
     def as_they_ended(self, entry_ids: Sequence[str]) -> dict[str, Entry]:
-        """Return retired entries as their histories give them at their end; one whose history is gone has its key."""
+        """Return retired entries in their final state; without a history an entry has only its key."""
         histories, rows = self.histories(entry_ids), self.retired_rows(entry_ids)
         found = {}
         for entry_id, row in rows.items():
@@ -72,7 +72,7 @@ class Finding(Health):
 
 
 def _held(piece: str, name: str) -> str:
-    """Return that some field of NAMED holds a piece; digits have no case, which spares a million of conversions."""
+    """Return the condition that a field of NAMED contains a piece; digits need no conversion of case."""
     fields = NAMED if piece.isdigit() else [f"lower({field})" for field in NAMED]
     return " OR ".join(f"{field} LIKE :{name}" for field in fields)
 
@@ -85,7 +85,7 @@ def _bare(row: Mapping[str, object]) -> Entry:
 def _bound(pieces: Sequence[str]) -> dict[str, str]:
     escaped = [
         each.replace("_", "%") for each in pieces
-    ]  # an underscore fits any letter: a coarse filter may find more
+    ]  # `_` matches any character in LIKE; a coarse filter may find too much
     return {name: f"%{each}%" for name, each in zip(_names(pieces), escaped, strict=True)}
 
 

@@ -12,7 +12,7 @@ _LISTED = ", ".join(_COLUMNS)
 
 
 class History(Statements):
-    """Verbs of the history."""
+    """Methods for the history."""
 
     def append(self, events: Sequence[Event]) -> None:
         """Add events; the key (entry, seq) refuses a second one, and a trigger refuses to change any."""
@@ -24,7 +24,7 @@ class History(Statements):
         return [Event(**row) for row in self.select("events", text, entry=entry_id)]
 
     def histories(self, entry_ids: Sequence[str]) -> dict[str, list[Event]]:
-        """Return the events of entries, each oldest first; an entry without any is left out."""
+        """Return the events of entries, oldest first; entries without events are left out."""
         text = f"SELECT {_LISTED} FROM events WHERE entry_id {{ids}} ORDER BY entry_id, seq"
         found: dict[str, list[Event]] = {}
         for row in self.select("events", text, ids=self.dialect.bind(entry_ids)):
@@ -34,7 +34,7 @@ class History(Statements):
     def facts(self, entry_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return, by entry, the data of its last dispatch and claim, and of every answer and loss, with their moments.
 
-        What was lost with a worker is one mapping for each stage.
+        A lost stage is one mapping.
         """
         text = (
             "SELECT entry_id, change, at, actor, data FROM events WHERE entry_id {ids}"
@@ -60,5 +60,5 @@ class History(Statements):
         )
         rows = self.run(text, ids=self.dialect.bind(entry_ids))
         if rows:
-            self._now = moment(rows[0][2])  # read after the lock: the events of an entry are in the order of time
+            self._now = moment(rows[0][2])  # read after the lock, so the events of an entry are in time order
         return {row[0]: row[1] for row in rows}

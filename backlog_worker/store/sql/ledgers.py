@@ -1,4 +1,4 @@
-"""The tables of what was done, kept, sealed and told: retirement, seals, operations, tokens, alerts, digests."""
+"""The tables of retirement, seals, operations, tokens, alerts and digests."""
 
 import sqlalchemy as sa
 

@@ -1,4 +1,4 @@
-"""Named leases, so that one tick works at a time, the workers that were seen, and the id of the database."""
+"""Named leases (one tick at a time), schedule slots, known workers, and the id of the database."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -8,12 +8,12 @@ from backlog_worker.store.sql.versions import Versions
 
 
 class Limits(Versions):
-    """Verbs of leases and workers."""
+    """Methods for leases and workers."""
 
     def take_lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Take a named lease, or renew our own; locks its row, so of two transactions one waits and then gets no.
+        """Take a named lease, or renew our own; the row is locked, so the second of two transactions gets False.
 
-        One that ends later than it can was given before the clock of the database was set back, and is over.
+        A lease that ends later than possible was given before the database's clock was set back, and counts as expired.
         """
         text = (
             "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, :holder, {later})"
@@ -23,14 +23,14 @@ class Limits(Versions):
         return bool(self.run(text, env=self.env, name=name, holder=holder, lease=seconds))
 
     def late_by(self, name: str) -> float | None:
-        """Return for how many seconds a lease has been over (negative while it lasts); None where nobody had it."""
+        """Return for how many seconds a lease has been expired (negative while it lasts); None if it never existed."""
         seconds = "extract(epoch FROM {now} - until)" if self.dialect.name == "postgresql" else "{now} - until"
         text = "SELECT " + seconds + " FROM leases WHERE env = :env AND name = :name"
         value = self.value(text, env=self.env, name=name)
         return None if value is None else float(value)
 
     def take_slot(self, name: str, slot: datetime) -> bool:
-        """Take one slot of a schedule; of several beats exactly one gets it."""
+        """Take one slot of a schedule; exactly one of several beats gets it."""
         text = (
             f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {self._moment('slot')})"
             " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
@@ -39,7 +39,7 @@ class Limits(Versions):
         return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp()))
 
     def move_slot(self, name: str, slot: datetime, before: datetime | None) -> bool:
-        """Move a schedule from the slot *before*, or from none, to another; of several beats exactly one does."""
+        """Advance a schedule from the slot *before* (None at first) to another; exactly one of several beats does."""
         text = (
             f"INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'beat', {self._moment('slot')})"
             " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
@@ -49,7 +49,7 @@ class Limits(Versions):
         return bool(self.run(text, env=self.env, name=name, slot=slot.timestamp(), before=was))
 
     def hear(self, name: str) -> None:
-        """Record that somebody does what a schedule asked for."""
+        """Record that a worker received the job of a schedule."""
         text = (
             "INSERT INTO leases (env, name, holder, until) VALUES (:env, :name, 'worker', {now})"
             " ON CONFLICT (env, name) DO UPDATE SET until = excluded.until"
@@ -57,9 +57,9 @@ class Limits(Versions):
         self.count(text, env=self.env, name=f"heard:{name}")
 
     def identity(self, new: str) -> str:
-        """Return the id of this database; *new* becomes it where it has none yet.
+        """Return the id of this database; if it has none yet, it gets *new*.
 
-        A copy of a PostgreSQL database beside the first is another one.
+        A copy of a PostgreSQL database in the same server gets an id of its own.
         """
         row = {"name": "database", "value": new}
         self.insert("identity", [row], "ON CONFLICT DO NOTHING")
@@ -70,13 +70,13 @@ class Limits(Versions):
         return found
 
     def slot(self, name: str) -> datetime | None:
-        """Return up to which slot a schedule was taken; None where nobody took one yet."""
+        """Return the last slot of a schedule that was taken, or None."""
         text = "SELECT until FROM leases WHERE env = :env AND name = :name"
         rows = self.select("leases", text, env=self.env, name=name)
         return rows[0]["until"] if rows else None
 
     def leave_slot(self, name: str, slot: datetime, before: datetime) -> bool:
-        """Give a slot back whose work could not be begun, unless a later one was taken meanwhile."""
+        """Return a slot whose work could not be started, unless a later one was taken meanwhile."""
         text = (
             f"UPDATE leases SET until = {self._moment('before')}"
             f" WHERE env = :env AND name = :name AND until = {self._moment('slot')}"
@@ -84,12 +84,12 @@ class Limits(Versions):
         return bool(self.count(text, env=self.env, name=name, slot=slot.timestamp(), before=before.timestamp()))
 
     def forget_slots(self, names: Sequence[str]) -> int:
-        """Forget schedules that are in force no more: one that comes back has missed nothing."""
+        """Delete schedules that are no longer in force; a schedule that returns has no missed slots."""
         text = "DELETE FROM leases WHERE env = :env AND name {ids}"
         return self.count(text, env=self.env, ids=self.dialect.bind(names))
 
     def forget_messages(self) -> None:
-        """Forget the messages that came too long ago for a replay."""
+        """Delete messages that are too old for a replay."""
         text = "DELETE FROM leases WHERE env = :env AND name LIKE 'message:%' AND until < {now}"
         self.count(text, env=self.env)
 
@@ -99,7 +99,7 @@ class Limits(Versions):
         return self.select("leases", text, env=self.env)
 
     def see_worker(self, row: Mapping[str, Any]) -> None:
-        """Record that a worker lives, and what it can take."""
+        """Record that a worker is alive, and its capacity."""
         tail = (
             "ON CONFLICT (env, name) DO UPDATE SET seen_at = excluded.seen_at, queues = excluded.queues,"
             " slots = excluded.slots, schema_min = excluded.schema_min, schema_max = excluded.schema_max"
@@ -107,11 +107,11 @@ class Limits(Versions):
         self.insert("workers", [{**row, "env": self.env, "seen_at": self.now()}], tail)
 
     def lose_worker(self, name: str) -> None:
-        """Record that a worker ended in good order."""
+        """Record that a worker shut down properly."""
         self.count("DELETE FROM workers WHERE env = :env AND name = :name", env=self.env, name=name)
 
     def workers(self) -> list[dict[str, Any]]:
-        """Return the workers that were seen, the last one first."""
+        """Return the known workers, the most recently seen first."""
         text = (
             "SELECT name, seen_at, queues, slots, schema_min, schema_max FROM workers WHERE env = :env"
             " ORDER BY seen_at DESC"
@@ -119,7 +119,7 @@ class Limits(Versions):
         return self.select("workers", text, env=self.env)
 
     def slots(self, queue: str, within: float) -> int:
-        """Count the slots of workers that consume *queue* and were seen within so many seconds."""
+        """Count the slots of workers that consume *queue* and were seen within *within* seconds."""
         rows, now = self.workers(), self.now()
         alive = [row for row in rows if (now - row["seen_at"]).total_seconds() <= within]
         return sum(row["slots"] for row in alive if queue in row["queues"])

@@ -1,4 +1,4 @@
-"""What jobs print: chunks in order, of which the last are kept."""
+"""Logs of jobs: ordered chunks, of which the last ones are kept."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,17 +7,17 @@ from backlog_worker.store.sql.spending import Spending
 
 
 class Logs(Spending):
-    """Verbs of logs."""
+    """Methods for logs."""
 
     def add_log(self, row: Mapping[str, Any], *, keep: int) -> None:
-        """Add a chunk to the log of a take, and drop what lies more than *keep* chunks behind it."""
+        """Add a chunk to the log of a take, and delete all but the last *keep* chunks."""
         self.insert("log_chunks", [{**row, "at": self.now()}], "ON CONFLICT DO NOTHING")
         if row["n"] >= keep:
             text = "DELETE FROM log_chunks WHERE run_id = :run AND job_id = :job AND take = :take AND n <= :old"
             self.count(text, run=row["run_id"], job=row["job_id"], take=row["take"], old=row["n"] - keep)
 
     def log(self, run_id: str, *, job_id: str = "", after: Sequence[Any] = ("", 0, -1)) -> list[dict[str, Any]]:
-        """Return the chunks of a run, in the order of time; *after* is (job, take, n) of the last that was seen."""
+        """Return the chunks of a run in time order, after the chunk (job, take, n) in *after*."""
         text = (
             "SELECT run_id, job_id, take, n, at, text FROM log_chunks WHERE run_id = :run"
             " AND (:job = '' OR job_id = :job) ORDER BY at, job_id, take, n"
@@ -28,6 +28,6 @@ class Logs(Spending):
         return rows[at:]
 
     def relaxed(self) -> None:
-        """Let this transaction be lost in a crash of the server: what it writes is said again, or not missed."""
+        """Allow this transaction to be lost in a server crash: its data is written again or dispensable."""
         if self.dialect.name == "postgresql":
             self.run("SET LOCAL synchronous_commit = off")

@@ -1,4 +1,4 @@
-"""The outbox: what must be told to other systems, stored with the change that caused it; the newest wish wins."""
+"""The outbox: messages to other systems (*wishes*), stored with the change that caused them; the newest wins."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,18 +17,18 @@ _WISH = "id, target, topic, entry_id, run_id, seq, body, sha256, status, attempt
 
 
 class Outbox(Reviews):
-    """Verbs of the outbox."""
+    """Methods for the outbox."""
 
     def put(self, row: Mapping[str, Any]) -> None:
-        """Store a wish under the digest of its body: one row per environment, target and topic.
+        """Store a wish with the digest of its body: one row per environment, target and topic.
 
-        So nothing older can overtake it.
+        An older wish never replaces a newer one.
         """
         wish = {**row, "env": self.env, "sha256": digest(row["body"]), "status": "due"}
         self.insert_bound("outbox", [wish], _NEWER)
 
     def take_wishes(self, lease: float, most: int) -> list[dict[str, Any]]:
-        """Take the oldest wishes that are due, for *lease* seconds in all; commit before sending them."""
+        """Take the oldest due wishes, for *lease* seconds in total; commit before sending them."""
         text = (
             "UPDATE outbox SET attempts = attempts + 1, leased_until = {later} WHERE id IN (SELECT id FROM outbox"
             " WHERE env = :env AND status = 'due' AND (leased_until IS NULL OR leased_until < {now})"
@@ -40,9 +40,9 @@ class Outbox(Reviews):
         )
 
     def ring_wishes(self, lost_after: float) -> bool:
-        """Say whether a bell is to be rung for what is due, and note it: one bell for all, until somebody took it.
+        """Return whether to ring a bell for due wishes, and record it: one bell for all until they are taken.
 
-        What a bell was rung for and nobody took keeps others from ringing, until it counts as lost.
+        Wishes with a pending bell suppress further bells until that bell counts as lost.
         """
         due = (
             f"status = 'due' AND {HERE} AND (leased_until IS NULL OR leased_until < {{now}})"
@@ -58,11 +58,11 @@ class Outbox(Reviews):
         return bool(self.count(text, **values)) and not heard
 
     def wishes_unheard(self) -> None:
-        """Note that the bell for what is due was never sent."""
+        """Record that the bell for due wishes was never sent."""
         self.count(f"UPDATE outbox SET rung_at = NULL WHERE status = 'due' AND {HERE}", env=self.env)
 
     def sent(self, wish: Mapping[str, Any], remote_id: str) -> bool:
-        """Say that a wish was delivered; a newer one that came meanwhile stays due, an old sender changes nothing."""
+        """Record that a wish was delivered; a newer one stays due, and an outdated sender changes nothing."""
         text = (
             "UPDATE outbox SET status = CASE WHEN seq = :seq THEN 'sent' ELSE 'due' END, sent_at = {now},"
             " remote_id = :remote, leased_until = NULL, error = NULL"
@@ -72,7 +72,7 @@ class Outbox(Reviews):
         return bool(self.write_bound("outbox", text, **values))
 
     def unsent(self, wish: Mapping[str, Any], error: str, wait: float, *, give_up: bool) -> None:
-        """Say that a wish was not delivered: it is tried again after *wait* seconds, or given up, loudly."""
+        """Record that a wish was not delivered: it is retried after *wait* seconds, or given up with an alert."""
         text = (
             "UPDATE outbox SET status = :status, error = :error, leased_until = NULL, retry_at = {later}"
             " WHERE id = :id AND attempts = :attempts"
@@ -99,7 +99,7 @@ class Outbox(Reviews):
         return rows[0] if rows else None
 
     def send_again(self, wish_ids: Sequence[str]) -> int:
-        """Let wishes be sent once more, whatever was sent before."""
+        """Mark wishes to be sent again, even if they were sent before."""
         text = (
             "UPDATE outbox SET status = 'due', attempts = 0, retry_at = NULL, leased_until = NULL, rung_at = NULL,"
             f" error = NULL WHERE id {{ids}} AND {HERE}"
@@ -107,9 +107,9 @@ class Outbox(Reviews):
         return len(self.write_bound("outbox", text, ids=self.dialect.bind(wish_ids), env=self.env))
 
     def wishes_given_up(self) -> int:
-        """Count what was given up."""
+        """Count the wishes that were given up."""
         return int(self.value("SELECT count(*) FROM outbox WHERE env = :env AND status = 'given_up'", env=self.env))
 
     def wishes_due(self) -> int:
-        """Count what waits to be sent."""
+        """Count the wishes that are due."""
         return int(self.value("SELECT count(*) FROM outbox WHERE env = :env AND status = 'due'", env=self.env))

@@ -1,7 +1,7 @@
-"""The queue: the best candidates of a tick, the load of the fleet, and what the clock takes back.
+"""The queue: the best candidates of a tick, the load of the fleet, and expired work.
 
-The queue is read group by group: a rank group holds entries that the policy scores alike but for their age, so its
-oldest entry is its best, and the exact top of a million is a walk over the heads of the groups.
+The queue is read group by group: entries of a rank group differ in score only by age, so the oldest is the best, and
+the exact top of a million is found by walking over the heads of the groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from backlog_worker.store.sql.entries import LISTED, Entries, entry
 from backlog_worker.store.sql.statements import HERE
 
 _WAITING = "env = :env AND status IN ('queued', 'retrying') AND wake_at IS NULL"
-# Loose index scans: one probe of the index for each group, however many entries it holds.
+# Loose index scans: one index probe per group, regardless of its size.
 _GROUPS = f"""
 WITH RECURSIVE g(rank_group) AS (
   SELECT (SELECT rank_group FROM entries WHERE {_WAITING} ORDER BY rank_group LIMIT 1)
@@ -47,37 +47,37 @@ _OVERDUE = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A rank group that waits, and when its oldest entry was created."""
+    """A rank group with waiting entries, and the creation time of its oldest entry."""
 
     key: str
     oldest: datetime
 
 
 class Queue(Entries):
-    """Verbs of the queue."""
+    """Methods for the queue."""
 
     def groups(self, env: str) -> list[Group]:
-        """Return every rank group with somebody waiting in it."""
+        """Return every rank group with waiting entries."""
         return [Group(row[0], moment(row[1])) for row in self.run(_GROUPS, env=env)]
 
     def oldest(
         self, env: str, group: str, most: int, *, after: tuple[datetime, str] = BEGIN, without: Sequence[str] = ()
     ) -> list[Entry]:
-        """Return the oldest waiting entries of one group, best first: those *after* a place, *without* some keys."""
+        """Return the oldest waiting entries of one group, best first, *after* a position and *without* some keys."""
         ids = self.dialect.bind(without)
         values = {"env": env, "group": group, "id": after[1], "ids": ids, "most": most}
         return [entry(row) for row in self.legible("entries", self._at(_GROUP), at=after[0].timestamp(), **values)]
 
     def better(self, env: str, group: str, before: tuple[datetime, str]) -> int:
-        """Count who waits in a group and is older than a place in it."""
+        """Count the waiting entries of a group before a position."""
         return int(self.value(self._at(_BETTER), env=env, group=group, at=before[0].timestamp(), id=before[1]))
 
     def into_lane(self, env: str, group: str, key: str, lane: str, most: int) -> int:
-        """Move entries of one concurrency key out of their rank group into a lane; at most *most* at once."""
+        """Move up to *most* entries of one concurrency key from their rank group into a lane."""
         return self.count(_MOVED, env=env, group=group, key=key, lane=lane, most=most)
 
     def wake(self, env: str) -> int:
-        """Let into the queue again whose time has come."""
+        """Return sleeping entries to the queue once their time has come."""
         text = (
             "UPDATE entries SET wake_at = NULL WHERE env = :env AND status IN ('queued', 'retrying')"
             " AND wake_at IS NOT NULL AND wake_at <= {now}"
@@ -85,12 +85,12 @@ class Queue(Entries):
         return self.count(text, env=env)
 
     def sleep(self, until: dict[str, datetime]) -> None:
-        """Keep entries out of the queue until a moment, so that what waits for its time is read once."""
+        """Hide entries from the queue until a moment, so that an entry waiting for a time is read once."""
         rows = [{"id__": each, "wake_at": moment} for each, moment in until.items()]
         self.update("entries", rows, "entries.id = r.id__ AND entries.status IN ('queued', 'retrying')")
 
     def regroup(self, env: str, groups: Sequence[str], lane: Callable[[Entry], Mapping[str, str]], most: int) -> int:
-        """Give entries of *groups* the places that the live policy wants; at most *most* at once."""
+        """Assign up to *most* entries of *groups* to the groups of the live policy."""
         changed = 0
         for group in groups:
             rows = [{"id__": each.id, **lane(each)} for each in self.oldest(env, group, most - changed)]
@@ -100,7 +100,7 @@ class Queue(Entries):
         return changed
 
     def rouse(self, env: str) -> int:
-        """Let into the queue again what may wait for another reason under another policy: money, or a due date."""
+        """Return entries to the queue whose wait may change with a new policy: a budget or a due date."""
         text = (
             "UPDATE entries SET wake_at = NULL WHERE env = :env AND status IN ('queued', 'retrying')"
             " AND wake_at > {now} AND (attempt > 0 OR due_date < {now}) AND (retry_at IS NULL OR retry_at <= {now})"
@@ -108,7 +108,7 @@ class Queue(Entries):
         return self.count(text, env=env)
 
     def held_by_pipeline(self, env: str) -> dict[str, int]:
-        """Count what is ready or in progress, by pipeline."""
+        """Count the ready and in-progress entries by pipeline."""
         text = (
             "SELECT pipeline, count(*) FROM entries WHERE env = :env AND status IN ('ready', 'in_progress')"
             " GROUP BY pipeline"
@@ -116,26 +116,26 @@ class Queue(Entries):
         return {row[0]: row[1] for row in self.run(text, env=env)}
 
     def expired_ids(self, most: int) -> list[str]:
-        """Return entries whose lease ran out, oldest first; what somebody else has locked is left to them."""
+        """Return entries whose lease expired, oldest first; rows locked by others are skipped."""
         return [row[0] for row in self.run(_EXPIRED, env=self.env, most=most)]
 
     def expired(self, entry_ids: Sequence[str]) -> dict[str, Entry]:
-        """Lock those of some entries whose lease ran out."""
+        """Lock the entries whose lease expired, out of *entry_ids*."""
         text = f"SELECT id {_LAPSED} AND id {{ids}} {{skip_locked}}"
         return self.hold([row[0] for row in self.run(text, env=self.env, ids=self.dialect.bind(entry_ids))])
 
     def overdue_ids(self, env: str, most: int) -> list[str]:
-        """Return entries whose due date passed before they ran."""
+        """Return waiting entries whose due date has passed."""
         text = f"SELECT id {_OVERDUE} ORDER BY due_date LIMIT :most {{skip_locked}}"
         return [row[0] for row in self.run(text, env=env, most=most)]
 
     def overdue(self, env: str, entry_ids: Sequence[str]) -> dict[str, Entry]:
-        """Lock those of some entries whose due date passed before they ran."""
+        """Lock the waiting entries whose due date has passed, out of *entry_ids*."""
         text = f"SELECT id {_OVERDUE} AND id {{ids}} {{skip_locked}}"
         return self.hold([row[0] for row in self.run(text, env=env, ids=self.dialect.bind(entry_ids))])
 
     def grace(self, seconds: float) -> None:
-        """After an outage: give leases that are about to run out, or did, *seconds* more; nobody could renew."""
+        """Extend leases that expired or soon will by *seconds*, after an outage in which none could be renewed."""
         mine = {
             "entries": HERE,
             "stages": f"EXISTS (SELECT 1 FROM entries e WHERE e.id = stages.entry_id AND e.{HERE})",
@@ -145,7 +145,7 @@ class Queue(Entries):
             self.count(f"{text} AND {mine[table]}", lease=seconds, status=status, env=self.env)
 
     def keep_ready(self, env: str, seconds: float) -> None:
-        """Renew ready entries whose lease is half over: their bells wait for a slot."""
+        """Renew ready entries whose lease is half over; their bells wait for a slot."""
         half = "{now} + " + self._seconds_of(":half")
         text = (
             "UPDATE entries SET leased_until = {later} WHERE env = :env AND status = 'ready' AND leased_until < " + half
@@ -153,7 +153,7 @@ class Queue(Entries):
         self.count(text, env=env, lease=seconds, half=seconds / 2)
 
     def keep_pending(self, seconds: float) -> None:
-        """Renew runs whose next stage waits for a slot: no worker holds them, so none can be dead."""
+        """Renew runs whose next stage waits for a slot; no worker holds them, so none can have died."""
         text = (
             "UPDATE entries SET leased_until = {later} WHERE status = 'in_progress' AND leased_until < {later}"
             f" AND {HERE}"
@@ -178,7 +178,7 @@ class Queue(Entries):
         return {(row[0], row[1], row[2]) for row in self.update("stages", rows, guard, lease=lease)}
 
     def still_held(self, takes: Sequence[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
-        """Return which takes are still held, without writing: a canceled child is found in seconds this way."""
+        """Return which takes are still held, without writing, so that canceled work is detected in seconds."""
         text = (
             "SELECT s.run_id, s.job_id, s.takes FROM stages s JOIN entries e ON e.id = s.entry_id"
             " AND e.run_id = s.run_id WHERE s.run_id {ids} AND s.status = 'running' AND e.status = 'in_progress'"
@@ -189,7 +189,7 @@ class Queue(Entries):
         return found & set(takes)
 
     def late_runs(self, most: int) -> list[str]:
-        """Return the runs that have lasted longer than their pipeline allows."""
+        """Return the runs that exceeded the maximum duration of their pipeline."""
         text = (
             f"SELECT id FROM runs WHERE ended_at IS NULL AND ends_by IS NOT NULL AND ends_by < {{now}} AND {HERE}"
             " LIMIT :most"
@@ -197,7 +197,7 @@ class Queue(Entries):
         return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def group_keys(self, env: str) -> dict[str, list[str]]:
-        """Return who holds which concurrency group, oldest first."""
+        """Return the holders of each concurrency group, oldest first."""
         text = (
             "SELECT group_key, id FROM entries WHERE env = :env AND status IN ('ready', 'in_progress')"
             " AND group_key IS NOT NULL ORDER BY changed_at, id"
@@ -208,7 +208,7 @@ class Queue(Entries):
         return found
 
     def ring_again(self, env: str, most: int) -> list[tuple[str, int, int]]:
-        """Return (id, attempt, ring) of ready entries that nobody took; each waits twice as long as before, to 60 s."""
+        """Return (id, attempt, ring) of unclaimed ready entries; the wait doubles with each ring, up to 60 s."""
         return self._ring_entries(env, _backoff(self.dialect.name, ""), most)
 
     def ring_unsent(self, env: str, most: int) -> list[tuple[str, int, int]]:
@@ -216,7 +216,7 @@ class Queue(Entries):
         return self._ring_entries(env, "rings < 0", most)
 
     def ring_stages_again(self, most: int) -> list[tuple[str, str, int, int]]:
-        """Return (run, job, take, ring) of pending stages that were rung for and that nobody took."""
+        """Return (run, job, take, ring) of pending stages whose bell nobody took."""
         return self._ring_stages(_backoff(self.dialect.name, "s."), most)
 
     def ring_stages_unsent(self, most: int) -> list[tuple[str, str, int, int]]:
@@ -224,7 +224,7 @@ class Queue(Entries):
         return self._ring_stages("s.rings < 0", most)
 
     def unheard(self, entry_ids: Sequence[str], stages: Sequence[tuple[str, str]]) -> None:
-        """Note that bells for ready entries and pending stages (run, job) were never sent."""
+        """Record that bells for ready entries and pending stages (run, job) were never sent."""
         text = f"UPDATE entries SET rings = -1 WHERE id {{ids}} AND status = 'ready' AND {HERE}"
         self.count(text, ids=self.dialect.bind(entry_ids), env=self.env)
         rows = [{"run_id__": run, "job_id__": job, "rings": -1} for run, job in dict.fromkeys(stages)]
@@ -235,7 +235,7 @@ class Queue(Entries):
         self.update("stages", rows, guard, env=self.env)
 
     def at_work(self) -> list[tuple[str, str, str]]:
-        """Return the (worker, run, pipeline) of every stage that is being done."""
+        """Return the (worker, run, pipeline) of every running stage."""
         text = (
             "SELECT DISTINCT s.worker, s.run_id, e.pipeline FROM stages s JOIN entries e ON e.id = s.entry_id"
             f" WHERE s.status = 'running' AND e.{HERE} AND s.leased_until > {{now}}"
@@ -265,7 +265,7 @@ class Queue(Entries):
 
 
 def _backoff(dialect: str, prefix: str) -> str:
-    """Return when a bell is due again: 2 s, 4 s, 8 s ... at most 60 s after the last."""
+    """Return the SQL for when a bell is due again: 2 s, 4 s, 8 s ... at most 60 s after the last."""
     if dialect == "postgresql":
         pause = f"make_interval(secs => least(60, 2 * power(2, least({prefix}rings, 6))))"
     else:

@@ -1,6 +1,6 @@
-"""What leaves: entries that are final and past retention, and the bulk data of runs; the history has a time of its own.
+"""Retention: removal of final entries and of bulk data of runs; histories have a retention of their own.
 
-A retired entry keeps its dedupe key taken, so that nothing is done twice because its row is gone.
+The dedupe key of a retired entry stays taken, so that its work is not done twice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from backlog_worker.store.sql.statements import HERE, Row
 from backlog_worker.store.sql.tables import FINAL_SQL
 
 _FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
-# What goes with the row of an entry; events, redactions, seals and spending stay.
+# The tables deleted with the row of an entry; events, redactions, seals and spending stay.
 _BELONGINGS = (
     ("receipts", "entry_id"),
     ("stages", "entry_id"),
@@ -28,11 +28,11 @@ _BELONGINGS = (
     ("runs", "entry_id"),
     ("entries", "id"),
 )
-# By its text: what somebody altered may be no JSON any more, and must not end the search for others.
+# Compared as text: tampered data may be invalid JSON, and must not stop the search.
 _FILED_HERE = """(CAST(v.data AS text) LIKE '%"env":"' || :env || '"%'
  OR CAST(v.data AS text) LIKE '%"env": "' || :env || '"%')"""
 _RETIRED = "env, dedupe_key, entry_id, status, seq, hash, at, evidence_until, legal_hold, tally, cleared_at, waited"
-# kind -> the condition on what is old, of tables that hold the bulk of runs
+# kind -> its table and the condition for old rows
 BULK: Mapping[str, tuple[str, str]] = {
     "logs": ("log_chunks", "run_id IN (SELECT id FROM runs WHERE env = :env) AND at < {past}"),
     "receipts": ("receipts", "decision_id IN (SELECT id FROM decisions WHERE env = :env AND at < {past})"),
@@ -43,12 +43,12 @@ BULK: Mapping[str, tuple[str, str]] = {
 
 
 class Retired(Search):
-    """Verbs of what leaves the backlog."""
+    """Methods for retention."""
 
     def retirable(self, env: str, seconds: float, most: int) -> list[str]:
         """Return entries that have been final for longer than *seconds*, oldest first.
 
-        One under a legal hold, with an open review, or on which something open depends, is not among them.
+        Entries under a legal hold, with an open review, or with open dependents are excluded.
         """
         text = (
             f"SELECT id FROM entries e WHERE env = :env AND {FINAL_SQL} AND changed_at < {self.past()}"
@@ -60,9 +60,9 @@ class Retired(Search):
         return [row[0] for row in self.run(text, env=env, seconds=seconds, most=most)]
 
     def retire(self, entry_ids: Sequence[str], reason: str, evidence: float) -> list[str]:
-        """Take held final entries out of the backlog, each with its last event; returns their ids.
+        """Retire held final entries, each with a last event; returns their ids.
 
-        Their histories stay for *evidence* seconds more, and their keys for good.
+        Their histories stay for *evidence* more seconds, and their keys permanently.
         """
         chosen = [self.held[each] for each in entry_ids if each in self.held]
         going = [held for held in chosen if held.entry.status in FINAL and not held.entry.legal_hold]
@@ -86,7 +86,7 @@ class Retired(Search):
         return [self.held.pop(held.entry.id).entry.id for held in going]
 
     def keep_tally(self, entry_ids: Sequence[str]) -> None:
-        """Keep what is countable of retired entries, so that measures are the same when their rows are gone."""
+        """Store the tallies of retired entries, so that measures do not change when their rows are deleted."""
         rows = []
         for entry_id, events in self.histories(entry_ids).items():
             found = life(events, self.now())
@@ -96,7 +96,7 @@ class Retired(Search):
         self.update("retired", rows, "retired.entry_id = r.entry_id__ AND retired.env = :env", env=self.env)
 
     def retired(self, entry_id: str) -> Row | None:
-        """Return what is left of one retired entry, by its id or the beginning of it where that names just one."""
+        """Return the row of one retired entry, by its id or a unique prefix."""
         begins = "{0} >= :entry AND {0} < :past"
         text = (
             f"SELECT {_RETIRED} FROM retired WHERE {HERE} AND (entry_id = :entry OR ({begins.format('entry_id')}"
@@ -108,16 +108,16 @@ class Retired(Search):
         return exact[0] if exact else rows[0] if len(rows) == 1 and entry_id else None
 
     def all_retired(self, env: str) -> list[Row]:
-        """Return what is left of every retired entry, by id."""
+        """Return the rows of all retired entries, by id."""
         return self.select("retired", f"SELECT {_RETIRED} FROM retired WHERE env = :env ORDER BY entry_id", env=env)
 
     def hold_retired(self, entry_id: str, words: str) -> bool:
-        """Put a legal hold on the history of a retired entry, or take it off; False where there is none."""
+        """Set or remove a legal hold on the history of a retired entry; False if there is no such entry."""
         text = f"UPDATE retired SET legal_hold = :words WHERE entry_id = :entry AND {HERE}"
         return bool(self.count(text, entry=entry_id, words=words, env=self.env))
 
     def outlived(self, env: str, most: int) -> list[str]:
-        """Return retired entries whose evidence is past its time and under no legal hold."""
+        """Return retired entries whose evidence has expired and is not under a legal hold."""
         text = (
             "SELECT entry_id FROM retired r WHERE env = :env AND legal_hold = '' AND evidence_until < {now}"
             " AND EXISTS (SELECT 1 FROM events v WHERE v.entry_id = r.entry_id AND v.seq = 1)"
@@ -126,19 +126,19 @@ class Retired(Search):
         return [row[0] for row in self.run(text, env=env, most=most)]
 
     def forget_histories(self, entry_ids: Sequence[str]) -> int:
-        """Remove the events of retired entries; a trigger refuses it before their time."""
+        """Delete the events of retired entries; a trigger refuses this before they expire."""
         return self.count("DELETE FROM events WHERE entry_id {ids}", ids=self.dialect.bind(entry_ids))
 
     def old_bulk(self, kind: str, env: str, seconds: float) -> int:
-        """Count what of one kind of bulk data is older than *seconds*; what a legal hold covers is not counted."""
+        """Count rows of one kind of bulk data older than *seconds*, except those under a legal hold."""
         table, where = BULK[kind]
         text = f"SELECT count(*) FROM {table} WHERE {self._bulk(kind, where)}"
         return int(self.value(text, **self._bulk_values(text, env, seconds)))
 
     def forget_bulk(self, kind: str, env: str, seconds: float, most: int) -> int:
-        """Remove up to *most* rows of one kind of bulk data older than *seconds*; records, histories, outputs stay.
+        """Delete up to *most* rows of one kind of bulk data older than *seconds*; records, histories, outputs stay.
 
-        A decision goes when none of its receipts is left.
+        A decision is deleted with its last receipt.
         """
         table, where = BULK[kind]
         self.plan_freely()
@@ -159,9 +159,9 @@ class Retired(Search):
         return sorted({str(each["sha256"]) for row in rows for each in row["artifacts"]})
 
     def artifacts_kept(self, digests: Sequence[str]) -> set[str]:
-        """Return which artifacts some stage or stored result still names, in whatever environment.
+        """Return which artifacts a stage or stored result still names, in any environment.
 
-        Older releases kept the artifacts of all in one folder, and there none may take away what another needs.
+        Older releases stored the artifacts of all environments in one folder, so all references count there.
         """
         text = "SELECT artifacts FROM {table} WHERE CAST(artifacts AS text) <> '[]'"
         found: set[str] = set()
@@ -171,7 +171,7 @@ class Retired(Search):
         return found & set(digests)
 
     def page(self, env: str, after: str, most: int) -> list[str]:
-        """Return ids of entries, retired ones too, in the order of their ids, from a cursor on."""
+        """Return ids of entries, including retired ones, in order, from a cursor on."""
         text = (
             "SELECT id FROM (SELECT id FROM (SELECT id FROM entries WHERE env = :env AND id > :after ORDER BY id"
             " LIMIT :most) a UNION ALL SELECT id FROM (SELECT entry_id AS id FROM retired WHERE env = :env"
@@ -180,19 +180,19 @@ class Retired(Search):
         return [row[0] for row in self.run(text, env=env, after=after, most=most)]
 
     def rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
-        """Return the rows of entries as they stand, by id, without locking them."""
+        """Return the rows of entries by id, without locking them."""
         text = f"SELECT {LISTED} FROM entries WHERE id {{ids}} AND {HERE}"
         found = self.select("entries", text, ids=self.dialect.bind(entry_ids), env=self.env)
         return {row["id"]: row for row in found}
 
     def retired_rows(self, entry_ids: Sequence[str]) -> dict[str, Row]:
-        """Return what is left of retired entries, by id."""
+        """Return the rows of retired entries by id."""
         text = f"SELECT {_RETIRED} FROM retired WHERE entry_id {{ids}} AND {HERE}"
         rows = self.select("retired", text, ids=self.dialect.bind(entry_ids), env=self.env)
         return {row["entry_id"]: row for row in rows}
 
     def snapshot(self) -> None:
-        """Let everything that this transaction reads be of one moment; the first word of a transaction that reads."""
+        """Read from one snapshot; this must be the first statement of a read-only transaction."""
         if self.dialect.name == "postgresql":
             self.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
@@ -205,7 +205,7 @@ class Retired(Search):
         return found
 
     def strayed(self, most: int) -> list[str]:
-        """Return entries that were filed in this environment and are in another one now."""
+        """Return entries that were filed in this environment and are now in another one."""
         self.plan_freely()
         text = (
             "SELECT e.id FROM entries e JOIN events v ON v.entry_id = e.id AND v.seq = 1"
@@ -214,7 +214,7 @@ class Retired(Search):
         return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def orphans(self, most: int) -> list[str]:
-        """Return histories that belong to no entry, live or retired: somebody removed the row."""
+        """Return histories without a live or retired entry, whose row was deleted by somebody."""
         self.plan_freely()
         text = (
             "SELECT v.entry_id FROM events v WHERE v.seq = 1 AND NOT EXISTS (SELECT 1 FROM entries e"
@@ -224,7 +224,7 @@ class Retired(Search):
         return [row[0] for row in self.run(text, most=most, env=self.env)]
 
     def restore(self, row: Mapping[str, Any], *, missing: bool) -> None:
-        """Write an entry's row as its history gives it; a write without an event, for `audit rebuild` alone."""
+        """Write an entry's row from its history, without an event; only for `audit rebuild`."""
         if missing:
             self.insert("entries", [row])
             return
@@ -237,7 +237,7 @@ class Retired(Search):
         events: Sequence[Event],
         inputs: Mapping[str, Mapping[str, object]],
     ) -> None:
-        """Take in entries that another store filed, with their histories as they are; known keys and events stay."""
+        """Insert entries filed by another store, with their histories; existing keys and events stay."""
         self.insert("entries", in_order(rows), "ON CONFLICT DO NOTHING")
         listed = [{name: getattr(event, name) for name in event.__dataclass_fields__} for event in events]
         self.insert("events", listed, "ON CONFLICT DO NOTHING")

@@ -1,4 +1,4 @@
-"""Reviews: open, assign, remind, answer once, as it was shown."""
+"""Reviews: open, assign, remind, and answer once, for the entry as it was shown."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ _LISTED = ", ".join(_COLUMNS)
 
 
 class Reviews(Stages):
-    """Verbs of reviews."""
+    """Methods for reviews."""
 
     def ask(self, row: Mapping[str, Any]) -> None:
         """Open a review; a unique index refuses a second open one for a job of an entry."""
         self.insert_bound("reviews", [row])
 
     def reviews(self, env: str, *, kind: str | None = None, answered: bool = False, most: int = 1000) -> list[Review]:
-        """Return reviews, the one that is due first at the top."""
+        """Return reviews, the most urgent first."""
         text = (
             f"SELECT {_LISTED} FROM reviews WHERE env = :env AND (answer IS NOT NULL) = :answered"
             " AND kind = coalesce(:kind, kind) ORDER BY due_at, id LIMIT :most"
@@ -41,7 +41,7 @@ class Reviews(Stages):
         return _review(rows[0]) if rows else None
 
     def answer(self, review: Review, decided: Decided) -> bool:
-        """Write a person's answer, if nobody answered and the entry is as it was shown."""
+        """Store a person's answer if there is none yet and the entry has not changed since it was shown."""
         text = (
             "UPDATE reviews SET answer = :answer, answered_by = :actor, answered_at = {now}, reason = :reason,"
             " value = :value WHERE id = :id AND answer IS NULL AND seq = :seq"
@@ -53,7 +53,7 @@ class Reviews(Stages):
         return bool(self.write_bound("reviews", text, id=review.id, seq=review.seq, value=given, **values))
 
     def close(self, entry_id: str, actor: str, reason: str) -> list[str]:
-        """Close the open reviews of an entry that moves on without their answers; returns the ids that were closed."""
+        """Close the open reviews of an entry that continues without answers; returns their ids."""
         text = (
             "UPDATE reviews SET answer = 'withdrawn', answered_by = :actor, answered_at = {now}, reason = :reason"
             " WHERE entry_id = :entry AND answer IS NULL"
@@ -65,17 +65,17 @@ class Reviews(Stages):
         return closed
 
     def dead_letters_open(self, env: str) -> int:
-        """Count the dead letters that nobody answered."""
+        """Count the unanswered dead letters."""
         text = "SELECT count(*) FROM reviews WHERE env = :env AND kind = 'dead_letter' AND answer IS NULL"
         return int(self.value(text, env=env))
 
     def approved(self, entry_id: str, kind: str) -> int:
-        """Count how often people approved what an entry asked for."""
+        """Count the approvals of a kind of an entry."""
         text = "SELECT count(*) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"
         return int(self.value(text, entry=entry_id, kind=kind))
 
     def approved_at(self, entry_id: str, kind: str) -> datetime | None:
-        """Return when people last approved what an entry asked for."""
+        """Return the time of the last approval of a kind of an entry."""
         text = "SELECT max(answered_at) FROM reviews WHERE entry_id = :entry AND kind = :kind AND answer = 'approve'"
         value = self.value(text, entry=entry_id, kind=kind)
         return None if value is None else moment(value)
@@ -86,12 +86,12 @@ class Reviews(Stages):
         return [_review(row) for row in self.select("reviews", text, entry=entry_id)]
 
     def show_again(self, entry_id: str, seq: int) -> None:
-        """Say that the open review of an entry is to be answered as the entry stands now."""
+        """Bind the open review of an entry to the current version of the entry."""
         text = "UPDATE reviews SET seq = :seq WHERE entry_id = :entry AND answer IS NULL"
         self.write_bound("reviews", text, entry=entry_id, seq=seq)
 
     def assign(self, entry_id: str) -> Review | None:
-        """Mark the open dead letter of an entry as assigned, once; None where that is done or there is none."""
+        """Mark the open dead letter of an entry as assigned, once; None if there is none or it already was."""
         text = (
             "UPDATE reviews SET assigned_at = {now} WHERE entry_id = :entry AND kind = 'dead_letter'"
             f" AND answer IS NULL AND assigned_at IS NULL AND {HERE} RETURNING {_LISTED}"
@@ -100,7 +100,7 @@ class Reviews(Stages):
         return _review(rows[0]) if rows else None
 
     def ring_reviews(self, env: str, lost_after: float, most: int) -> list[str]:
-        """Return the entries of dead letters that nobody was told of and whose bell counts as lost, to ring again."""
+        """Return the entries of dead letters without a notification whose bell counts as lost, to ring again."""
         text = (
             "UPDATE reviews SET rung_at = {now} WHERE id IN (SELECT id FROM reviews WHERE env = :env"
             " AND kind = 'dead_letter' AND answer IS NULL AND assigned_at IS NULL"
@@ -110,17 +110,17 @@ class Reviews(Stages):
         return [row[0] for row in self.run(text, env=env, ago=lost_after, most=most)]
 
     def reviews_unheard(self, entry_ids: Sequence[str]) -> None:
-        """Note that bells for dead letters were never sent."""
+        """Record that bells for dead letters were never sent."""
         text = f"UPDATE reviews SET rung_at = NULL WHERE entry_id {{ids}} AND answer IS NULL AND {HERE}"
         self.count(text, ids=self.dialect.bind(entry_ids), env=self.env)
 
     def late_ids(self, env: str, remind_after: float, most: int) -> list[str]:
-        """Return open reviews that are past due and were not reminded of for *remind_after* seconds."""
+        """Return overdue open reviews without a reminder in the last *remind_after* seconds."""
         text = f"SELECT id {_late(self.dialect.name)} ORDER BY due_at LIMIT :most {{skip_locked}}"
         return [row[0] for row in self.run(text, env=env, after=remind_after, most=most)]
 
     def late(self, env: str, remind_after: float, review_ids: Sequence[str]) -> Sequence[Review]:
-        """Mark those of some reviews that are past due as reminded and return them."""
+        """Mark the overdue reviews out of *review_ids* as reminded, and return them."""
         text = (
             f"UPDATE reviews SET reminded_at = {{now}} WHERE env = :env AND id IN (SELECT id {_late(self.dialect.name)}"
             f" AND id {{ids}} {{skip_locked}}) RETURNING {_LISTED}"
