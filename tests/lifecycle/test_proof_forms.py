@@ -225,7 +225,7 @@ def test_c2_a_page_of_the_whole_story_carries_no_html_of_others(bundle):
 
 def taken():
     """What the document says that retention takes from a bundle."""
-    part = DOCS.partition("| what retention takes | in the bundle |\n")[2].partition("\n\n")[0]
+    part = DOCS.partition("| effect of retention | in the bundle |\n")[2].partition("\n\n")[0]
     return set(re.findall(r"`([\w.\[\]]+)`", part))
 
 
