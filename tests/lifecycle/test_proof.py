@@ -276,9 +276,9 @@ def test_c1_a_seal_proves_what_was_under_it_and_nothing_else(story, seal, bundle
         "its entries is True": {**seal, "entries": True},
         "its at is 'then'": {**seal, "at": "then"},
         "does not match its own hash": {**seal, "events": seal["events"] + 1},
-        "is not among the seals": _resealed({**seal, "id": "seal_x"}),
+        "is not in this bundle": _resealed({**seal, "id": "seal_x"}),
         "has another seal": _resealed({**seal, "root": merkle.root([b"x"])}),
-        "of an older release": json.loads((GOLDEN / "seal-1.json").read_text()),
+        "from an older release": json.loads((GOLDEN / "seal-1.json").read_text()),
     }
     for words, each in cases.items():
         assert words in " ".join(evidence.verify(bundle, each)), words

@@ -108,7 +108,7 @@ def test_c1_a_store_of_an_older_release_verifies_as_far_as_it_goes_and_binds_wha
     assert list(seals.verify_seals(kit, tree)) == []
     fresh = json.loads(json.dumps(evidence.export(kit, new.entry_id)))
     assert evidence.checked(fresh, tree).whole
-    assert "of an older release" in evidence.verify(fresh, flat)[0]
+    assert "from an older release" in evidence.verify(fresh, flat)[0]
     with kit.store.begin() as unit:
         unit.run("DROP TRIGGER operations_no_update")
         unit.run("UPDATE operations SET actor = 'eve' WHERE action = 'token.create'")
