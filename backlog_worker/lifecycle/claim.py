@@ -27,7 +27,7 @@ from backlog_worker.lifecycle.stood import goes_on
 from backlog_worker.store import Unit
 from backlog_worker.telemetry import emit
 
-SWEEP_SECONDS = 1.0  # shorter than the period of the sweep in beat_schedule.py
+SWEEP_SECONDS, AWAY_SECONDS = 1.0, 5.0  # shorter and longer than the period of the sweep in beat_schedule.py
 POISON_ROLE = "operator"
 PASSED = f"{Wait.DEADLINE_PASSED.value}: its due date passed before it ran"
 
@@ -111,14 +111,14 @@ def sweep(kit: Kit) -> list[Bell]:
 
 
 def _turn(kit: Kit) -> Policy | None:
-    """Take the lease of the sweep; returns the policy to sweep by, or None if another process sweeps."""
+    """Take the lease of the sweep; return the policy to sweep by, or None if another process sweeps."""
     with kit.store.begin(actor="sweep") as unit:
         policy = kit.book.policy(unit)
         heartbeat = policy.claims.heartbeat.total_seconds()
         late = unit.late_by(f"sweep:{kit.env}")
         if not unit.take_lease(f"sweep:{kit.env}", kit.new_id("sweep"), SWEEP_SECONDS):
             return None
-        if late is None or late > heartbeat:
+        if late is None or late > max(heartbeat, AWAY_SECONDS):
             unit.grace(3 * heartbeat)
             emit("grace_given", seconds=round(late or 0.0, 1))
     return policy
