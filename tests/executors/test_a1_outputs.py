@@ -265,8 +265,8 @@ SHELL = {
     "mkfifo $BACKLOG_OUTPUT": "a named pipe",
     "mkdir $BACKLOG_OUTPUT": "a folder",
     "ln -s /etc/hostname $BACKLOG_OUTPUT": "a link",
-    "echo NaN > $BACKLOG_OUTPUT": "nan, which is no number",
-    "echo '[1e999]' > $BACKLOG_OUTPUT": "inf, which is no number",
+    "echo NaN > $BACKLOG_OUTPUT": "nan, which is not a JSON number",
+    "echo '[1e999]' > $BACKLOG_OUTPUT": "inf, which is not a JSON number",
     """printf '"%s"' '\\ud800' > $BACKLOG_OUTPUT""": "lone surrogate",
     """printf '"%s"' '\\u0000' > $BACKLOG_OUTPUT""": "the character NUL",
 }
