@@ -1,7 +1,4 @@
-"""The Python API: start, follow, cancel and resume pipelines, and subscribe to their events.
-
-The fleet does the work; an Engine only gives access to it.
-"""
+"""The Python API: start, follow, cancel and resume pipelines that the fleet runs, and subscribe to their events."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

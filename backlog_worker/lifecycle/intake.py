@@ -246,7 +246,7 @@ def _file_batch_or_halves(call: _Intake, batch: Sequence[tuple[str, Draft]]) -> 
     """File one batch; if the database refuses it, split it in halves until the refused draft stands alone."""
     try:
         return within(call.kit, call.actor, lambda unit: _batch(call, unit, batch), dry_run=call.dry_run)
-    except (ConflictError, StoreError) as error:
+    except StoreError as error:
         if len(batch) == 1:
             return [_refused(*batch[0], str(error))]
         half = len(batch) // 2

@@ -130,7 +130,7 @@ def line(taken: Taken, usage: Usage, usd: float | None) -> dict[str, Any]:
         "pipeline": taken.pipeline.name,
         "team": taken.entry.team,
         "agent": taken.job.agent.name if taken.job.agent else "",
-        "model": usage.model if usage.counted or usd is not None else f"{usage.model} (tokens not known)",
+        "model": usage.model if usage.counted or usd is not None else f"{usage.model or 'an agent'} (tokens not known)",
         "take": taken.take,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,

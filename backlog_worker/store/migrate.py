@@ -19,7 +19,7 @@ from backlog_worker.store.sql.unit import Store
 FOLDER = Path(__file__).parent / "migrations"
 # The range of revisions that this release supports; outside of it workers neither start nor claim.
 SCHEMA_MIN = 8
-SCHEMA_MAX = 8
+SCHEMA_MAX = 9
 
 
 def revision(store: Store) -> int:

@@ -9,6 +9,7 @@ from backlog_worker.store.sql.dialect import METADATA, kind_of
 
 KEYS = {name: tuple(column.name for column in table.primary_key) for name, table in METADATA.tables.items()}
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_STORED = json.JSONEncoder(separators=(",", ":"))  # as the statements of the store write JSON on SQLite
 
 
 def triggers(raw: Any, table: str) -> Iterator[str]:  # noqa: ANN401 - the driver's cursor
@@ -75,7 +76,7 @@ def stored(table: str, name: str, value: Any) -> Any:  # noqa: ANN401 - one valu
     kind = kind_of(table, name)
     if kind == "moment" and isinstance(value, str):
         return datetime.fromisoformat(value).timestamp()
-    return _ENCODER.encode(value) if kind == "data" and value is not None else value
+    return _STORED.encode(value) if kind == "data" and value is not None else value
 
 
 def line_of(value: Mapping[str, Any]) -> bytes:

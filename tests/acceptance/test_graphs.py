@@ -154,11 +154,13 @@ prompt = sys.stdin.read()
 context = json.load(open(os.environ["BACKLOG_CONTEXT"]))
 open("effects", "a").write(context["job"]["id"] + " ")
 print("[PROGRESS: 50%] at work")
+usage = {"input_tokens": 900, "output_tokens": 100}
 if "together" in prompt:
+    print(json.dumps({"type": "result", "total_cost_usd": 0.05, "usage": usage}))
     sys.exit("two tests fail")
 data = {"backend": "an endpoint", "frontend": "a page", "verdict": "good", "seen": sorted(context["previousJobs"])}
 json.dump({"success": True, "data": data}, open(os.environ["BACKLOG_OUTPUT"], "w"))
-print(json.dumps({"type": "result", "total_cost_usd": 0.05, "usage": {"input_tokens": 900, "output_tokens": 100}}))
+print(json.dumps({"type": "result", "total_cost_usd": 0.05, "usage": usage}))
 """
 ENDS = {
     "feature-development": {"write-tests": "failed", "fix-issues": "completed", "document": "completed"},

@@ -46,8 +46,8 @@ def test_a3_messages_of_an_alert_are_listed_when_they_fail_and_when_they_arrive(
         ("http://127.0.0.1:x/", "port"),
         ("https://", "no host"),
         ("https://[::1", "InvalidURL"),
-        ("nowhere://x", "apprise does not know"),
-        ("oncall", "apprise does not know"),
+        ("nowhere://x", "apprise does not support"),
+        ("oncall", "apprise does not support"),
     ],
 )
 def test_a3_doctor_names_each_address_where_nobody_can_be_told(project, monkeypatch, address, words):

@@ -92,7 +92,9 @@ def test_errors_say_what_where_and_the_way_out(run, project):
     policy = project / ".backlog-worker" / "policy.yml"
     policy.write_text(policy.read_text().replace("weeks", "").replace("entry.labels)", "entry.lables)"))
     said = run("policy", "validate", code=7).stderr
-    assert "policy.yml:7:" in said
+    lines = policy.read_text().splitlines()
+    (line,) = [number for number, text in enumerate(lines, start=1) if "entry.lables)" in text]
+    assert f"policy.yml:{line}:" in said
     assert "error[BW304]" in said
     assert "did you mean BACKLOG_DIR" in run("entry", "list", code=2, BACKLOG_DIT="x").stderr
     away = run("entry", "list", code=9, BACKLOG_DATABASE_URL="postgresql://u:secret@127.0.0.1:9/x")

@@ -76,7 +76,7 @@ def test_c3_entries_and_policies_are_found_by_a_person_at_a_terminal(run, tmp_pa
     for verb in (("entry", "show"), ("entry", "history"), ("explain",), ("audit", "export")):
         assert run(*verb, "acme/platform#3").stdout
         assert "issues:" not in run(*verb, "#3").stdout
-    assert "fits" in run("entry", "show", "in", code=2).stderr
+    assert "matches" in run("entry", "show", "in", code=2).stderr
     assert "no entry #99" in run("entry", "show", "#99", code=3).stderr
     assert "nothing was written back" in run("writeback", "show", "#3", code=3).stderr
     assert "did not exist at" in run("explain", "#3", "--at", "2020-01-01", code=3).stderr

@@ -59,6 +59,7 @@ def file_of(path: tuple[str | int, ...], value: object, head: dict[str, object])
 
 POLICY = {"version": "1", "eligibility": [{"id": "all", "check": "true"}]}
 PIPELINE = {"name": "p", "jobs": [{"id": "a", "run": "true"}]}
+OTHER = {"heartbeat": {"timeout": "2h"}, "timeout": {"heartbeat": "1ms"}}  # a heartbeat is shorter than the lease
 CASES = [
     *(("policy", path) for path in lengths(PolicyFile)),
     *(("pipeline", path) for path in lengths(PipelineFile)),
@@ -68,6 +69,8 @@ CASES = [
 
 def load(kind: str, path: tuple[str | int, ...], value: object) -> typing.Any:
     """Load a file of one kind in which the length at *path* is *value*."""
+    if kind == "policy" and path[0] == "claims" and path[1] in OTHER:
+        return policy.load(json.dumps({**POLICY, "claims": {path[1]: value, **OTHER[path[1]]}}, indent=1))
     if kind == "policy":
         return policy.load(file_of(path, value, POLICY))
     if kind == "agent":

@@ -25,6 +25,7 @@ def table():
 def beats(table, monkeypatch):
     """Return a maker of beats over one store, and what they send."""
     sent, broken = [], []
+    monkeypatch.setattr(door, "store_of", lambda _settings: table.kit.store)
 
     def _sends(name, arguments=(), *_, **_named):
         if broken:

@@ -100,7 +100,7 @@ def test_several_runs_and_reviews_that_begin_so_are_listed(table):
     table.run(3)
     with table.kit.store.read() as unit:
         runs = [each["id"] for each in unit.runs(most=100)]
-    with pytest.raises(UsageError, match="fits more than 10 runs") as refused:
+    with pytest.raises(UsageError, match="matches more than 10 runs") as refused:
         named.run_of(table.kit, "run_01")
     assert sum(each in str(refused.value) for each in runs) == lookup.NAMED_MOST
     assert any(each.entry_id in str(refused.value) for each in filed)

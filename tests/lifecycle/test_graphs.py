@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -827,6 +828,7 @@ def test_a_worker_that_stops_keeps_the_run_of_the_others():
             )
         raise SystemExit
 
+    table.kit = replace(table.kit, stopping=lambda error: isinstance(error, SystemExit))
     table.executor.results["b"] = [stops]
     table.tick()
     table.answer(table.bells.popleft())

@@ -106,7 +106,7 @@ def test_c3_a_live_and_a_retired_entry_of_one_name_are_both_candidates(table):
     table.file(issue(7, "New trouble", repository="acme/web"))
     with pytest.raises(UsageError, match="retired"):
         lookup.id_of(table.kit, "#7")
-    with pytest.raises(UsageError, match="fits 2 entries"):
+    with pytest.raises(UsageError, match="matches 2 entries"):
         lookup.id_of(table.kit, "trouble")
 
 

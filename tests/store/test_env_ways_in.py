@@ -28,6 +28,7 @@ name: hooked
 jobs: [{ id: a, python: "f:a" }]
 triggers:
   - { type: webhook, secret: "${{ secrets.HOOK }}", labels: [ai-ok], transform: { ref: "event.ref" } }
+  - { type: manual, labels: [ai-ok] }
 """
 DIGEST = {
     "schema": "backlog-worker/digest@1",
@@ -175,7 +176,8 @@ def test_d_work_is_taken_in_by_every_way_while_postgres_is_away(doors, outage):
     assert (held.count, held.folder) == (sum(FILED.values()), str(kit.store.journal_folder))
     assert held.oldest is not None
     changed = generate.upsert(kit, {"title": "another", "dedupe_key": "u"}, actor="ana")
-    assert (changed["updated"], changed["why"]) == (False, generate.AWAY), "the journal takes in new work only"
+    assert not changed["updated"], "the journal takes in new work only"
+    assert changed["why"].startswith(generate.AWAY)
     with pytest.raises(UnreachableError):
         generate.upsert(kit, {"title": "t", "dedupe_key": "new"}, actor="ana", dry_run=True)
     assert journal.waiting(kit) == held

@@ -100,7 +100,7 @@ def test_a_line_that_somebody_broke_by_hand_is_named_and_nothing_is_dropped(fold
     with pytest.raises(InvalidFileError, match=r"items\.jsonl"):
         snapshot(JsonlStore(folder))
     path.write_text('{"format": "of somebody else"}\n')
-    with pytest.raises(InvalidFileError, match="no header"):
+    with pytest.raises(InvalidFileError, match="not the header"):
         snapshot(JsonlStore(folder))
 
 
