@@ -12,6 +12,12 @@ ONE = 'name: spec\nversion: 1\nretryRuns: 0\njobs:\n  - { id: a, python: "fake:a
 ENDS = [SystemExit(3), SystemExit(), KeyboardInterrupt(), GeneratorExit(), BaseException("mine")]
 
 
+@pytest.fixture(autouse=True)
+def _runs(monkeypatch):
+    """This process was not told to stop, whatever another test said to it."""
+    monkeypatch.setattr(tasks, "_stopping", tasks.threading.Event())
+
+
 def raises(error):
     def _raises(_job, _work):
         raise error
@@ -38,12 +44,11 @@ def test_a2_what_ends_a_program_and_comes_from_an_executor_is_counted_and_capped
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_a2_the_same_ends_the_task_of_a_worker_that_was_told_to_stop(error, monkeypatch):
+def test_a2_the_same_ends_the_task_of_a_worker_that_was_told_to_stop(error):
     table = bench(pipelines=[ONE])
     table.kit = replace(table.kit, stopping=tasks._stops)
     table.executor.results["a"] = [raises(error)]
     table.file({})
-    monkeypatch.setattr(tasks, "_stopping", tasks.threading.Event())
     tasks._stopping.set()
     with pytest.raises(type(error)):
         table.run(2)

@@ -98,7 +98,7 @@ def test_a_token_of_another_environment_is_refused(client, table):
 def test_a_token_works_in_its_own_environment_only(client, table):
     held = token(table, role="admin")
     answer = execute(client, held, tool="backlog_tool", action="list", env="test")
-    assert (answer.status_code, "one of prod" in answer.json()["detail"]) == (403, True)
+    assert (answer.status_code, "belongs to prod" in answer.json()["detail"]) == (403, True)
     assert client.get("/v1/backlog/dashboard?env=test", headers=bearer(held)).status_code == 403
     with table.kit.store.read() as unit:
         assert {row["result"] for row in unit.acts("prod", result="denied")} == {"denied"}
